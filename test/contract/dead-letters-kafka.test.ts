@@ -6,11 +6,11 @@ import { eventually, openCurfew } from '../support/curfew.ts'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { listen, openPublisher } from '../support/kafka-listener.ts'
 
-// Goal: who listens to the topic hears of each dead letter, in words, whatever fails in between; and hears of it again only
-// when it died again. Method: a real broker, real bookkeepers, a reader that is none of ours.
+// Goal: the topic gets every dead letter with its reason, whatever fails in between, and gets it again only after it was replayed
+// and failed again. Method: a real broker, real bookkeepers, and an independent reader.
 
 await describeWithKafka('dead letters', (brokers) => {
-  test('are published once each, with why, by however many bookkeepers, and again when they die again', async () => {
+  test('are published once with their reason by any number of bookkeepers, and again when they fail again', async () => {
     const prefix = uniquePrefix()
     const publisher = openPublisher(brokers, prefix)
     await using curfew = await openCurfew({ workers: 0, bookkeepers: 2, publisher })
@@ -23,11 +23,11 @@ await describeWithKafka('dead letters', (brokers) => {
     })
     const unannounced = () => curfew.db.query('select from deliveries where announced_at is null')
     await eventually(async () => expect((await unannounced()).rows).toEqual([]))
-    const heard = await listen(brokers, 'deadLetters', prefix)
-    await eventually(() => expect(heard.length).toBeGreaterThanOrEqual(450))
-    expect(heard.map(({ key }) => key).toSorted()).toEqual(ids)
+    const published = await listen(brokers, 'deadLetters', prefix)
+    await eventually(() => expect(published.length).toBeGreaterThanOrEqual(450))
+    expect(published.map(({ key }) => key).toSorted()).toEqual(ids)
     const [id = ''] = ids
-    const first = heard.find(({ key }) => key === id)
+    const first = published.find(({ key }) => key === id)
     expect(first).toEqual({
       key: id,
       headers: {
@@ -60,7 +60,7 @@ await describeWithKafka('dead letters', (brokers) => {
       includeLapsed: false,
       requestedBy: 'test',
     })
-    // A bookkeeper may have been faster.
+    // A bookkeeper may have taken the batch first.
     await eventually(async () => {
       await takeReplayBatch(curfew.db, { job, limit: 10, pauseMs: 0 })
       expect((await unannounced()).rows).toHaveLength(1)
@@ -70,7 +70,7 @@ await describeWithKafka('dead letters', (brokers) => {
         where id = $1`,
       [id],
     )
-    await eventually(() => expect(heard.map(({ headers }) => headers.ce_id)).toContain(`${id}.1`))
-    expect(heard).toHaveLength(451)
+    await eventually(() => expect(published.map(({ headers }) => headers.ce_id)).toContain(`${id}.1`))
+    expect(published).toHaveLength(451)
   })
 })

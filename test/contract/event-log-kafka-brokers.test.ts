@@ -7,8 +7,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { numberedRecord as record, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: every confirmed record is in the log, whichever of three brokers is restarted or hangs meanwhile, and a broker that
-// hangs holds up only its own partitions. Method: real brokers, appends without pause, and a count at the topic.
+// Goal: every confirmed record is in the log when any of three brokers restarts or hangs, and a broker that hangs blocks only its
+// own partitions. Method: real brokers, appends without a pause, and a count in the topic.
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 const patiently = { timeout: 60_000, interval: 20 }
@@ -31,7 +31,7 @@ function openLog(prefix: string, replicationFactor: number): EventLog {
   return log
 }
 
-/** Appends without pause, in order for each of `keys`, until `stop`. */
+/** Appends without a pause, in order for every key, until `stop`. */
 function startLoad(log: EventLog, keys: readonly string[]) {
   const confirmed: string[] = []
   let stopped = false
@@ -43,13 +43,13 @@ function startLoad(log: EventLog, keys: readonly string[]) {
       } catch (error) {
         expect(error).toBeInstanceOf(EventLogUnavailableError)
       }
-      // Not more than a test can count in the end.
+      // Limits the load to what the test can count at the end.
       await sleep(2)
     }
   })
   return {
     confirmed,
-    /** Resolves when each key has `count` more confirmed. */
+    /** Resolves when every key has `count` more confirmed records. */
     async progress(count: number): Promise<void> {
       const wanted = new Map(keys.map((key) => [key, confirmedOf(key) + count]))
       const behind = () => keys.filter((key) => confirmedOf(key) < (wanted.get(key) ?? 0))
@@ -84,7 +84,10 @@ const openClient = (socketFactory?: kafkajs.ISocketFactory) =>
     ...(socketFactory !== undefined && { socketFactory }),
   })
 
-/** Resolves when every broker says that each copy of the interactive lane is in sync. One that was suspended knows how it was before. */
+/**
+ * Resolves when every broker reports every replica of the interactive lane as in sync. A broker that was suspended
+ * reports an old state at first, so every one is asked.
+ */
 async function untilInSync(prefix: string): Promise<void> {
   const lagging = async (broker: string) =>
     asked(async (admin) => {
@@ -96,13 +99,13 @@ async function untilInSync(prefix: string): Promise<void> {
   for (const broker of kafka().brokers) await expect.poll(() => lagging(broker), patiently).toEqual([])
 }
 
-/** Leads all questions to one broker, whichever kafkajs means to ask. */
+/** Sends every request to one broker, whichever kafkajs chooses. */
 function onlyTo(broker: string): kafkajs.ISocketFactory {
   const [host = '', port = ''] = broker.split(':')
   return ({ onConnect }) => connect({ host, port: Number(port) }, onConnect)
 }
 
-/** The ids in the interactive lane, in the order of each partition. */
+/** The ids in the interactive lane, in order within every partition. */
 async function readIds(prefix: string): Promise<string[]> {
   const topic = topicName('interactive', { prefix })
   const offsets = await asked((admin) => admin.fetchTopicOffsets(topic))
@@ -119,7 +122,7 @@ async function readIds(prefix: string): Promise<string[]> {
   return ids
 }
 
-/** Throws unless all of `confirmed` is in the log, and each key's first sightings are in the order of the appends. */
+/** Throws unless the log has all `confirmed` records, and the first occurrences of every key are in the order of the appends. */
 async function expectKept(prefix: string, confirmed: readonly string[]): Promise<void> {
   const ids = await readIds(prefix)
   const logged = new Set(ids)
@@ -137,7 +140,7 @@ async function expectKept(prefix: string, confirmed: readonly string[]): Promise
 const KEYS = Array.from({ length: 24 }, (_, index) => `k${index}`)
 
 describe('over three brokers', { timeout: 240_000 }, () => {
-  it('every confirmed record is in the log after each of them was restarted', async () => {
+  it('every confirmed record is in the log after a restart of every broker', async () => {
     const prefix = uniquePrefix()
     const log = openLog(prefix, 3)
     const load = startLoad(log, KEYS)
@@ -153,7 +156,7 @@ describe('over three brokers', { timeout: 240_000 }, () => {
     await expectKept(prefix, load.confirmed)
   })
 
-  it('appends go on while one of them hangs, once it is fenced, and nothing is lost when it wakes', async () => {
+  it('appends continue when a hanging broker is fenced, and nothing is lost when it resumes', async () => {
     const prefix = uniquePrefix()
     const log = openLog(prefix, 3)
     const load = startLoad(log, KEYS)
@@ -172,9 +175,9 @@ describe('over three brokers', { timeout: 240_000 }, () => {
     await expectKept(prefix, load.confirmed)
   })
 
-  it('a broker that hangs holds up no append to partitions that others keep', async () => {
+  it('a broker that hangs blocks no append to partitions of other brokers', async () => {
     const prefix = uniquePrefix()
-    // One copy: partitions of other brokers have nothing to do with the one that hangs.
+    // One replica: the partitions of other brokers do not depend on the hanging one.
     const log = openLog(prefix, 1)
     await log.append(KEYS.map((key) => record(key, 0)))
     const leaders = await leadersOf(prefix)
@@ -194,7 +197,7 @@ describe('over three brokers', { timeout: 240_000 }, () => {
     }
   })
 
-  it('the monitor names one of them that is unavailable', async () => {
+  it('the monitor names an unavailable broker', async () => {
     const prefix = uniquePrefix()
     const log = openLog(prefix, 3)
     await log.check()
@@ -204,32 +207,32 @@ describe('over three brokers', { timeout: 240_000 }, () => {
       groupId: `${prefix}delivery`,
       topics: smallTopics(prefix, { partitions: PARTITIONS, replicationFactor: 3 }),
     })
-    const gone = () => monitor.look().then(({ brokersGone }) => brokersGone, String)
-    await expect.poll(gone, patiently).toEqual([])
+    const unavailable = () => monitor.look().then(({ brokersGone }) => brokersGone, String)
+    await expect.poll(unavailable, patiently).toEqual([])
     const [node] = kafka().nodes
     await node?.stop()
     try {
-      await expect.poll(gone, patiently).toEqual([node?.id])
+      await expect.poll(unavailable, patiently).toEqual([node?.id])
     } finally {
       await node?.restart()
     }
-    await expect.poll(gone, patiently).toEqual([])
+    await expect.poll(unavailable, patiently).toEqual([])
   })
 
-  it('the check answers within two seconds while any of them hangs', async () => {
+  it('the check answers within two seconds while any broker hangs', async () => {
     const prefix = uniquePrefix()
     const log = openLog(prefix, 3)
     await log.append(KEYS.map((key) => record(key, 0)))
     for (const hung of kafka().nodes) {
       await untilInSync(prefix)
-      await expect.poll(() => log.check().then(() => 'well', String), patiently).toBe('well')
+      await expect.poll(() => log.check().then(() => 'ready', String), patiently).toBe('ready')
       await hung.suspend()
       try {
         const until = performance.now() + 6_000
         while (performance.now() < until) {
           const askedMs = performance.now()
           await log.check().catch((error) => {
-            // Only the interactive lane was waited for.
+            // `untilInSync` waits only for the interactive lane: another lane may still be degraded.
             expect(error).toBeInstanceOf(EventLogDegradedError)
           })
           expect(performance.now() - askedMs).toBeLessThan(2_000)
@@ -241,7 +244,7 @@ describe('over three brokers', { timeout: 240_000 }, () => {
   })
 })
 
-/** The broker that leads the partition of each key. */
+/** The broker that leads the partition of every key. */
 async function leadersOf(prefix: string): Promise<Map<string, number | undefined>> {
   const topic = topicName('interactive', { prefix })
   const { topics } = await asked((admin) => admin.fetchTopicMetadata({ topics: [topic] }))

@@ -4,15 +4,15 @@ import type { ConsumedRecord, EventLog, LogFault } from '@curfew/domain'
 import { expect, it } from 'vitest'
 import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
-// Goal: however often consumers join and leave, nothing is lost or out of order, and no rebalance is taken for a loss.
-// Method: more consumers than partitions, each of which joins and leaves again and again at a pace of its own, under load.
+// Goal: consumers that join and leave often lose no record, keep the order, and report no rebalance as a loss.
+// Method: more consumers than partitions; all join and leave repeatedly at different intervals, under load.
 
 const SLOTS = 7
 const JOINS = 5
 const patiently = { timeout: 60_000, interval: 20 }
 
-await describeWithKafka('consumers that come and go', (brokers) => {
-  it('lose nothing and keep the order within each key', async () => {
+await describeWithKafka('consumers that join and leave', (brokers) => {
+  it('lose no record and keep the order within every key', async () => {
     const prefix = uniquePrefix()
     const open = () =>
       createKafkaEventLog({
@@ -20,7 +20,7 @@ await describeWithKafka('consumers that come and go', (brokers) => {
         topics: smallTopics(prefix),
         quarantine: async () => undefined,
       })
-    /** The first sighting of each record, in order. */
+    /** The first occurrence of every record, in order. */
     const seen = new Map<string, { readonly key: string; readonly number: number }>()
     const faults: LogFault[] = []
     const consume = (log: EventLog) =>
@@ -70,10 +70,10 @@ await describeWithKafka('consumers that come and go', (brokers) => {
     await last?.stop()
     expect(faults).toEqual([])
     expect([...seen.keys()].toSorted()).toEqual(sent.toSorted())
-    for (const [key, ofKey] of Map.groupBy(seen.values(), (each) => each.key)) {
+    for (const [key, ofKey] of Map.groupBy(seen.values(), (record) => record.key)) {
       const numbers = ofKey.map(({ number }) => number)
       expect(numbers, key).toEqual(numbers.toSorted((a, b) => a - b))
     }
-    for (const each of [...logs, writer]) await each.close()
+    for (const opened of [...logs, writer]) await opened.close()
   }, 180_000)
 })

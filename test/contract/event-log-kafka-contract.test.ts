@@ -9,7 +9,7 @@ import { createTestDatabase } from '../support/database.ts'
 import { missingKafka, uniquePrefix } from '../support/kafka.ts'
 import { type EventLogHarness, eventLogContract, type Victim } from './event-log.contract.ts'
 
-// The contract of the event log against a real broker of its own, which is killed where it is taken away.
+// The contract of the event log against its own real broker, which is killed to make it unavailable.
 
 const kafka = await openKafka({ log: (line) => process.stderr.write(`kafka: ${line}\n`), brokers: 1 })
 
@@ -31,7 +31,7 @@ function optionsFor(brokers: readonly string[], prefix: string) {
   }
 }
 
-/** A real process, to be killed for real. */
+/** Starts a real process, which can be killed. */
 async function openVictim(options: ReturnType<typeof optionsFor>, lane: LogLane): Promise<Victim> {
   const code = `
     const { createKafkaEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/broker'))})
@@ -56,7 +56,7 @@ async function openVictim(options: ReturnType<typeof optionsFor>, lane: LogLane)
 
 if (kafka.how === 'none') {
   describe.skip(`the Kafka event log keeps the contract (${missingKafka(kafka.lookedFor)})`, () => {
-    test('needs a broker', () => undefined)
+    test('a broker is required', () => undefined)
   })
 } else {
   const { brokers, kill, restart } = kafka
@@ -78,8 +78,8 @@ if (kafka.how === 'none') {
         )
         return rows.map(({ value, reason }) => ({ value: value.toString(), reason }))
       },
-      takeAway: () => kill(),
-      bringBack: () => restart(),
+      makeUnavailable: () => kill(),
+      makeAvailable: () => restart(),
       async close() {
         for (const victim of victims) await victim.kill()
         await own.drop()

@@ -8,8 +8,8 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
-// Method: a real broker whose logs are cut off, emptied and made anew beneath the consumer.
+// Goal: no accepted record is skipped silently when Kafka loses, removes, compresses or damages records.
+// Method: a real broker whose logs are truncated, emptied and created again while a consumer reads.
 
 const closers: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -97,47 +97,54 @@ async function commit(
   await consumer.subscribe({ topics: [topic] })
   await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: async () => undefined })
   await joined.promise
-  await consumer.commitOffsets(partitions.map((each) => ({ topic, ...each })))
+  await consumer.commitOffsets(partitions.map((partition) => ({ topic, ...partition })))
   await consumer.disconnect()
 }
 
-/** What retention does. */
+/** Removes records as retention does. */
 async function removeBefore(admin: Admin, topic: string, offset: number): Promise<void> {
-  // It deletes nothing of a topic that it has not looked at.
+  // kafkajs deletes records only of topics whose metadata it has.
   await admin.fetchTopicOffsets(topic)
   await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(offset) }] })
 }
 
-/** Kafka forgets a deleted topic in its own time. */
-async function makeAgain(admin: Admin, topic: string): Promise<void> {
+/** Deletes a topic and creates it again, as soon as Kafka has finished the deletion. */
+async function recreate(admin: Admin, topic: string): Promise<void> {
   await admin.deleteTopics({ topics: [topic] })
   const create = () => admin.createTopics({ topics: [{ topic, numPartitions: 1, replicationFactor: 1 }] })
   await vi.waitFor(create, patiently)
 }
 
 await describeWithKafka('the Kafka event log', (brokers) => {
-  it.each(['gzip', 'snappy', 'lz4', 'zstd'])('reads what the broker compresses by %s', async (codec) => {
-    const prefix = uniquePrefix()
-    const admin = await openAdmin(brokers)
-    const topic = topicName('interactive', { prefix })
-    // As if the cluster had it for every topic.
-    const configEntries = [{ name: 'compression.type', value: codec }]
-    await admin.createTopics({
-      topics: [{ topic, numPartitions: 1, replicationFactor: 1, configEntries }],
-    })
-    const log = openLog({ brokers, prefix })
-    // Several blocks of each codec: it frames them, and the Java client has a frame of its own for Snappy.
-    const large = Buffer.from(JSON.stringify(Array.from({ length: 20_000 }, (_, at) => `value ${at * 7919}`)))
-    const records = [...numbered('small', 20), record('large', { value: large })]
-    await log.append(records)
-    const values: Uint8Array[] = []
-    const consumer = consume(log, { handle: (batch) => void values.push(...batch.map(({ value }) => value)) })
-    await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(records)), patiently)
-    expect(Buffer.from(values.at(-1) ?? [])).toEqual(large)
-    expect(consumer.status()).toEqual({ state: 'consuming' })
-  })
+  it.each(['gzip', 'snappy', 'lz4', 'zstd'])(
+    'reads records that the broker compresses with %s',
+    async (codec) => {
+      const prefix = uniquePrefix()
+      const admin = await openAdmin(brokers)
+      const topic = topicName('interactive', { prefix })
+      // As with a cluster-wide default.
+      const configEntries = [{ name: 'compression.type', value: codec }]
+      await admin.createTopics({
+        topics: [{ topic, numPartitions: 1, replicationFactor: 1, configEntries }],
+      })
+      const log = openLog({ brokers, prefix })
+      // Several blocks of every codec: codecs frame blocks, and the Java client has its own framing for Snappy.
+      const large = Buffer.from(
+        JSON.stringify(Array.from({ length: 20_000 }, (_, at) => `value ${at * 7919}`)),
+      )
+      const records = [...numbered('small', 20), record('large', { value: large })]
+      await log.append(records)
+      const values: Uint8Array[] = []
+      const consumer = consume(log, {
+        handle: (batch) => void values.push(...batch.map(({ value }) => value)),
+      })
+      await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(records)), patiently)
+      expect(Buffer.from(values.at(-1) ?? [])).toEqual(large)
+      expect(consumer.status()).toEqual({ state: 'consuming' })
+    },
+  )
 
-  it('tells of records that retention removed before they were read', async () => {
+  it('reports records that retention removed before they were read', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place)
     const records = numbered('r', 50)
@@ -158,14 +165,14 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     const from = first.seen.length
     expect(second.faults).toEqual([{ kind: 'removed', lane: 'interactive', partition, from, to: 80 }])
     await second.stop()
-    // It is told once.
+    // The fault is reported once.
     const third = consume(openLog(place))
     await log.append([record('last')])
     await vi.waitFor(() => expect(third.seen).toEqual(['last']), patiently)
     expect(third.faults).toEqual([])
   })
 
-  it('tells of removed records of which nothing says whether they were read', async () => {
+  it('reports removed records as possibly unread if no commit exists', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place)
     await log.append(numbered('r', 10))
@@ -176,7 +183,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(consumer.faults).toMatchObject([{ kind: 'removed', from: null, to: 6 }])
   })
 
-  it('tells of records that retention removes before a consumer that is slow', async () => {
+  it('reports records that retention removes before a slow consumer reads them', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place)
     const records = numbered('r', 40, Buffer.alloc(100_000, 'x'))
@@ -194,7 +201,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(new Set(consumer.seen).size + unread).toBe(40)
   })
 
-  it('hands out what a topic has that was deleted and made anew, whatever was committed of the other', async () => {
+  it('hands out the records of a topic that was deleted and created again, despite commits of the old topic', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place)
     const consumer = consume(log)
@@ -202,8 +209,8 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await log.append(before)
     await vi.waitFor(() => expect(consumer.seen).toHaveLength(30), patiently)
     const admin = await openAdmin(brokers)
-    await makeAgain(admin, topicName('interactive', place))
-    // Fewer than before, so that the consumer can notice; and more.
+    await recreate(admin, topicName('interactive', place))
+    // First fewer records than before, so that the consumer can notice the new topic, and then more.
     const after = numbered('after', 10)
     const writer = openLog(place)
     await vi.waitFor(() => writer.append(after), patiently)
@@ -211,34 +218,34 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await writer.append(numbered('more', 60))
     await vi.waitFor(() => expect(consumer.seen).toContain('more-59'), patiently)
 
-    // A commit of the other log may come after its end: that of a consumer that was cut off, or restored by a backup.
+    // A commit of the old topic may arrive after its deletion, from a disconnected consumer or a restored backup.
     await consumer.stop()
     const group = { groupId: `${place.prefix}delivery`, topic: topicName('interactive', place) }
     const [committed] = await admin.fetchOffsets({ groupId: group.groupId, topics: [group.topic] })
     expect(committed?.partitions).toMatchObject([{ offset: '70' }])
-    await makeAgain(admin, group.topic)
-    const anew = numbered('anew', 90)
-    await vi.waitFor(() => openLog(place).append(anew), patiently)
+    await recreate(admin, group.topic)
+    const recreated = numbered('recreated', 90)
+    await vi.waitFor(() => openLog(place).append(recreated), patiently)
     await commit(brokers, { ...group, partitions: committed?.partitions ?? [] })
     const last = consume(openLog(place))
-    await vi.waitFor(() => expect(last.seen).toEqual(expect.arrayContaining(idsOf(anew))), patiently)
+    await vi.waitFor(() => expect(last.seen).toEqual(expect.arrayContaining(idsOf(recreated))), patiently)
     expect(last.faults).toMatchObject([{ kind: 'rewound', from: 70, to: 0 }])
   })
 
-  it('makes a topic again that was deleted while it was read, and reads on', async () => {
+  it('creates a topic again that is deleted while it is read, and continues to read', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const consumer = consume(openLog(place))
     await vi.waitFor(() => expect(consumer.status()).toEqual({ state: 'consuming' }), patiently)
     const admin = await openAdmin(brokers)
     const topic = topicName('interactive', place)
     await admin.deleteTopics({ topics: [topic] })
-    // By the consumer, for nothing else looks.
+    // The consumer creates it: no other client runs.
     await vi.waitFor(async () => expect(await admin.listTopics()).toContain(topic), patiently)
     await vi.waitFor(() => openLog(place).append([record('after')]), patiently)
     await vi.waitFor(() => expect(consumer.seen).toEqual(['after']), patiently)
   })
 
-  it('leaves out a partition that it cannot read, says so, and reads the others', async () => {
+  it('skips a partition that it cannot read, reports it, and reads the others', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place, 2)
     await log.check()
@@ -269,7 +276,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(consumer.errors.length).toBeLessThan(10)
   })
 
-  it('gives its partitions to others while its process cannot work, and comes back', async () => {
+  it('gives up its partitions while its process cannot work, and takes partitions again later', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place, 4)
     let able = true
@@ -304,10 +311,10 @@ await describeWithKafka('the Kafka event log', (brokers) => {
   })
 })
 
-describe('the Kafka event log whose end is lost', () => {
+describe('the Kafka event log after the loss of its end', () => {
   const kafka = useOwnKafka(() => ({ brokers: 1 }))
   const newPlace = () => ({ brokers: kafka().brokers, prefix: uniquePrefix() })
-  /** The files of a broker in a container are out of reach. */
+  /** The test cannot reach the files of a broker in a container. */
   const isForeign = () => kafka().how !== 'maven'
 
   async function fileOf(topic: string): Promise<string> {
@@ -317,7 +324,7 @@ describe('the Kafka event log whose end is lost', () => {
     return files[0] ?? ''
   }
 
-  /** Flips a bit of a log while the broker runs, as a disk does. */
+  /** Flips a bit of a log while the broker runs, as a failing disk does. */
   async function flip(topic: string, at: (log: Buffer) => number, bit = 1): Promise<void> {
     const file = await open(await fileOf(topic), 'r+')
     const log = await file.readFile()
@@ -326,7 +333,7 @@ describe('the Kafka event log whose end is lost', () => {
     await file.close()
   }
 
-  /** Loses the end of a log, by default its second half, as a disk does that had not written all that it confirmed. */
+  /** Loses the end of a log, by default its second half, like a disk that had not written all confirmed data. */
   async function loseEnd(topic: string, kept = 0.5): Promise<void> {
     const own = kafka()
     await own.kill()
@@ -336,16 +343,16 @@ describe('the Kafka event log whose end is lost', () => {
     await own.restart()
   }
 
-  /** Appends a hundred records, one at a time, and has them handled and committed. */
+  /** Appends a hundred records, one at a time, and handles and commits them. */
   async function handleHundred(place: ReturnType<typeof newPlace>): Promise<void> {
     const log = openLog(place)
-    for (const each of numbered('old', 100)) await log.append([each])
+    for (const old of numbered('old', 100)) await log.append([old])
     const first = consume(log)
     await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
     await first.stop()
   }
 
-  it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
+  it('hands out later records even if the log has grown beyond the commit', async () => {
     if (isForeign()) return
     const place = newPlace()
     await handleHundred(place)
@@ -363,7 +370,7 @@ describe('the Kafka event log whose end is lost', () => {
     expect(third.faults).toEqual([])
   }, 60_000)
 
-  it('hands out what was accepted since, though the log ends where the last handled record lay', async () => {
+  it('hands out later records even if the log ends at the offset of the last handled record', async () => {
     if (isForeign()) return
     const place = newPlace()
     await handleHundred(place)
@@ -378,22 +385,22 @@ describe('the Kafka event log whose end is lost', () => {
     expect(second.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
   }, 60_000)
 
-  it('hands out what was accepted since to a consumer that was reading', async () => {
+  it('hands out later records to a consumer that was reading', async () => {
     if (isForeign()) return
     const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
-    for (const each of numbered('old', 100)) await log.append([each])
+    for (const old of numbered('old', 100)) await log.append([old])
     await vi.waitFor(() => expect(consumer.seen).toHaveLength(100), patiently)
     await loseEnd(topicName('interactive', place))
     const since = numbered('new', 30)
     await vi.waitFor(() => log.append(since), patiently)
     await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
-    // The last commit may not have come through before the broker died.
+    // The last commit may not have reached the broker before it was killed.
     expect(consumer.faults).toContainEqual(expect.objectContaining({ kind: 'rewound' }))
   }, 60_000)
 
-  it('hands out what was accepted since, and the lost end where it was read and not handled', async () => {
+  it('hands out later records, and lost records that were read but not handled', async () => {
     if (isForeign()) return
     const place = newPlace()
     const log = openLog(place)
@@ -410,11 +417,11 @@ describe('the Kafka event log whose end is lost', () => {
     await log.append(before)
     await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(before)), patiently)
     const old = numbered('old', 90)
-    // By one append, so that all of them have been read when the first is handed out.
+    // One append, so that all records are read when the first is handed out.
     await log.append(old)
     await vi.waitFor(() => expect(held).toBe(1), patiently)
     await loseEnd(topicName('interactive', place), 0.7)
-    // More than were lost, so that the log goes beyond the last record that was read.
+    // More than the lost records, so that the log extends beyond the last record that was read.
     const since = numbered('new', 120)
     await vi.waitFor(() => log.append(since), patiently)
     gate.resolve()
@@ -423,7 +430,7 @@ describe('the Kafka event log whose end is lost', () => {
     expect(consumer.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
   }, 60_000)
 
-  /** Where a batch begins that has this in a value. */
+  /** The offset in the file of the batch that has `value` in a record. */
   const startOf = (log: Buffer, value: string) => {
     const wanted = log.indexOf(value)
     for (let at = 0; ; ) {
@@ -437,12 +444,12 @@ describe('the Kafka event log whose end is lost', () => {
   const inLength = (log: Buffer) => startOf(log, 'harmed-0') + 11
   const inFormat = (log: Buffer) => startOf(log, 'harmed-0') + 16
   it.each([
-    ['a record has another value', inRecord, 1],
-    ['a batch counts as longer', inLength, 128],
-    ['a batch counts as shorter', inLength, 64],
-    ['a batch has another format', inFormat, 1],
+    ['a record has a wrong value', inRecord, 1],
+    ['the length of a batch is too large', inLength, 128],
+    ['the length of a batch is too small', inLength, 64],
+    ['a batch has an unknown format', inFormat, 1],
   ])(
-    'hands out nothing damaged where %s, says so, and reads on once it is mended',
+    'hands out no damaged record if %s, reports it, and reads on after a repair',
     async (_, at, bit) => {
       if (isForeign()) return
       const place = newPlace()
@@ -469,13 +476,13 @@ describe('the Kafka event log whose end is lost', () => {
     60_000,
   )
 
-  it('repeats nothing where the broker dies and loses nothing', async () => {
+  it('repeats no record if the broker is killed without a loss', async () => {
     const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
     await log.append(numbered('before', 20))
     await vi.waitFor(() => expect(consumer.seen).toHaveLength(20), patiently)
-    // Committed, as a consumer that comes later finds it.
+    // The stop commits, for the consumer that follows.
     await consumer.stop()
     const second = consume(openLog(place))
     await log.append(numbered('between', 20))

@@ -4,8 +4,8 @@ import kafkajs from 'kafkajs'
 import { afterEach, expect, it, vi } from 'vitest'
 import { describeWithKafka, numberedRecord, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
-// Goal: a consumer whose join fails reads on. Method: a real broker, and calls of kafkajs that fail once as they do while the group's
-// coordinator moves to another broker. No broker can be made to fail them at a time that the test chooses.
+// Goal: a consumer continues to read after a failed join. Method: a real broker, and calls of kafkajs that fail once, as while the
+// coordinator of the group moves to another broker. A test cannot make a broker fail them at a chosen time.
 
 type Call = 'heartbeat' | 'joinGroup' | 'syncGroup' | 'findGroupCoordinator'
 type Broker = Record<Call, (request: object) => Promise<unknown>>
@@ -20,7 +20,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
-/** Lets the next calls fail. */
+/** Makes the next `times` calls fail. */
 function fail(call: Call, error: Error, times = 1): void {
   const original = prototype[call]
   const restore = () => {
@@ -67,11 +67,11 @@ await describeWithKafka('a consumer whose join fails', (brokers) => {
   it.each([
     ['joinGroup', 'the coordinator loads its groups', LOADING],
     ['joinGroup', 'the connection is closed', CLOSED],
-    ['joinGroup', 'an error that is none of Kafka’s', new Error('odd')],
+    ['joinGroup', 'an error that is not from Kafka', new Error('odd')],
     ['syncGroup', 'the coordinator loads its groups', LOADING],
     ['syncGroup', 'the connection is closed', CLOSED],
   ] as const)(
-    'reads on where %s fails: %s',
+    'continues to read when %s fails: %s',
     async (call, _why, error) => {
       const { log, seen } = await consume()
       fail(call, error)
@@ -83,7 +83,7 @@ await describeWithKafka('a consumer whose join fails', (brokers) => {
     40_000,
   )
 
-  it('leaves its group in good order while it joins', async () => {
+  it('can leave its group without an error while it joins', async () => {
     const { consumer, errors } = await consume()
     fail('joinGroup', LOADING, Number.POSITIVE_INFINITY)
     const joining = vi.spyOn(prototype, 'joinGroup')

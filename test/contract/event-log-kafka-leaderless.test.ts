@@ -5,8 +5,8 @@ import { afterEach, expect, it } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: a partition that no broker leads keeps nobody from the others, is named, and is read on once it has a leader. Method: three
-// brokers, a lane with one copy of each partition, and a broker that stays away.
+// Goal: a partition without a leader is reported, blocks no other partition, and is read when it has a leader again.
+// Method: three brokers, a lane with one replica of every partition, and a broker that is killed.
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 const patiently = { timeout: 60_000, interval: 50 }
@@ -45,7 +45,7 @@ function consume(log: EventLog) {
   return { ...consumer, seen, faults }
 }
 
-/** The id of the broker that leads each partition. */
+/** The id of the broker that leads every partition. */
 async function leadersOf(topic: string): Promise<ReadonlyMap<number, number>> {
   const admin = new kafkajs.Kafka({
     brokers: [...kafka().brokers],
@@ -60,7 +60,7 @@ async function leadersOf(topic: string): Promise<ReadonlyMap<number, number>> {
   }
 }
 
-/** A key of each partition. */
+/** A key for every partition. */
 function keysOf(topic: string): readonly string[] {
   const partitionMetadata = Array.from({ length: PARTITIONS }, (_, partitionId) => ({
     ...{ partitionErrorCode: 0, partitionId, leader: 1, replicas: [], isr: [] },
@@ -74,7 +74,7 @@ function keysOf(topic: string): readonly string[] {
   return Array.from({ length: PARTITIONS }, (_, at) => keys.get(at) ?? '')
 }
 
-/** Appends one record for each key, each until it is confirmed. */
+/** Appends one record for every key, and repeats every append until it is confirmed. */
 async function append(log: EventLog, name: string, keys: readonly string[]): Promise<readonly string[]> {
   const records = keys.map((key): LogRecord => {
     const id = `${name}-${key}`
@@ -88,7 +88,7 @@ async function append(log: EventLog, name: string, keys: readonly string[]): Pro
   return records.map(({ headers }) => headers.ce_id ?? '')
 }
 
-it.each(['ran before', 'starts meanwhile'])(
+it.each(['runs before', 'starts during the failure'])(
   'a consumer that %s reads every partition that has a leader',
   async (when) => {
     const prefix = uniquePrefix()
@@ -98,10 +98,10 @@ it.each(['ran before', 'starts meanwhile'])(
     const keys = keysOf(topic)
     const leaders = await leadersOf(topic)
     const node = kafka().nodes.find(({ id }) => id === leaders.get(0))
-    if (node === undefined) throw new Error('nobody leads the first partition')
+    if (node === undefined) throw new Error('no broker leads the first partition')
     const led = keys.filter((_, partition) => leaders.get(partition) !== node.id)
     const names = keys.flatMap((_, at) => (leaders.get(at) === node.id ? [`${topic}/${at}`] : []))
-    const early = when === 'ran before' ? consume(log) : null
+    const early = when === 'runs before' ? consume(log) : null
     const before = await append(log, 'before', keys)
     if (early !== null) await expect.poll(() => missing(early, before), patiently).toEqual([])
 

@@ -6,8 +6,9 @@ import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { untilInSync } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: consumers read on through every change of leaders, take none of them for a loss, and miss nothing. Method: three brokers with
-// three copies of everything, of which each is ended in turn, under load, and two consumers that share the partitions.
+// Goal: consumers continue to read through every change of leaders, report none as a loss, and miss no record.
+// Method: three brokers with three replicas of every partition, which end one after another under load, and two consumers that
+// share the partitions.
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 const patiently = { timeout: 60_000, interval: 20 }
@@ -27,7 +28,7 @@ function openLog(prefix: string): EventLog {
   return log
 }
 
-/** Appends until it is stopped, and keeps what was confirmed. */
+/** Appends until it is stopped, and collects the confirmed ids. */
 function startLoad(log: EventLog) {
   const confirmed: string[] = []
   let stopped = false
@@ -40,7 +41,7 @@ function startLoad(log: EventLog) {
       } catch (error) {
         expect(error).toBeInstanceOf(EventLogUnavailableError)
       }
-      // Not more than a test can count in the end.
+      // Limits the load to what the test can count at the end.
       await sleep(5)
     }
   })
@@ -53,7 +54,7 @@ function startLoad(log: EventLog) {
   }
 }
 
-it('through the end of each broker, gentle and not, everything comes and nothing counts as lost', async () => {
+it('every confirmed record arrives, and none is reported as lost, when brokers stop or are killed one after another', async () => {
   const prefix = uniquePrefix()
   const seen = new Set<string>()
   const faults: LogFault[] = []

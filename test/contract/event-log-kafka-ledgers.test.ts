@@ -4,8 +4,8 @@ import { afterEach, expect, it } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { describeWithKafka, numberedRecord, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
-// Goal: no ledger handles records that are owed to the relying parties of another. Method: ledgers in two databases over the same
-// topics of a real broker.
+// Goal: no ledger handles records that belong to another ledger. Method: ledgers in two databases over the same topics of a real
+// broker.
 
 const patiently = { timeout: 25_000, interval: 20 }
 const NAME = 'Kafka cluster one, topics logout.*'
@@ -69,7 +69,7 @@ await describeWithKafka('two ledgers over one set of topics', (brokers) => {
     ['another ledger', false],
     ['a copy of the ledger', true],
   ] as const)(
-    '%s reads no partition that the first has read, until it takes the topics over',
+    '%s reads no partition that the first has read, until it takes over the topics',
     { timeout: 90_000 },
     async ([, isCopy]) => {
       const [one, two] = [await openDatabase(), await openDatabase()]
@@ -104,7 +104,7 @@ await describeWithKafka('two ledgers over one set of topics', (brokers) => {
     },
   )
 
-  it('a ledger goes on after its own commits', { timeout: 60_000 }, async () => {
+  it('a ledger continues after its own commits', { timeout: 60_000 }, async () => {
     const prefix = uniquePrefix()
     const only = serve(await openDatabase(), prefix)
     for (let round = 0; round < 2; round++) {

@@ -4,8 +4,8 @@ import { afterEach, expect, it, vi } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: a consumer that Kafka does not let read says so, and reads on by itself once it may. Method: a real broker with rights, which
-// are taken away and given back.
+// Goal: a consumer without the right to read reports it, and continues when it has the right again.
+// Method: a real broker with ACLs, which are revoked and granted again.
 
 const USERS = { admin: 'admin-password', worker: 'worker-password' }
 const kafka = useOwnKafka(() => ({
@@ -13,7 +13,7 @@ const kafka = useOwnKafka(() => ({
   security: { users: USERS },
   settings: {
     'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-    // Brokers among themselves have no name.
+    // Brokers connect to one another without a user name.
     'super.users': 'User:admin;User:ANONYMOUS',
     'allow.everyone.if.no.acl.found': 'true',
   },
@@ -38,7 +38,7 @@ it.each([
   ['topic', kafkajs.AclResourceTypes.TOPIC],
   ['group', kafkajs.AclResourceTypes.GROUP],
 ])(
-  'that may not read its %s',
+  'a consumer without the right to read its %s reports it, and continues when it has the right again',
   async (kind, resourceType) => {
     const prefix = uniquePrefix()
     const groupId = `${prefix}delivery`

@@ -23,8 +23,8 @@ import {
   uniquePrefix,
 } from '../support/kafka.ts'
 
-// Goal: what only Kafka can get wrong in the words of the EventLog port: groups, rebalances, dead processes, a dead
-// broker. Method: a real broker; processes and brokers are killed with SIGKILL; short sessions, so that it is quick.
+// Goal: the EventLog port holds in situations that only Kafka has: groups, rebalances, killed processes, a killed broker.
+// Method: a real broker; processes and brokers are killed with SIGKILL; short sessions keep the tests fast.
 
 const closers: (() => Promise<void>)[] = []
 afterEach(async () => {
@@ -37,7 +37,7 @@ interface Options {
   readonly partitions?: number
   readonly sessionTimeoutMs?: number
   readonly appendTimeoutMs?: number
-  /** Default: one that keeps nothing. */
+  /** Default: a quarantine that stores nothing. */
   readonly quarantine?: Quarantine
   readonly log?: NonNullable<Parameters<typeof createKafkaEventLog>[0]['log']>
 }
@@ -77,7 +77,7 @@ const numbered = (count: number, keys: number, from = 0) =>
   Array.from({ length: count }, (_, index) => record(`k${index % keys}`, from + index))
 const patiently = { timeout: 25_000, interval: 10 }
 
-/** Throws unless the first sightings of each key's records are in the order of their numbers. */
+/** Throws unless the first occurrences of every key's records are in the order of their numbers. */
 function expectOrder(seen: readonly ConsumedRecord[]): void {
   const last = new Map<string, number>()
   const known = new Set<string>()
@@ -92,12 +92,12 @@ function expectOrder(seen: readonly ConsumedRecord[]): void {
 }
 
 await describeWithKafka('the Kafka event log', (brokers) => {
-  it('hands out every record once, in order within its key, with key, value and headers as they were', async () => {
+  it('hands out every record once, in order within its key, with unchanged key, value and headers', async () => {
     const log = openLog({ brokers })
     const seen: ConsumedRecord[] = []
     consume(log, (batch) => void seen.push(...batch))
     const records = numbered(2_000, 37)
-    // Not one after the other: appends of one tick, and appends while a send is in flight.
+    // Concurrent appends: some in one tick, some while a send is in flight.
     const appends: Promise<void>[] = []
     for (let from = 0; from < records.length; from += 10) {
       appends.push(log.append(records.slice(from, from + 10)))
@@ -112,7 +112,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(found?.position).toMatch(/logout\.events\/\d+@\d+$/)
   })
 
-  it('never makes a batch larger than asked, nor more at once, nor two with one key', async () => {
+  it('never exceeds the batch size or the batches in flight, and never has one key in two batches', async () => {
     const log = openLog({ brokers })
     await log.append(numbered(500, 20))
     let running = 0
@@ -139,7 +139,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(most).toBe(2)
   })
 
-  it('gives a rejected batch again, the same records in the same order, while other partitions go on', async () => {
+  it('hands out a rejected batch again, with the same records in the same order, while other partitions continue', async () => {
     const log = openLog({ brokers })
     const seen: ConsumedRecord[] = []
     const tries: string[][] = []
@@ -160,7 +160,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expectOrder(seen)
   })
 
-  it('goes on from the last committed record after a stop', async () => {
+  it('continues from the last committed record after a stop', async () => {
     const prefix = uniquePrefix()
     const log = openLog({ brokers, prefix })
     await log.append(numbered(100, 10))
@@ -174,7 +174,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect([...before, ...after].sort()).toEqual(ids(numbered(100, 10)).sort())
   })
 
-  it('hands out nothing while paused, keeps its partitions, and reads only so far ahead', async () => {
+  it('hands out nothing while paused, keeps its partitions, and reads only a limited number of records ahead', async () => {
     const log = openLog({ brokers, sessionTimeoutMs: 800 })
     const seen: string[] = []
     const consumer = consume(log, (batch) => void seen.push(...idsOf(batch)), 10)
@@ -182,7 +182,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(seen).toHaveLength(10), patiently)
     consumer.pause()
     await log.append(numbered(2_000, 10, 10))
-    // Longer than a session: without heartbeats the group would have taken the partitions away by now.
+    // Longer than a session: without heartbeats the group would have revoked the partitions.
     await new Promise((resolve) => setTimeout(resolve, 1_700))
     expect(seen).toHaveLength(10)
     consumer.resume()
@@ -214,7 +214,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(again).toEqual(['slow-2']), patiently)
   })
 
-  it('loses nothing and keeps the order when consumers come and go while work is in flight', async () => {
+  it('loses no record and keeps the order when consumers join and leave while batches are in flight', async () => {
     const prefix = uniquePrefix()
     const producer = openLog({ brokers, prefix })
     const seen: ConsumedRecord[] = []
@@ -252,11 +252,11 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(new Set(idsOf(seen)).size).toBe(appended.length), patiently)
     expectOrder(seen)
     expect(joined.errors).toEqual([])
-    // Handling is let come to its end before partitions change hands, so even repetitions are not to be expected.
+    // Batches in flight finish before partitions move, so no record repeats.
     expect(seen).toHaveLength(appended.length)
   })
 
-  it('gives again what a process had handled and not committed when it was killed', async () => {
+  it('hands out again the records that a killed process had handled but not committed', async () => {
     const prefix = uniquePrefix()
     const log = openLog({ brokers, prefix, sessionTimeoutMs: 1_000 })
     await log.append(numbered(20, 5))
@@ -284,20 +284,20 @@ await describeWithKafka('the Kafka event log', (brokers) => {
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     )
-    let said = ''
+    let output = ''
     child.stdout.on('data', (data) => {
-      said += String(data)
+      output += String(data)
     })
-    await vi.waitFor(() => expect(said.trim().split(' ')).toHaveLength(20), patiently)
+    await vi.waitFor(() => expect(output.trim().split(' ')).toHaveLength(20), patiently)
     child.kill('SIGKILL')
     await once(child, 'exit')
     const seen: ConsumedRecord[] = []
     consume(log, (batch) => void seen.push(...batch))
-    await vi.waitFor(() => expect(idsOf(seen).sort()).toEqual(said.trim().split(' ').sort()), patiently)
+    await vi.waitFor(() => expect(idsOf(seen).sort()).toEqual(output.trim().split(' ').sort()), patiently)
     expectOrder(seen)
   })
 
-  it('quarantines a record in PostgreSQL whatever it holds, and the records around it go on', async () => {
+  it('quarantines a record with any content in PostgreSQL, and hands out the records around it', async () => {
     const own = await createTestDatabase()
     closers.push(() => own.drop())
     const prefix = uniquePrefix()
@@ -333,7 +333,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         seen.push(...batch.map(({ key }) => key))
         return batch
           .filter(({ key }) => key !== 'before' && key !== 'after')
-          .map((each) => ({ record: each, kind: 'unreadable', reason: `\0 ${each.headers.ce_id}` }))
+          .map((bad) => ({ record: bad, kind: 'unreadable', reason: `\0 ${bad.headers.ce_id}` }))
       },
     )
     closers.push(() => consumer.stop())
@@ -372,7 +372,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
       lane: 'interactive',
       log_position: `${topicName('interactive', { prefix })}/0@1`,
     })
-    // Committed: nothing comes again.
+    // The batch is committed: no record repeats.
     const again = consume(openLog({ brokers, prefix, partitions: 1 }), (batch) => {
       seen.push(...batch.map(({ key }) => key))
     })
@@ -382,13 +382,13 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await again.stop()
   })
 
-  it('hands a batch out again, and commits nothing, while its quarantine is not available', async () => {
+  it('hands out a batch again, and commits nothing, while its quarantine is unavailable', async () => {
     const prefix = uniquePrefix()
     const kept: string[] = []
     let available = false
     const quarantine: Quarantine = async (records) => {
       if (!available) throw new LedgerUnavailableError('PostgreSQL is not available')
-      kept.push(...records.map((each) => each.record.key))
+      kept.push(...records.map((quarantined) => quarantined.record.key))
     }
     const refuseAll = (log: EventLog) => {
       const tries: string[] = []
@@ -396,7 +396,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
         async (batch) => {
           tries.push(...batch.map(({ key }) => key))
-          return batch.map((each) => ({ record: each, kind: 'unreadable', reason: 'a test' }))
+          return batch.map((bad) => ({ record: bad, kind: 'unreadable', reason: 'a test' }))
         },
       )
       closers.push(() => consumer.stop())
@@ -430,7 +430,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(seen.sort()).toEqual(['a-1', 'bulk a-2']), patiently)
   })
 
-  it('takes an append larger than one send', async () => {
+  it('accepts an append larger than one send', async () => {
     const log = openLog({ brokers })
     const large = Array.from({ length: 30 }, (_, index) => ({
       ...record('a', index),
@@ -442,7 +442,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(seen).toEqual(ids(large)), patiently)
   })
 
-  it('makes a topic again that was deleted while it ran, and appends to it', async () => {
+  it('creates a topic again that is deleted while it runs, and appends to it', async () => {
     const prefix = uniquePrefix()
     const topic = topicName('interactive', { prefix })
     const log = openLog({ brokers, prefix, partitions: 2 })
@@ -463,7 +463,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(await stored()).toBe(before + 20)
   })
 
-  it('warns of nothing and writes nothing by itself', async () => {
+  it('emits no warnings and writes nothing to stdout', async () => {
     const warnings: string[] = []
     const onWarning = ({ name }: Error) => void warnings.push(name)
     process.on('warning', onWarning)
@@ -481,11 +481,11 @@ await describeWithKafka('the Kafka event log', (brokers) => {
   })
 })
 
-describe('the Kafka event log when the broker goes away', () => {
+describe('the Kafka event log when the broker is unavailable', () => {
   let kafka: RunningKafka
   let missing: string | null = null
   beforeAll(async () => {
-    // Its own broker, because it is killed. KAFKA_BROKERS is left out for the same reason.
+    // The tests kill the broker, so they start their own and ignore KAFKA_BROKERS.
     const opened = await openKafka({
       log: () => undefined,
       environment: { ...process.env, KAFKA_BROKERS: '' },
@@ -498,7 +498,7 @@ describe('the Kafka event log when the broker goes away', () => {
   })
   afterAll(() => kafka?.stop())
 
-  it('rejects in time, recovers by itself, and hands out everything that was confirmed', async () => {
+  it('rejects in time, recovers, and hands out every confirmed record', async () => {
     const log = openLog({ brokers: kafka.brokers, appendTimeoutMs: 1_500 })
     const seen: ConsumedRecord[] = []
     const { errors } = consume(log, (batch) => void seen.push(...batch), 10)
@@ -512,7 +512,7 @@ describe('the Kafka event log when the broker goes away', () => {
     for (let index = 0; index < 50; index++) await append()
     await vi.waitFor(() => expect(seen).toHaveLength(50), patiently)
 
-    // Appends are under way while it dies.
+    // Appends are in flight when the broker is killed.
     const dying = Promise.allSettled(Array.from({ length: 20 }, append))
     await kafka.kill?.()
     await dying
@@ -531,15 +531,15 @@ describe('the Kafka event log when the broker goes away', () => {
     await log.check()
   }, 60_000)
 
-  it('does not lose the records that follow a failed append of as many', async () => {
-    // A broker that hangs has the failed batch in its hands. Had the next batch the same producer id and sequence, the
-    // broker, awake again, would take it for a repetition: it would confirm it and keep nothing.
+  it('does not lose the records that follow a failed append of the same size', async () => {
+    // The hanging broker still holds the failed batch. If the next batch had the same producer id and sequence, the broker
+    // would take it for a repetition when it resumes: it would confirm the batch and discard it.
     const log = openLog({ brokers: kafka.brokers, partitions: 1, appendTimeoutMs: 1_500 })
     const seen: string[] = []
-    // The test before restarted the broker: it may still be electing.
+    // The previous test restarted the broker: an election may still be in progress.
     await vi.waitFor(() => log.append([record('a', 0)]), { timeout: 20_000, interval: 50 })
     await kafka.suspend?.()
-    // A signal takes effect in its own time: the broker may answer once more before it stands still.
+    // The signal takes effect with a delay: the broker may answer once more before it hangs.
     await vi.waitFor(() => expect(log.append([record('a', 1)])).rejects.toThrow(EventLogUnavailableError), {
       timeout: 20_000,
     })
@@ -549,7 +549,7 @@ describe('the Kafka event log when the broker goes away', () => {
     await vi.waitFor(() => expect(seen).toContain('a-2'), patiently)
   }, 60_000)
 
-  it('needs no broker to be there at first', async () => {
+  it('can start before its broker', async () => {
     await kafka.kill?.()
     const log = openLog({ brokers: kafka.brokers, appendTimeoutMs: 20_000 })
     const seen: string[] = []
@@ -561,8 +561,8 @@ describe('the Kafka event log when the broker goes away', () => {
   }, 60_000)
 })
 
-describe('the settings of topics', () => {
-  it('have names that others may rely on', () => {
+describe('the default topics', () => {
+  it('have stable names', () => {
     expect(topicName('interactive', DEFAULT_TOPICS)).toBe('logout.events')
     expect(topicName('bulk', DEFAULT_TOPICS)).toBe('logout.events.bulk')
     expect(topicName('sessions', DEFAULT_TOPICS)).toBe('logout.sessions')

@@ -21,8 +21,8 @@ async function openHarness(): Promise<EventLogHarness> {
         value: Buffer.from(record.value).toString(),
         reason,
       })),
-    takeAway: async () => memory.setAway(true),
-    bringBack: async () => memory.setAway(false),
+    makeUnavailable: async () => memory.setAway(true),
+    makeAvailable: async () => memory.setAway(false),
     close: async () => undefined,
   }
 }

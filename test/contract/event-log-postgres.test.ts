@@ -8,7 +8,7 @@ import { type EventLogHarness, eventLogContract, type Victim } from './event-log
 
 const TIMES = { timeoutMs: 1_500, heartbeatMs: 250, sessionTimeoutMs: 3_000 }
 
-/** Each log has connections of its own, as a process would, through a gate that can be shut. */
+/** Every log has its own connections, like a process, through a gate that can be shut. */
 async function openHarness(): Promise<EventLogHarness> {
   const own = await createTestDatabase()
   const gate = await openGate(own.url)
@@ -31,8 +31,8 @@ async function openHarness(): Promise<EventLogHarness> {
       )
       return rows.map(({ value, reason }) => ({ value: value.toString(), reason }))
     },
-    takeAway: () => gate.shut(),
-    bringBack: () => gate.open(),
+    makeUnavailable: () => gate.shut(),
+    makeAvailable: () => gate.open(),
     async close() {
       for (const victim of victims) await victim.kill()
       for (const db of databases) await db.end()
@@ -42,7 +42,7 @@ async function openHarness(): Promise<EventLogHarness> {
   }
 }
 
-/** A real process, to be killed for real. */
+/** Starts a real process, which can be killed. */
 async function openVictim(url: string, lane: LogLane): Promise<Victim> {
   const code = `
     const { createDatabase, createPostgresEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/ledger'))})

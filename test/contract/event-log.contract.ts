@@ -9,41 +9,41 @@ import {
 } from '@curfew/domain'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
-// Goal: every implementation of the EventLog port keeps the port's words.
-// Method: the same tests against each. An implementation brings a harness, which knows how to open the log as another
-// process would, how to kill a process that consumes, and how to take the broker away.
+// Goal: every implementation of the EventLog port keeps the contract of the port.
+// Method: the same tests for every implementation. Its harness can open the log as another process does, kill a process that
+// consumes, and make the broker unavailable.
 
-/** A process that consumes one lane, took one batch, and will never be done with it. */
+/** A process that consumes one lane, has received one batch, and never finishes it. */
 export interface Victim {
-  /** Values of the records that it was handed. */
+  /** The values of the records that it received. */
   readonly handed: readonly string[]
-  /** SIGKILL, or what is nearest to it. */
+  /** Sends SIGKILL, or does the nearest equivalent. */
   kill(): Promise<void>
 }
 
 /** One fresh, empty log. */
 export interface EventLogHarness {
-  /** Opens the log as another process would, on the same records. The suite closes it. */
+  /** Opens the log as another process does, on the same records. The suite closes it. */
   open(): Promise<EventLog>
-  /** Resolves when the victim was handed its first batch; something must lie in the lane. */
+  /** Resolves when the victim has received its first batch. The lane must not be empty. */
   openVictim(lane: LogLane): Promise<Victim>
-  /** What was put into quarantine so far. */
+  /** Reads the quarantined records. */
   readQuarantine(): Promise<readonly { readonly value: string; readonly reason: string }[]>
-  /** Makes the broker unreachable, and reachable again with all that it had. */
-  takeAway(): Promise<void>
-  bringBack(): Promise<void>
-  /** Ends what the harness opened itself. */
+  /** Makes the broker unavailable, and available again with all its records. */
+  makeUnavailable(): Promise<void>
+  makeAvailable(): Promise<void>
+  /** Closes everything that the harness opened itself. */
   close(): Promise<void>
 }
 
 export interface EventLogContractOptions {
-  /** Longest wait for what must happen, rebalances and reconnections among it, in milliseconds. */
+  /** The longest wait for an expected change, including rebalances and reconnections, in milliseconds. */
   readonly patienceMs?: number
-  /** How long to watch that something does not happen, in milliseconds. */
+  /** How long to watch that a change does not happen, in milliseconds. */
   readonly quietMs?: number
-  /** Bound of a rejection while the broker is away, in milliseconds. */
+  /** The longest time to a rejection while the broker is unavailable, in milliseconds. */
   readonly rejectionMs?: number
-  /** Whether a slow batch lets others of its partitions go on. Default true. */
+  /** Whether other batches of the same partitions continue during a slow batch. Default true. */
   readonly slowBatches?: boolean
 }
 
@@ -59,7 +59,7 @@ interface Watch {
   readonly consumer: Consumer
   readonly batches: ConsumedRecord[][]
   readonly errors: unknown[]
-  /** Values in the order in which they were handled. */
+  /** The values in the order of handling. */
   values(): string[]
   seen(): Seen[]
 }
@@ -71,14 +71,14 @@ function record(key: string, value: string, lane: LogLane = 'interactive'): LogR
   return { lane, key, value: Buffer.from(value), headers: { ce_id: value, ce_type: 'test' } }
 }
 
-/** `count` records for each key, each naming its key and its number. */
+/** `count` records for every key; the value of a record is its key and its number. */
 function numbered(keys: readonly string[], from: number, count: number, lane?: LogLane): LogRecord[] {
   return Array.from({ length: count }, (_, n) =>
     keys.map((key) => record(key, `${key}#${from + n}`, lane)),
   ).flat()
 }
 
-/** Throws unless the first sightings of each key's values come in the order of their numbers. */
+/** Throws unless the first occurrences of every key's values are in the order of their numbers. */
 function expectOrder(seen: readonly Seen[]): void {
   const known = new Set<string>()
   const last = new Map<string, number>()
@@ -106,7 +106,7 @@ export function eventLogContract(
     let log: EventLog
     let consumers: Consumer[]
     let logs: EventLog[]
-    /** Handlers that wait for this are let go at the end, so that consumers can stop. */
+    /** Releases waiting handlers at the end, so that consumers can stop. */
     let ended: PromiseWithResolvers<void>
 
     beforeEach(async () => {
@@ -129,16 +129,16 @@ export function eventLogContract(
       return opened
     }
 
-    interface Wish {
+    interface WatchOptions {
       readonly lane?: LogLane
       readonly batchSize?: number
       readonly batchesInFlight?: number
     }
-    /** Consumes, and remembers each batch once `answer` was done with it. */
-    function watch(from: EventLog, wish: Wish = {}, answer: Answer = () => undefined): Watch {
+    /** Consumes, and records every batch when `answer` has finished it. */
+    function watch(from: EventLog, options: WatchOptions = {}, answer: Answer = () => undefined): Watch {
       const batches: ConsumedRecord[][] = []
       const errors: unknown[] = []
-      const { lane = 'interactive', batchSize = 50, batchesInFlight = 2 } = wish
+      const { lane = 'interactive', batchSize = 50, batchesInFlight = 2 } = options
       const consumer = from.consume(
         { lane, batchSize, batchesInFlight, onError: (error) => errors.push(error) },
         async (batch, slow) => {
@@ -159,7 +159,7 @@ export function eventLogContract(
       return wanted.every((one) => values.has(text(one)))
     }
 
-    test('a record comes out as it went in', async () => {
+    test('a record is handed out unchanged', async () => {
       const watched = watch(log)
       const value = Buffer.from([0, 1, 0xff, 0x80, 10, 13])
       const headers = { ce_source: 'https://idp.example/ä', traceparent: '00-1-2-01', quoted: '{"a":"\\"}' }
@@ -171,12 +171,12 @@ export function eventLogContract(
       expect(one?.position).not.toBe('')
     })
 
-    test('an append of nothing resolves, and a check of a log that is there does too', async () => {
+    test('an append of no records resolves, and so does a check of an available log', async () => {
       await log.append([])
       await log.check()
     })
 
-    test('concurrent appends keep the order of their calls within a key, whoever consumes', async () => {
+    test('concurrent appends keep the order of their calls within a key, with several consumers', async () => {
       const all: Seen[] = []
       const note: Answer = (batch) =>
         void all.push(...batch.map((one) => ({ key: one.key, value: text(one) })))
@@ -186,7 +186,7 @@ export function eventLogContract(
       const appends: Promise<void>[] = []
       for (let at = 0; at < records.length; at += 7) {
         appends.push(log.append(records.slice(at, at + 7)))
-        // Some in one tick, some while others are under way.
+        // Some in one tick, some while others are in flight.
         if (at % 3 === 0) await new Promise((resolve) => setImmediate(resolve))
       }
       await Promise.all(appends)
@@ -199,7 +199,7 @@ export function eventLogContract(
       expectOrder(all)
     })
 
-    test('under load batches are large, though never larger than asked', async () => {
+    test('under load batches are large, but never larger than requested', async () => {
       const gate = Promise.withResolvers<void>()
       const watched = watch(log, { batchSize: 40 }, () => gate.promise.then(() => []))
       const records = numbered(KEYS, 0, 50)
@@ -211,7 +211,7 @@ export function eventLogContract(
       expect(sizes.length).toBeLessThan(records.length / 4)
     })
 
-    test('a handler that does not keep up is not flooded, and no key is in two batches at once', async () => {
+    test('a slow handler gets no more batches than it allows in flight, and no key is in two batches at once', async () => {
       let gate = Promise.withResolvers<void>()
       const out: (readonly ConsumedRecord[])[] = []
       const overlaps: ConsumedRecord[] = []
@@ -237,12 +237,12 @@ export function eventLogContract(
       expectOrder(watched.seen())
     })
 
-    // A log that hands out no slow batch apart has no such test, rather than one that is skipped.
+    // A log without separate slow batches does not have this test, instead of a skipped one.
     if (slowBatches)
-      test('a slow batch holds up no other key, keeps its own, and is committed when it is done', async () => {
+      test('a slow batch delays no other key, blocks its own keys, and is committed when it is done', async () => {
         const gate = Promise.withResolvers<void>()
         const [large, ...others] = numbered(['large', ...KEYS], 0, 1)
-        if (large === undefined) throw new Error('a record')
+        if (large === undefined) throw new Error('expected a record')
         let handling = 0
         const watched = watch(log, { batchSize: 10, batchesInFlight: 1 }, async (batch, slow) => {
           handling += 1
@@ -268,12 +268,12 @@ export function eventLogContract(
         expect(again.values()).toEqual([])
       })
 
-    test('what a rejected handler had comes again, the same records in the same order', async () => {
+    test('a batch whose handler rejects is handed out again, with the same records in the same order', async () => {
       let failures = 3
       const tries: string[][] = []
       const watched = watch(log, {}, (batch) => {
         tries.push(batch.map(text))
-        if (failures-- > 0) throw new Error('the ledger is away')
+        if (failures-- > 0) throw new Error('the ledger is unavailable')
       })
       const records = numbered(['only'], 0, 8)
       await log.append(records)
@@ -281,10 +281,12 @@ export function eventLogContract(
       const first = tries[0] ?? []
       for (const again of tries.slice(1, 3)) expect(again.slice(0, first.length)).toEqual(first)
       expectOrder(watched.seen())
-      expect(watched.errors.filter((error) => String(error).includes('the ledger is away'))).toHaveLength(3)
+      expect(
+        watched.errors.filter((error) => String(error).includes('the ledger is unavailable')),
+      ).toHaveLength(3)
     })
 
-    test('records of a process that is killed between handling and commit come to another', async () => {
+    test('records of a process that is killed between handling and commit go to another consumer', async () => {
       const records = numbered(KEYS, 0, 5)
       await log.append(records)
       const victim = await harness.openVictim('interactive')
@@ -297,7 +299,7 @@ export function eventLogContract(
       expectOrder(watched.seen())
     })
 
-    test('consumers join and leave while work is in flight: nothing is lost, nothing handled twice at once', async () => {
+    test('consumers that join and leave while batches are in flight lose no record, and never handle one key twice at once', async () => {
       const all: Seen[] = []
       const busy = new Map<string, number>()
       const overlaps: string[] = []
@@ -358,7 +360,7 @@ export function eventLogContract(
       expectOrder(all)
     })
 
-    test('while paused nothing is handed out, what is being handled is finished, and resume goes on', async () => {
+    test('a paused consumer hands out nothing until it is resumed', async () => {
       const watched = watch(log)
       await log.append([record('a', 'a#0')])
       await until(() => hasAll(watched.values(), [record('a', 'a#0')]))
@@ -370,14 +372,14 @@ export function eventLogContract(
       await until(() => watched.values().includes('a#1'))
     })
 
-    test('a consumer says what it is doing', async () => {
+    test('a consumer reports its state', async () => {
       const { consumer } = watch(log)
       await until(() => consumer.status().state === 'consuming')
       await consumer.stop()
       expect(consumer.status()).toEqual({ state: 'left' })
     })
 
-    test('stop waits for what is being handled and commits it: another consumer sees none of it', async () => {
+    test('stop waits for batches in flight and commits them, and another consumer does not see them', async () => {
       const gate = Promise.withResolvers<void>()
       const started = Promise.withResolvers<void>()
       const watched = watch(log, { batchSize: 5, batchesInFlight: 1 }, async () => {
@@ -406,7 +408,7 @@ export function eventLogContract(
       expect(later.values()).toEqual([...rest.map(text), 'a#99'])
     })
 
-    test('a refused record goes into quarantine with the reason, and those beside it go on', async () => {
+    test('a refused record is quarantined with the reason, and the records around it are committed', async () => {
       const watched = watch(log, {}, async (batch) =>
         batch
           .filter((one) => text(one).includes('bad'))
@@ -424,7 +426,7 @@ export function eventLogContract(
       expect(later.values()).toEqual(['a#3'])
     })
 
-    test('a lane that stands still does not hold the other', async () => {
+    test('a blocked lane does not block another lane', async () => {
       const blocked = watch(log, { lane: 'bulk' }, () => ended.promise.then(() => []))
       const watched = watch(log)
       await log.append([...numbered(KEYS, 0, 5, 'bulk'), ...numbered(KEYS, 0, 5)])
@@ -433,11 +435,11 @@ export function eventLogContract(
       expect(blocked.batches).toEqual([])
     })
 
-    test('what is said of sessions is no logout: its lane is consumed, stopped and quarantined by itself', async () => {
+    test('session records are consumed and quarantined in their own lane, apart from logouts', async () => {
       const sessions = watch(log, { lane: 'sessions' }, async (batch) =>
         batch
-          .filter((each) => text(each).startsWith('bad'))
-          .map((each) => ({ record: each, kind: 'unreadable' as const, reason: 'no session' })),
+          .filter((one) => text(one).startsWith('bad'))
+          .map((one) => ({ record: one, kind: 'unreadable' as const, reason: 'no session' })),
       )
       const watched = watch(log)
       await log.append([
@@ -453,16 +455,16 @@ export function eventLogContract(
       expect(await harness.readQuarantine()).toMatchObject([{ reason: 'no session' }])
     })
 
-    test('while the broker is away appends and checks reject in time; when it is back all goes on by itself', async () => {
+    test('while the broker is unavailable, appends and checks reject in time; when it is available, everything continues', async () => {
       const watched = watch(log)
       await log.append([record('a', 'a#0')])
       await until(() => watched.values().includes('a#0'))
-      await harness.takeAway()
+      await harness.makeUnavailable()
       const since = Date.now()
       await expect(log.append([record('a', 'a#1')])).rejects.toBeInstanceOf(EventLogUnavailableError)
       await expect(log.check()).rejects.toBeInstanceOf(EventLogUnavailableError)
       expect(Date.now() - since).toBeLessThan(rejectionMs * 2)
-      await harness.bringBack()
+      await harness.makeAvailable()
       await until(() =>
         log.append([record('a', 'a#2')]).then(
           () => true,
@@ -479,7 +481,7 @@ export function eventLogContract(
       expectOrder(watched.seen())
     })
 
-    test('what is being handled while the broker goes away is committed, or comes again; never neither', async () => {
+    test('a batch in flight when the broker becomes unavailable is committed or handed out again, but never lost', async () => {
       const gate = Promise.withResolvers<void>()
       const started = Promise.withResolvers<void>()
       const watched = watch(log, { batchesInFlight: 1 }, async () => {
@@ -490,10 +492,10 @@ export function eventLogContract(
       const records = numbered(KEYS, 0, 5)
       await log.append(records)
       await started.promise
-      await harness.takeAway()
+      await harness.makeUnavailable()
       gate.resolve()
       await until(() => watched.errors.length > 0)
-      await harness.bringBack()
+      await harness.makeAvailable()
       await until(() => hasAll(watched.values(), records))
       expectOrder(watched.seen())
     })

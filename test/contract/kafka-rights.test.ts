@@ -5,8 +5,8 @@ import { afterEach, expect, test } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: README names the rights that suffice, and a right to look that is missing keeps no logout out.
-// Method: a real broker with ACLs, a user who has only those, and an operator who gives them.
+// Goal: the rights that the README names are enough, and without the right to describe settings logouts are still accepted.
+// Method: a real broker with ACLs, a user with only those rights, and an operator that grants them.
 
 const password = () => randomBytes(12).toString('hex')
 const users = { operator: password(), curfew: password() }
@@ -15,7 +15,7 @@ const kafka = useOwnKafka(() => ({
   security: { users },
   settings: {
     'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-    // Brokers reach each other without a name.
+    // Brokers connect to one another without a user name.
     'super.users': 'User:operator;User:ANONYMOUS',
   },
 }))
@@ -34,7 +34,7 @@ const login = (username: keyof typeof users) => ({
 
 const { AclOperationTypes: can, AclResourceTypes: kinds } = kafkajs
 
-/** Gives the user rights on all whose name begins so. */
+/** Grants the user rights on every resource whose name begins with `prefix`. */
 async function allow(
   prefix: string,
   rights: readonly (readonly [resource: kafkajs.AclResourceTypes, operation: kafkajs.AclOperationTypes])[],
@@ -75,7 +75,7 @@ function open(prefix: string) {
   return { log, monitor: createKafkaMonitor(options) }
 }
 
-test('without the right to describe settings all work is done, and the missing right is named', async () => {
+test('without the right to describe settings everything works, and the monitor names the missing right', async () => {
   const prefix = uniquePrefix()
   await allow(prefix, WORK)
   const { log, monitor } = open(prefix)
@@ -116,7 +116,7 @@ test('without the right to describe settings all work is done, and the missing r
 test.each([
   ['any right', []],
   ['the right to create topics', [[kinds.TOPIC, can.DESCRIBE]]],
-] as const)('without %s it is said what is refused', async (_missing, rights) => {
+] as const)('without %s the check and the monitor report the refusal', async (_missing, rights) => {
   const prefix = uniquePrefix()
   if (rights.length > 0) await allow(prefix, rights)
   const { log, monitor } = open(prefix)

@@ -4,8 +4,8 @@ import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
-// Goal: topics are as they must be, and where they are not, operators hear it with the command that mends it; topics that vanish
-// are there again; how far delivery is behind is told as it is. Method: a real broker, whose topics an operator changes.
+// Goal: topics have the required settings, and operators get a fault with the command that repairs it. Deleted topics are created
+// again. The monitor reports the real lag. Method: a real broker, whose topics an operator changes.
 
 const patiently = { timeout: 25_000, interval: 50 }
 const LANES = ['interactive', 'bulk', 'sessions'] as const
@@ -66,7 +66,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     }
   }
 
-  /** The settings that a topic has of its own. */
+  /** The settings of the topic itself, without the defaults of the broker. */
   async function configOf(topic: string): Promise<Readonly<Record<string, string>>> {
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
@@ -80,7 +80,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
   }
 
   async function alter(topic: string, changes: Readonly<Record<string, string>>): Promise<void> {
-    // What is not named is reset to the broker's default.
+    // Kafka resets every setting that the request does not name to the default of the broker.
     const configEntries = Object.entries({ ...(await configOf(topic)), ...changes }).map(([name, value]) => ({
       name,
       value,
@@ -98,14 +98,14 @@ await describeWithKafka('topics in Kafka', (brokers) => {
   ): Promise<void> {
     const producer = kafka.producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner })
     await producer.connect()
-    await producer.send({ topic, messages: messages.map((each) => ({ ...each, value: 'x' })) })
+    await producer.send({ topic, messages: messages.map((message) => ({ ...message, value: 'x' })) })
     await producer.disconnect()
   }
 
   const laneOf = async (monitor: ReturnType<typeof setUp>['monitor'], lane: LogLane = 'interactive') =>
-    (await monitor.look()).lanes.find((each) => each.lane === lane) as LaneState
+    (await monitor.look()).lanes.find((state) => state.lane === lane) as LaneState
 
-  test('are created with every setting that matters, whatever the brokers have', async () => {
+  test('are created with all required settings, whatever the defaults of the brokers are', async () => {
     const { openLog, openPublisher, monitor, name } = setUp()
     await openLog().check()
     await openPublisher().check()
@@ -123,7 +123,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     expect((await monitor.look()).topics).toEqual(KINDS.map((kind) => ({ topic: name(kind), faults: [] })))
   })
 
-  test('that differ are named at the start, once, with the setting, the reason and the command', async () => {
+  test('with other settings are reported once at the start, with the setting, the reason and the command', async () => {
     const { openLog, monitor, lines, name } = setUp()
     await openLog().check()
     lines.length = 0
@@ -144,11 +144,11 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     const fix = `kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${name('interactive')} --add-config cleanup.policy=delete,compression.type=producer`
     const { topics } = await monitor.look()
     expect(topics.find(({ topic }) => topic === name('interactive'))?.faults[0]).toMatchObject({ fix })
-    // They are used as they are. To refuse logouts over a setting would be worse.
+    // The topics are used as they are: to refuse logouts because of a setting would be worse.
     await log.append([record('a')])
   })
 
-  test('that take no large records refuse one by their name and the setting, and take the others', async () => {
+  test('with a small maximum refuse a large record with an error that names the topic, and accept other records', async () => {
     const { openLog, lines, name } = setUp()
     const log = openLog()
     await log.check()
@@ -162,7 +162,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     expect(lines.filter((line) => line.includes('sent again'))).toEqual([])
   })
 
-  test('that have fewer partitions than asked are named, and used', async () => {
+  test('with fewer partitions than requested are reported, and used', async () => {
     const { openLog, prefix } = setUp({ partitions: 2 })
     await openLog().check()
     const larger = setUp({ partitions: 3, prefix })
@@ -176,7 +176,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await log.append([record('a')])
   })
 
-  test('are created again when they vanish, and the service goes on', async () => {
+  test('are created again when they are deleted, and the service continues', async () => {
     const { openLog, lines, name } = setUp()
     const log = openLog()
     await log.append([record('before')])
@@ -193,29 +193,31 @@ await describeWithKafka('topics in Kafka', (brokers) => {
           (kind) => `error topic ${name(kind)} had vanished with its records, and was created again`,
         ).sort(),
       )
-    await expect.poll(() => log.append([record('after')]).then(() => 'kept', String), patiently).toBe('kept')
+    await expect
+      .poll(() => log.append([record('after')]).then(() => 'stored', String), patiently)
+      .toBe('stored')
   })
 
-  test('that take no logouts of people make the service not ready; others leave it degraded', async () => {
+  test('that refuse records make the service unavailable in the interactive lane, and degraded in another lane', async () => {
     const { openLog, name } = setUp({ partitions: 1 })
     const log = openLog()
     await log.check()
     const refusal = (lane: LogLane) =>
       `Kafka refuses records: topic ${name(lane)} at partition 0 (1 of 2 replicas in sync)`
-    const checked = () => log.check().then(() => 'well', String)
+    const checked = () => log.check().then(() => 'ready', String)
     await alter(name('bulk'), { 'min.insync.replicas': '2' })
     expect(await checked()).toBe(`EventLogDegradedError: ${refusal('bulk')}`)
     await alter(name('bulk'), { 'min.insync.replicas': '1' })
-    expect(await checked()).toBe('well')
+    expect(await checked()).toBe('ready')
     await alter(name('interactive'), { 'min.insync.replicas': '2' })
     expect(await checked()).toBe(`EventLogUnavailableError: ${refusal('interactive')}`)
     await alter(name('interactive'), { 'min.insync.replicas': '1' })
-    expect(await checked()).toBe('well')
+    expect(await checked()).toBe('ready')
   })
 
-  test('tell how many records wait, since when, and for whom', async () => {
+  test('are monitored for waiting records, the age of the oldest, and partitions without a consumer', async () => {
     const { openLog, monitor, name } = setUp({ partitions: 3 })
-    // An operator's topic, in which records have the time that their writer says.
+    // A topic of an operator, whose records have the timestamps of their writer.
     await admin.createTopics({
       topics: [{ topic: name('interactive'), numPartitions: 3, replicationFactor: 1 }],
     })
@@ -238,27 +240,27 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     expect(behind.unknown === null && behind.oldestSeconds).toBeGreaterThanOrEqual(3_600)
     expect(behind.unknown === null && behind.oldestSeconds).toBeLessThan(4_200)
     expect(await laneOf(monitor, 'sessions')).toMatchObject({ waiting: 1 })
-    // Each look has a connection of its own, which knows no topic at first: none may leave a partition out.
+    // Every look has a new connection without metadata: it must not miss a partition.
     for (let look = 0; look < 20; look++) {
       const { lanes } = await monitor.look()
-      expect(lanes.map((each) => each.unknown ?? each.waiting)).toEqual([3, 0, 1])
+      expect(lanes.map((state) => state.unknown ?? state.waiting)).toEqual([3, 0, 1])
     }
 
-    const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>()
+    const { promise: released, resolve: release } = Promise.withResolvers<void>()
     const consumer = log.consume(
       { lane: 'interactive', batchSize: 10, batchesInFlight: 3, onError: () => undefined },
       async () => {
-        await mayGoOn
+        await released
         return []
       },
     )
     closers.push(() => consumer.stop())
     await expect.poll(() => laneOf(monitor), patiently).toMatchObject({ unassigned: [], waiting: 3 })
-    goOn()
+    release()
     await expect.poll(() => laneOf(monitor), patiently).toMatchObject({ waiting: 0, oldestSeconds: 0 })
   })
 
-  test('tell of records that were removed before a worker had read them', async () => {
+  test('are monitored for records that were removed before a worker read them', async () => {
     const { openLog, monitor, name } = setUp({ partitions: 1 })
     const log = openLog()
     await log.append([record('a')])
@@ -269,7 +271,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await expect.poll(() => laneOf(monitor), patiently).toMatchObject({ waiting: 0 })
     await consumer.stop()
     await log.append(['b', 'c', 'd', 'e'].map((key) => record(key)))
-    // kafkajs finds leaders only of topics that it was asked about before.
+    // kafkajs finds leaders only for topics whose metadata it has.
     await admin.fetchTopicOffsets(name('interactive'))
     await admin.deleteTopicRecords({
       topic: name('interactive'),

@@ -7,8 +7,8 @@ import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { listen, openPublisher } from '../support/kafka-listener.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: who listens to the topic hears what became of each logout, in the trace that it was posted in, and what operators are
-// told. Method: a real broker, a whole pipeline, a reader that is none of ours.
+// Goal: the topic gets the outcome of every logout, in the trace of its request, and every notification for operators.
+// Method: a real broker, a whole pipeline, and an independent reader.
 
 const TRACEPARENT = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
 
@@ -16,7 +16,7 @@ await describeWithKafka('outcomes', (brokers) => {
   test('acknowledgements, dead letters and notifications are published', async () => {
     const prefix = uniquePrefix()
     const publisher = openPublisher(brokers, prefix)
-    // The topics are there then.
+    // The check creates the topics.
     await publisher.check()
     await using curfew = await openCurfew({
       bookkeepers: 2,
@@ -37,13 +37,13 @@ await describeWithKafka('outcomes', (brokers) => {
     await registerQuietly(curfew.call, ['wiki'])
     const [dead = ''] = await pileUp(curfew.db, { clientId: 'wiki', count: 1, reason: 'refused' })
 
-    const heard = await listen(brokers, 'outcomes', prefix)
-    await eventually(() => expect(heard).toHaveLength(3))
-    const ofState = (state: string) => heard.find(({ value }) => value.state === state)
+    const records = await listen(brokers, 'outcomes', prefix)
+    await eventually(() => expect(records).toHaveLength(3))
+    const ofState = (state: string) => records.find(({ value }) => value.state === state)
 
     const acknowledged = ofState('acknowledged')
     expect(acknowledged).toEqual({
-      // One for each event, and not the id that two issuers may have given.
+      // The stored id of the event: the given id is unique only within its issuer.
       key: eventIdOf(ISS as Issuer, eventId as GivenEventId, (text) => hash('sha256', text)),
       headers: {
         ce_specversion: '1.0',
@@ -81,7 +81,7 @@ await describeWithKafka('outcomes', (brokers) => {
       value: { delivery_id: dead, client_id: 'wiki', dead_letter_reason: 'refused', level: null },
     })
     const { rows } = await curfew.db.query<{ id: string }>('select id from notifications')
-    expect(heard.find(({ value }) => value.type !== undefined)).toEqual({
+    expect(records.find(({ value }) => value.type !== undefined)).toEqual({
       key: 'main',
       headers: {
         ce_specversion: '1.0',

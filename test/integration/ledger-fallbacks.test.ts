@@ -29,8 +29,8 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: an event whose delivery ends dead is not settled before its fallback is, for any reader and after any crash.
-// Method: the real statements, on a relying party whose channel `admin` stands in for `backchannel`.
+// Goal: an event with a dead delivery is settled only when the fallback of that delivery is, for any reader and after any crash.
+// Method: the real statements, on a relying party whose channel `admin` is the fallback for `backchannel`.
 
 const DEAD: Settlement = { state: 'dead_lettered', reason: 'refused' }
 
@@ -60,7 +60,7 @@ async function logout({ leased = true } = {}): Promise<InFlightDelivery> {
   const now = new Date(Date.now() - 1_000)
   await planEvents(database.db, { batch: [planned], lease: newLease(workerId), registryRevision, now })
   const [owed, ...others] = planned.deliveries
-  if (owed === undefined || others.length > 0) throw new Error('one delivery')
+  if (owed === undefined || others.length > 0) throw new Error('expected exactly one delivery')
   return owed.delivery
 }
 const settle = (delivery: InFlightDelivery, settlement?: Settlement) =>
@@ -70,29 +70,29 @@ const claim = () =>
     ...{ lease: newLease(workerId), now: new Date(Date.now() + 60_000), slots: new Map() },
     ...{ slotsElse: both(9), limit: 9 },
   })
-/** As `channel state`. */
+/** Every delivery as `channel state`, sorted. */
 async function states(): Promise<readonly string[]> {
   const rows = await readDeliveries(database.db)
   return rows
     .map((row) => `${registry.bindings.get(row.binding_id)?.kind} ${row.dead_letter_reason ?? row.state}`)
     .toSorted()
 }
-/** The events that the journal says are settled by now. */
+/** The events that the journal reports as settled. */
 async function settledEvents(): ReturnType<typeof findUnreceipted> {
   const found: Awaited<ReturnType<typeof findUnreceipted>>[number][] = []
   const projector = async (...[transaction, entries]: Parameters<typeof findUnreceipted>) =>
     void found.push(...(await findUnreceipted(transaction, entries)))
-  // One entry at a time: what follows an entry is committed, and not yet read.
+  // Reads one entry at a time: later entries are committed, but not read yet.
   while ((await projectJournal(database.db, { limit: 1, projectors: [projector] })) !== 0);
   return found
 }
 
-test('an event has its receipt when its fallback is settled, and not before', async () => {
+test('an event is ready for its receipt only when its fallback is settled', async () => {
   const delivery = await logout()
   await settle(delivery, DEAD)
   expect(await settledEvents()).toEqual([])
   const [fallback] = await claim()
-  if (fallback === undefined) throw new Error('a fallback')
+  if (fallback === undefined) throw new Error('expected a claimed fallback')
   await settle(fallback)
   const [only, ...others] = await settledEvents()
   expect(others).toEqual([])
@@ -100,11 +100,11 @@ test('an event has its receipt when its fallback is settled, and not before', as
   expect(only?.targets.map(({ state }) => state).toSorted()).toEqual(['acknowledged', 'dead_lettered'])
 })
 
-test('a dead letter is not seen before its fallback, and neither stays after a failure in between', async () => {
+test('a dead letter and its fallback are committed together, or not at all', async () => {
   const { db } = database
   const delivery = await logout()
   const waiting = `from pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into deliveries%'`
-  // While its event is locked, the fallback cannot be owed.
+  // While the event is locked, the fallback cannot be inserted.
   await withTransaction(db, async (transaction) => {
     const locked = { text: 'select from events where id = $1 for update', values: [delivery.eventId] }
     await transaction.query(locked)
@@ -119,7 +119,7 @@ test('a dead letter is not seen before its fallback, and neither stays after a f
   expect(await states()).toEqual(['admin pending', 'backchannel refused'])
 })
 
-test('a delivery that PostgreSQL refuses to record owes its fallback', async () => {
+test('a delivery whose settlement PostgreSQL refuses still creates its fallback', async () => {
   const { db } = database
   const delivery = await logout()
   await db.query("alter table deliveries add constraint poison check (dead_letter_reason <> 'refused')")
@@ -131,7 +131,7 @@ test('a delivery that PostgreSQL refuses to record owes its fallback', async () 
   expect(await states()).toEqual(['admin pending', 'backchannel unrecordable'])
 })
 
-test('a delivery that would end a later session owes no fallback, for that would end it too', async () => {
+test('a delivery that would end a later session creates no fallback, which would end that session too', async () => {
   await logout({ leased: false })
   const later = { startedAt: new Date(Date.now() + 3_600_000), expiresAt: new Date(Date.now() + 7_200_000) }
   await insertSessions(database.db, ISS, [{ sub: 'alice', clientId: 'desk', sid: 'later', ...later }])
@@ -140,7 +140,7 @@ test('a delivery that would end a later session owes no fallback, for that would
 })
 
 test.each(['force_custom_plan', 'force_generic_plan'])(
-  'owing fallbacks reads no large table as a whole (%s)',
+  'creating fallbacks scans no large table (%s)',
   async (mode) => {
     const required = bindingsOf(registry).find(({ fallbackFor }) => fallbackFor === null)
     await database.db.query({

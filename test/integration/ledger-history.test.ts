@@ -4,10 +4,11 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { bindingsOf, newEvent, newLease, newWorker, planFor, register, settledAs } from './ledger-support.ts'
 
-// Goal: many events are read at once as each would be by itself, and never more of them than memory is meant for.
+// Goal: a batch of events reads the same as one event at a time, and a batch never exceeds its limit of deliveries.
+// Method: five events in a real ledger: one settled, three with open deliveries, one without any.
 
 let database: TestDatabase
-/** Owed to three relying parties each, but for the last, which is owed to nobody. */
+/** Every event has three deliveries, except the last, which has none. */
 let ids: readonly string[]
 
 beforeAll(async () => {
@@ -35,7 +36,7 @@ const counts = async (asked: readonly string[], deliveriesMax: number) => {
   return [...found.values()].map((one) => (one === null || one === 'later' ? one : one.deliveries.length))
 }
 
-test('events come with the deliveries that are theirs, in one order, however often one is asked for', async () => {
+test('every event comes with its own deliveries in a stable order, even if its id is requested twice', async () => {
   const unknown = randomUUID()
   const [a = '', b = '', , , none = ''] = ids
   const found = await findEvents(database.db, { ids: [b, unknown, a, none, b], deliveriesMax: 100 })
@@ -51,7 +52,7 @@ test('events come with the deliveries that are theirs, in one order, however oft
   expect(found.get(unknown)).toBe(null)
 })
 
-test('no more are read together than may be, and one at least', async () => {
+test('one read returns events up to the limit of deliveries, and always at least one event', async () => {
   const unknown = randomUUID()
   expect(await counts(ids, 100)).toEqual([3, 3, 3, 3, 0])
   expect(await counts(ids, 8)).toEqual([3, 3, 'later', 'later', 'later'])
@@ -59,7 +60,7 @@ test('no more are read together than may be, and one at least', async () => {
   expect(await counts([], 100)).toEqual([])
 })
 
-test('settled are those of which nothing is left, and that are planned', async () => {
+test('settledEvents returns the planned events without an open delivery', async () => {
   const [a = '', , , , none = ''] = ids
   expect(await settledEvents(database.db, [...ids, randomUUID()])).toEqual(new Set([a, none]))
 })

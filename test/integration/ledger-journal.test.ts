@@ -14,7 +14,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { bindingsOf, newEvent, newLease, newWorker, planFor, register, settledAs } from './ledger-support.ts'
 
-// Goal: whatever is planned or settled, by whichever statement, is handed to each poster exactly once.
+// Goal: every plan and every settlement, by any statement, reaches every projector exactly once.
 // Method: the real statements on a real database.
 
 let database: TestDatabase
@@ -57,15 +57,15 @@ async function logout(
 const settle = (delivery: InFlightDelivery, ...rest: [Parameters<typeof settledAs>[1]?]) =>
   settleDeliveries(database.db, { batch: [settledAs(delivery, ...rest)], workerId, now: NOW })
 
-/** A delivery as the journal has it. */
+/** A delivery as the journal stores it. */
 const journalled = ({ id, bindingId, event }: InFlightDelivery) => ({
   id,
   bindingId,
   acceptedMs: event.acceptedAt.getTime(),
 })
 
-/** Posts all that there is; gives back what was handed over. */
-async function posted(limit = 100): Promise<readonly JournalEntry[]> {
+/** Projects the whole journal. @returns the entries that the projector received. */
+async function projected(limit = 100): Promise<readonly JournalEntry[]> {
   const all: JournalEntry[] = []
   const projector: Projector = async (_, entries) => void all.push(...entries)
   while ((await projectJournal(database.db, { limit, projectors: [projector] })) !== 0);
@@ -76,14 +76,14 @@ function settledOf(entries: readonly JournalEntry[]) {
   return entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
 }
 
-test('what is planned is handed over with all that it owes, and so is an event that owes nothing', async () => {
+test('an event reaches the projector with all its deliveries, and an event without deliveries reaches it too', async () => {
   const { id, deliveries } = await logout('alice')
-  const nobody = await logout('bob', { bindings: [] })
+  const unowed = await logout('bob', { bindings: [] })
   const bulk = await logout('carol', { lane: 'bulk', bindings: bindingsOf(registry).slice(0, 1) })
-  const entries = await posted()
+  const entries = await projected()
   expect(entries).toEqual([
     { kind: 'planned', at: NOW, eventIds: [id], owed: expect.any(Array) },
-    { kind: 'planned', at: NOW, eventIds: [nobody.id], owed: [] },
+    { kind: 'planned', at: NOW, eventIds: [unowed.id], owed: [] },
     {
       kind: 'planned',
       at: NOW,
@@ -95,33 +95,33 @@ test('what is planned is handed over with all that it owes, and so is an event t
   expect(new Set(first?.kind === 'planned' ? first.owed : [])).toEqual(new Set(deliveries.map(journalled)))
 })
 
-test('an event that comes again is not handed over again', async () => {
+test('an event that is planned twice reaches the projector once', async () => {
   const { request } = await logout('alice')
-  await posted()
+  await projected()
   await planEvents(database.db, request)
-  expect(await posted()).toEqual([])
+  expect(await projected()).toEqual([])
 })
 
-test('what is settled is handed over with how it ended; what goes back to wait is not', async () => {
+test('a settled delivery reaches the projector with its state; a delivery that goes back to pending does not', async () => {
   const [first, second] = (await logout('alice')).deliveries
   if (first === undefined || second === undefined) throw new Error('two relying parties are registered')
-  await posted()
+  await projected()
   await settle(first)
   await settle(second, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
-  expect(settledOf(await posted())).toEqual([
+  expect(settledOf(await projected())).toEqual([
     { ...journalled(first), state: 'acknowledged', level: 'done', generation: 0 },
   ])
 })
 
-test('a settlement whose lease was lost is not handed over', async () => {
+test('a settlement without a lease does not reach the projector', async () => {
   const [first] = (await logout('alice')).deliveries
   if (first === undefined) throw new Error('two relying parties are registered')
   await settle(first)
   await settle(first)
-  expect(settledOf(await posted())).toHaveLength(1)
+  expect(settledOf(await projected())).toHaveLength(1)
 })
 
-test('what a newer logout covers is handed over as superseded, whichever statement found it', async () => {
+test('a superseded delivery reaches the projector, whichever statement superseded it', async () => {
   const older = await logout('alice', { leased: false })
   await logout('alice', { leased: false })
   const [held] = (await logout('carol')).deliveries
@@ -129,7 +129,7 @@ test('what a newer logout covers is handed over as superseded, whichever stateme
   await logout('carol', { leased: false })
   await settle(held, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
   await supersedeOlder(database.db, { ids: [held.id], now: NOW })
-  const superseded = settledOf(await posted())
+  const superseded = settledOf(await projected())
   expect(new Set(superseded)).toEqual(
     new Set(
       [...older.deliveries, held].map((delivery) => ({
@@ -142,11 +142,11 @@ test('what a newer logout covers is handed over as superseded, whichever stateme
   )
 })
 
-test('what is given up on is handed over as dead', async () => {
+test('an unreachable delivery reaches the projector as a dead letter', async () => {
   const { deliveries } = await logout('alice', { leased: false })
   const dueBefore = new Map(deliveries.map(({ bindingId }) => [bindingId, new Date(NOW.getTime() + 1)]))
   expect(await giveUpUnreachable(database.db, { dueBefore, now: NOW, limit: 10 })).toBe(2)
-  expect(settledOf(await posted())).toEqual(
+  expect(settledOf(await projected())).toEqual(
     expect.arrayContaining(
       deliveries.map(
         (delivery) =>
@@ -156,7 +156,7 @@ test('what is given up on is handed over as dead', async () => {
   )
 })
 
-test('a projector that fails keeps everything for the next round, and undoes what the others entered', async () => {
+test('a projector that fails rolls back the other projectors, and the next round has all entries', async () => {
   await logout('alice')
   const entered: Projector = async (transaction) =>
     void (await transaction.query('update workers set name = $1', ['entered']))
@@ -166,10 +166,10 @@ test('a projector that fails keeps everything for the next round, and undoes wha
   )
   const { rows } = await database.db.query<{ name: string }>('select name from workers')
   expect(rows).toEqual([{ name: 'test' }])
-  expect(await posted()).toHaveLength(1)
+  expect(await projected()).toHaveLength(1)
 })
 
-test('one projector of several that fails holds up no other, and gets what it failed at when it can', async () => {
+test('a named projector that fails delays no other, and catches up on its failed entries later', async () => {
   const { id: bad } = await logout('alice')
   const { id: good } = await logout('bob')
   const kept: JournalEntry[] = []
@@ -206,10 +206,10 @@ test('one projector of several that fails holds up no other, and gets what it fa
   expect(entered).toEqual([kept[1], kept[0]])
 })
 
-test('an entry with a value that a projector fails at is split until every other delivery and event of it is posted', async () => {
+test('an entry with a value that a projector fails at is split until all its other deliveries and events are projected', async () => {
   const first = await logout('alice')
   const others = await Promise.all(['bob', 'carol', 'dave', 'erin'].map((sub) => logout(sub)))
-  await posted()
+  await projected()
   const batch = [first, ...others].flatMap(({ deliveries }) => deliveries).map((one) => settledAs(one))
   await settleDeliveries(database.db, { batch, workerId, now: NOW })
   const [bad] = first.deliveries
@@ -231,7 +231,7 @@ test('an entry with a value that a projector fails at is split until every other
   const onFailed = () => undefined
   const names = new Map([[failing, 'failing']])
   await projectJournal(database.db, { limit: 10, projectors: [failing], names, onFailed })
-  for (let split = true, turns = 0; split || turns < 20; turns++)
+  for (let split = true, rounds = 0; split || rounds < 20; rounds++)
     split =
       (await projectLeft(database.db, { name: 'failing', post: failing, limit: 1, onFailed }))?.split === true
   expect(
@@ -248,7 +248,7 @@ test('an entry with a value that a projector fails at is split until every other
   expect(rows).toEqual([{ left: 2 }])
 })
 
-test('a projector whose statement takes too long holds up no other', async () => {
+test('a projector whose statement times out delays no other', async () => {
   await logout('alice')
   const slow: Projector = async (transaction) => {
     await transaction.query("set local statement_timeout = '50ms'")
@@ -261,11 +261,11 @@ test('a projector whose statement takes too long holds up no other', async () =>
   expect(kept).toHaveLength(1)
 })
 
-test('two bookkeepers at once hand over each entry once', async () => {
+test('two bookkeepers at once project every entry once', async () => {
   for (let number = 0; number < 12; number++) await logout(`user-${number}`)
-  const halves = await Promise.all([posted(1), posted(1)])
-  // Whoever finds the other at it comes back; in the end each entry was handed over by one of them.
-  const entries = [...halves.flat(), ...(await posted())]
+  const halves = await Promise.all([projected(1), projected(1)])
+  // A bookkeeper that finds the journal locked stops early, so the rest is projected here.
+  const entries = [...halves.flat(), ...(await projected())]
   expect(new Set(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))).size).toBe(12)
   expect(entries).toHaveLength(12)
 })

@@ -16,7 +16,7 @@ import {
   registerParty,
 } from './ledger-support.ts'
 
-// Goal: a logout of a subject with more sessions than are named one by one never counts as done for those that were not named.
+// Goal: a logout of a subject with more sessions than one logout may name is never done for sessions that were not named.
 // Method: the real statements, with a maximum of three sessions.
 
 const MAX = 3
@@ -40,7 +40,7 @@ beforeEach(async () => {
 
 const hence = (ms: number) => new Date(Date.now() + ms)
 
-/** Claims a logout of the subject at a client that holds so many older and later sessions. @returns what becomes of its deliveries. */
+/** Claims a logout of the subject at a client with `held` sessions. @returns the state or dead letter reason of every delivery. */
 async function narrowed(
   held: { older: number; later: number },
   settings: Parameters<typeof registerParty>[2] = {},
@@ -68,22 +68,22 @@ async function narrowed(
   return rows.map(({ state, dead_letter_reason }) => dead_letter_reason ?? state).toSorted()
 }
 
-test('up to the maximum, each older session is named', async () => {
+test('up to the maximum, every older session gets a delivery of its own', async () => {
   expect(await narrowed({ older: 2, later: 1 })).toEqual(['pending', 'pending', 'superseded'])
 })
 
-test('above the maximum the logout is withheld, whichever sessions are read: none is named, none is left out', async () => {
+test('above the maximum the logout is withheld as a whole, and no session is named', async () => {
   expect(await narrowed({ older: 10, later: 1 })).toEqual(['later_session'])
 })
 
-test('above the maximum the logout is withheld where all sessions are later', async () => {
+test('above the maximum the logout is withheld if all sessions are later', async () => {
   expect(await narrowed({ older: 0, later: 5 })).toEqual(['later_session'])
 })
 
-test('above the maximum an RP that takes the subject only is told of it, for its older sessions must end', async () => {
+test('above the maximum an RP that takes only the subject is notified, because its older sessions must end', async () => {
   expect(await narrowed({ older: 10, later: 1 }, { subject_claims: 'sub' })).toEqual(['in_flight'])
 })
 
-test('above the maximum the logout is sent where no session is later', async () => {
+test('above the maximum the logout is sent if no session is later', async () => {
   expect(await narrowed({ older: 10, later: 0 })).toEqual(['in_flight'])
 })

@@ -15,8 +15,8 @@ import {
   registerParty,
 } from './ledger-support.ts'
 
-// Goal: an event that was accepted is owed to everybody exactly once, however often and wherever its record is planned.
-// Method: the real statements on a real database; rivals on connections of their own.
+// Goal: an accepted event has exactly one delivery for every binding, however often and wherever its record is planned.
+// Method: the real statements on a real database, with concurrent transactions on their own connections.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
@@ -48,7 +48,7 @@ const lockWaiters = (waiters: number) =>
   })
 
 describe('planning the same batch again', () => {
-  test('writes nothing the second time, and says that nothing was planned', async () => {
+  test('writes nothing the second time, and reports no event as planned', async () => {
     const batch = [newEvent(), newEvent({ sub: 'bob' })].map((event) => planFor(event, bindingsOf(registry)))
     expect(await planNow(batch)).toEqual({
       ok: true,
@@ -62,10 +62,10 @@ describe('planning the same batch again', () => {
     expect(await count(database.db, 'events')).toBe(2)
   })
 
-  test('at the same time by many workers gives each event to exactly one of them', async () => {
+  test('by many workers at the same time gives every event to exactly one of them', async () => {
     const batch = Array.from({ length: 50 }, () => planFor(newEvent(), bindingsOf(registry)))
     const workers = await Promise.all(Array.from({ length: 8 }, () => newWorker(database.db)))
-    // In other orders, as batches of two consumers are after a rebalance: rivals must not lock each other out.
+    // Two orders, as after a rebalance between two consumers: the workers must not deadlock.
     const results = await Promise.all(
       workers.map((worker, index) => planNow(index % 2 === 0 ? batch : batch.toReversed(), worker)),
     )
@@ -82,7 +82,7 @@ describe('planning the same batch again', () => {
     for (const row of rows) expect([row.leased_by]).toEqual(winners.get(row.event_id as EventId))
   })
 
-  test('with some new events in it plans those only', async () => {
+  test('plans only the events of the batch that are new', async () => {
     const known = planFor(newEvent(), bindingsOf(registry))
     const fresh = planFor(newEvent({ sub: 'bob' }), bindingsOf(registry))
     await planNow([known])
@@ -95,10 +95,10 @@ describe('planning the same batch again', () => {
   })
 })
 
-describe('an id with another content', () => {
+describe('an event id with other content', () => {
   const id = uuidV7(new Date(), new Uint8Array(10))
 
-  test('is named as a conflict and changes nothing', async () => {
+  test('is reported as a conflict and changes nothing', async () => {
     await planNow([planFor(newEvent({ id, sub: 'alice' }), bindingsOf(registry))])
     const other = planFor(newEvent({ id, sub: 'mallory' }), bindingsOf(registry))
     const beside = planFor(newEvent(), bindingsOf(registry))
@@ -111,7 +111,7 @@ describe('an id with another content', () => {
     expect(rows).toEqual([{ sub: 'alice' }])
   })
 
-  test('is named also when the first is committed while the second waits for it', async () => {
+  test('is reported as a conflict even if the first event is committed while the second waits for its lock', async () => {
     const mine = planFor(newEvent({ id, sub: 'mallory' }), bindingsOf(registry))
     const planning = await database.db.withConnection(async (rival) => {
       await rival.query('begin')
@@ -129,10 +129,10 @@ describe('an id with another content', () => {
   })
 })
 
-describe('nothing at all is written', () => {
+describe('planning writes nothing', () => {
   const nothing = async () => [await count(database.db, 'events'), await count(database.db, 'deliveries')]
 
-  test('for a worker that was declared dead', async () => {
+  test('for a worker that is declared dead', async () => {
     const dead = await newWorker(database.db)
     await retireWorker(database.db, dead)
     expect(await planNow([planFor(newEvent(), bindingsOf(registry))], dead)).toEqual({
@@ -142,7 +142,7 @@ describe('nothing at all is written', () => {
     expect(await nothing()).toEqual([0, 0])
   })
 
-  test('from a registry that has changed since, however it changed', async () => {
+  test('from a revision of the registry that is out of date, after any kind of change', async () => {
     for (const change of [
       () => registerParty(database.db, 'late'),
       async () => {
@@ -165,12 +165,12 @@ describe('nothing at all is written', () => {
 })
 
 describe('a worker that plans', () => {
-  test('cannot be declared dead until it has planned, and then what it was leased is given back', async () => {
+  test('cannot be declared dead before its plan is committed; then its leases are returned', async () => {
     const mine = await newWorker(database.db)
     const batch = [planFor(newEvent(), bindingsOf(registry))]
     await database.db.withConnection(async (rival) => {
       await rival.query('begin')
-      // Whoever has the same id in hand holds up the plan, with the worker's row locked.
+      // The uncommitted insert of the same id blocks the plan, which has locked the worker's row.
       await rival.query({
         text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
                values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
@@ -178,18 +178,18 @@ describe('a worker that plans', () => {
       })
       const planning = planNow(batch, mine)
       await lockWaiters(1)
-      const burying = retireWorker(database.db, mine)
+      const retiring = retireWorker(database.db, mine)
       await lockWaiters(2)
       await rival.query('rollback')
       expect(await planning).toMatchObject({ ok: true, planned: new Set([batch[0]?.event.id]) })
-      expect(await burying).toBe(bindingsOf(registry).length)
+      expect(await retiring).toBe(bindingsOf(registry).length)
     })
     for (const row of await readDeliveries(database.db)) expect(row.state).toBe('pending')
   })
 })
 
-describe('what is written', () => {
-  test('is leased to the worker where it takes the delivery at once, else pending and due', async () => {
+describe('a plan', () => {
+  test('leases a delivery to the worker that takes it at once, and leaves the others pending and due', async () => {
     const now = new Date('2026-11-21T05:00:00Z')
     const event = newEvent({ lane: 'bulk' })
     const both = planFor(event, bindingsOf(registry))
@@ -218,7 +218,7 @@ describe('what is written', () => {
     expect(rows).toHaveLength(bindingsOf(registry).length)
   })
 
-  test('keeps every member of the event', async () => {
+  test('stores every member of the event', async () => {
     const event = {
       ...newEvent(),
       clients: ['rp-0', 'with "quotes", {braces} and \\'] as never,

@@ -22,7 +22,7 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: events are found when their last delivery is settled, whatever ids they have, and however large the ledger is.
+// Goal: an event is found for its receipt when its last delivery is settled, whatever its id, and however large the ledger is.
 // Method: the real statements on a real database.
 
 let database: TestDatabase
@@ -49,7 +49,7 @@ const settle = (deliveries: Awaited<ReturnType<typeof plan>>[number]) =>
     now: new Date(),
   })
 
-/** Empties the journal. */
+/** Empties the journal. @returns its entries. */
 async function entriesOf(): Promise<readonly JournalEntry[]> {
   const all: JournalEntry[] = []
   const projector = async (_: unknown, entries: readonly JournalEntry[]) => void all.push(...entries)
@@ -57,10 +57,10 @@ async function entriesOf(): Promise<readonly JournalEntry[]> {
   return all
 }
 
-test('an event is found once its last delivery is settled, and not before', async () => {
+test('an event is found only when its last delivery is settled', async () => {
   const event = newEvent()
   const [[first, second] = []] = await plan([event])
-  if (first === undefined || second === undefined) throw new Error('two deliveries')
+  if (first === undefined || second === undefined) throw new Error('expected two deliveries')
   await settle([first])
   expect(await findUnreceipted(database.db, await entriesOf())).toEqual([])
   await settle([second])
@@ -72,10 +72,10 @@ test('an event is found once its last delivery is settled, and not before', asyn
   ])
 })
 
-test('a delivery says when it was attempted first, and what the last attempt came to, whatever history is kept', async () => {
+test('a delivery keeps the time of its first attempt and the outcome of its last, even if its attempts are deleted', async () => {
   const event = newEvent()
   const [[delivery, other] = []] = await plan([event])
-  if (delivery === undefined || other === undefined) throw new Error('two deliveries')
+  if (delivery === undefined || other === undefined) throw new Error('expected two deliveries')
   const unavailable: AttemptOutcome = {
     kind: 'unavailable',
     status: 503,
@@ -101,7 +101,7 @@ test('a delivery says when it was attempted first, and what the last attempt cam
     limit: 9,
   }
   const claimed = (await claimDue(database.db, request)).find(({ id }) => id === delivery.id)
-  if (claimed === undefined) throw new Error('it is due')
+  if (claimed === undefined) throw new Error('expected the due delivery to be claimed')
   await write([settledAs(claimed)])
   const [found] = await findUnreceipted(database.db, await entriesOf())
   expect(new Map(found?.targets.map((target) => [target.state, target]))).toEqual(
@@ -123,10 +123,11 @@ test('a delivery says when it was attempted first, and what the last attempt cam
   )
 })
 
-test('events whose ids begin alike are told apart, also one that owes nobody anything', async () => {
+test('events with similar ids are kept apart, and an event without deliveries is found too', async () => {
   const ids = ['1', '2', '3'].map((digit) => `00000000-0000-4000-8000-00000000000${digit}`)
   const [owing, waiting, none] = ids.map((id) => newEvent({ id: id as never }))
-  if (owing === undefined || waiting === undefined || none === undefined) throw new Error('three events')
+  if (owing === undefined || waiting === undefined || none === undefined)
+    throw new Error('expected three events')
   const [settled = []] = await plan([owing, waiting])
   await plan([none], false)
   await settle(settled)
@@ -135,31 +136,34 @@ test('events whose ids begin alike are told apart, also one that owes nobody any
   expect(found.map(({ targets }) => targets.length).toSorted()).toEqual([0, 2])
 })
 
-test.each(['force_custom_plan', 'force_generic_plan'])('no table is read as a whole (%s)', async (mode) => {
-  const [binding] = bindingsOf(registry)
-  if (binding === undefined) throw new Error('a binding')
-  await pile(database.db, binding.id, 50_000, 'acknowledged')
-  await database.db.query(`
+test.each(['force_custom_plan', 'force_generic_plan'])(
+  'finding events for receipts scans no large table (%s)',
+  async (mode) => {
+    const [binding] = bindingsOf(registry)
+    if (binding === undefined) throw new Error('expected a binding')
+    await pile(database.db, binding.id, 50_000, 'acknowledged')
+    await database.db.query(`
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, worker_id)
     select id, 1, settled_at, 1, 'acknowledged', id from deliveries where settled_at is not null on conflict do nothing`)
-  const [settled = []] = await plan([newEvent()])
-  await settle(settled)
-  const entries = await entriesOf()
-  await database.db.query('vacuum analyze deliveries, attempts')
-  const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
-  const scans = async () => {
-    await db.query('select pg_stat_force_next_flush()')
-    const { rows } = await db.query<{ n: number }>(
-      "select sum(seq_scan)::int as n from pg_stat_user_tables where relname ~ '^(deliveries|attempts_)'",
-    )
-    return rows[0]?.n
-  }
-  try {
-    await db.query(`set plan_cache_mode = ${mode}`)
-    const before = await scans()
-    for (let n = 0; n < 3; n++) expect(await findUnreceipted(db, entries)).toHaveLength(1)
-    expect(await scans()).toBe(before)
-  } finally {
-    await db.end()
-  }
-})
+    const [settled = []] = await plan([newEvent()])
+    await settle(settled)
+    const entries = await entriesOf()
+    await database.db.query('vacuum analyze deliveries, attempts')
+    const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+    const scans = async () => {
+      await db.query('select pg_stat_force_next_flush()')
+      const { rows } = await db.query<{ n: number }>(
+        "select sum(seq_scan)::int as n from pg_stat_user_tables where relname ~ '^(deliveries|attempts_)'",
+      )
+      return rows[0]?.n
+    }
+    try {
+      await db.query(`set plan_cache_mode = ${mode}`)
+      const before = await scans()
+      for (let n = 0; n < 3; n++) expect(await findUnreceipted(db, entries)).toHaveLength(1)
+      expect(await scans()).toBe(before)
+    } finally {
+      await db.end()
+    }
+  },
+)

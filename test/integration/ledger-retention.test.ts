@@ -16,8 +16,8 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { pileUp } from './dead-letters-support.ts'
 import { count, newWorker, planned, register, settledAs } from './ledger-support.ts'
 
-// Goal: what is too old goes, and nothing else ever does; and neither making room nor forgetting stands in the way of
-// attempts. Method: the real statements at every side of every limit.
+// Goal: retention deletes exactly the rows past their limit, and neither creating nor dropping partitions blocks attempts.
+// Method: the real statements, with rows on both sides of every limit.
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -50,14 +50,13 @@ async function partitionOf(id: string): Promise<string> {
 }
 
 describe('partitions of attempts', () => {
-  test('are made for the days to come, once, and take what is of their day', async () => {
-    // Over the end of a month, of which audit records have one.
+  test('are created once for the coming days, and take the attempts of their day', async () => {
+    // The days span the end of a month: audit records and receipts have one partition a month.
     expect(await createPartitions(db(), { now: NOW, days: 3 })).toEqual([
       'attempts_20260331',
       'attempts_20260401',
       'attempts_20260402',
       'audit_202604',
-      // So do receipts.
       'receipts_202604',
     ])
     expect(await createPartitions(db(), { now: NOW, days: 4 })).toEqual(['attempts_20260403'])
@@ -79,7 +78,7 @@ describe('partitions of attempts', () => {
     ])
   })
 
-  test('are not made for a day that is near, nor for one of which some lie in the default', async () => {
+  test('are not created for a day about to begin, nor for a day with attempts in the default partition', async () => {
     await attemptAt(new Date('2026-04-01T12:00:00Z'))
     const late = new Date('2026-03-30T23:30:00Z')
     expect(await createPartitions(db(), { now: late, days: 3 })).toEqual([
@@ -89,19 +88,19 @@ describe('partitions of attempts', () => {
     ])
   })
 
-  test('are made by one of several bookkeepers, and the others do not mind', async () => {
+  test('are created by one of several bookkeepers, without an error in the others', async () => {
     const made = await Promise.all([1, 2, 3, 4].map(() => createPartitions(db(), { now: NOW, days: 7 })))
     await createPartitions(db(), { now: NOW, days: 7 })
     expect(new Set(made.flat()).size).toBe(made.flat().length)
     expect(await count(db(), "pg_inherits where inhparent = 'attempts'::regclass")).toBe(8)
   })
 
-  test('are dropped when all of their day is older, and the default loses what is', async () => {
+  test('are dropped when their whole day is older; older attempts are deleted from the default partition', async () => {
     const lost = await attemptAt(daysBefore(40))
     const kept = await attemptAt(daysBefore(29))
     await createPartitions(db(), { now: daysBefore(33), days: 3 })
     const ids = await Promise.all([32, 31, 30].map((days) => attemptAt(daysBefore(days))))
-    // Somebody's copy, by a name like a partition's.
+    // An operator's copy, whose name looks like that of a partition.
     await db().query('create table attempts_20250101 as select * from attempts')
     const first = await dropAttempts(db(), { before: daysBefore(30), limit: 1 })
     expect(first).toEqual({ dropped: ['attempts_20260226', 'attempts_20260227'], more: true })
@@ -115,7 +114,7 @@ describe('partitions of attempts', () => {
     await db().query('drop table attempts_20250101')
   })
 
-  test('are no hindrance to attempts that are recorded meanwhile', async () => {
+  test('are created without blocking attempts that are recorded at the same time', async () => {
     const worker = await newWorker(db())
     const registry = await register(db(), 2)
     const deliveries = await planned(db(), registry, { workerId: worker, count: 20 })
@@ -131,7 +130,7 @@ describe('partitions of attempts', () => {
 })
 
 describe('receipts', () => {
-  test('are dropped by the month, when all of it is older, and the default loses what is', async () => {
+  test('are dropped by the month when the whole month is older; older receipts are deleted from the default partition', async () => {
     await createPartitions(db(), { now: daysBefore(60), days: 7 })
     const planned = [
       '2025-12-31T23:59:59Z',
@@ -160,7 +159,7 @@ describe('receipts', () => {
 })
 
 describe('events and deliveries', () => {
-  /** An event of one delivery for each state, planned and settled so many days ago. */
+  /** Inserts an event with one delivery for every state. @returns the id of the event. */
   async function history(
     plannedDaysAgo: number,
     states: readonly (readonly [state: string, settledDaysAgo: number | null])[],
@@ -200,7 +199,7 @@ describe('events and deliveries', () => {
   const left = async () =>
     (await db().query<{ id: string }>('select id from events order by planned_at')).rows.map(({ id }) => id)
 
-  test('go together, when all of it is over and older', async () => {
+  test('are deleted together when every delivery is settled and older', async () => {
     await history(31, [
       ['acknowledged', 31],
       ['lapsed', 31],
@@ -210,17 +209,17 @@ describe('events and deliveries', () => {
       ['acknowledged', 95],
     ])
     const kept = [
-      // A dead letter of it is kept for longer.
+      // Its dead letter has the longer retention.
       await history(60, [
         ['dead_lettered', 60],
         ['acknowledged', 60],
       ]),
-      // Not over, however old.
+      // One delivery is not settled.
       await history(50, [
         ['pending', null],
         ['acknowledged', 50],
       ]),
-      // Over since yesterday.
+      // One delivery was settled yesterday.
       await history(40, [
         ['acknowledged', 1],
         ['acknowledged', 40],
@@ -233,13 +232,13 @@ describe('events and deliveries', () => {
     expect(await sweep()).toEqual({ events: 0, deliveries: 0 })
   })
 
-  test('go where nobody was owed anything', async () => {
+  test('are deleted if the event has no deliveries', async () => {
     await history(31, [['acknowledged', 31]])
     await db().query('delete from deliveries')
     expect(await sweep()).toEqual({ events: 1, deliveries: 0 })
   })
 
-  test('stay when a replay puts one of them back at that moment', async () => {
+  test('are kept if a replay puts the delivery back at the same time', async () => {
     await pileUp(db(), { clientId: 'rp-0', count: 3, secondsAgo: 100 * 86_400 })
     const job = await createReplay(db(), {
       id: randomUUID(),
@@ -249,7 +248,7 @@ describe('events and deliveries', () => {
     })
     const old = new Date(Date.now() - 90 * DAY_MS)
     const sweeping = await withTransaction(db(), async (transaction) => {
-      // As a batch of the job does, not yet committed.
+      // The update of a replay batch, not committed yet.
       await transaction.query(
         `update deliveries set state = 'pending', due_at = now(), settled_at = null, dead_letter_reason = null,
                 generation = 1, replay_id = $1 where id = (select min(id::text)::uuid from deliveries)`,

@@ -4,15 +4,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { newEvent, newWorker, planned, register, settledAs } from './ledger-support.ts'
 
-// Goal: the table itself refuses what the state machine cannot come to, whoever writes it; and settling is as cheap as the
-// migration says.
-// Method: one good row of each state, and each way of spoiling it; then PostgreSQL's own count of heap-only updates.
+// Goal: the table refuses every row that the state machine cannot produce, and settling costs only a heap-only update.
+// Method: one valid row for every state with every possible fault; then PostgreSQL's own count of heap-only updates.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
 
 beforeAll(async () => {
-  // One connection: what a backend has counted is told to others when it pleases, to itself when asked.
+  // One connection: a backend sees its own statistics at once, and those of other backends with a delay.
   database = await createTestDatabase({ poolMax: 1 })
   registry = await register(database.db, 3)
 })
@@ -42,7 +41,7 @@ const TERMINAL = ['acknowledged', 'superseded', 'lapsed', 'dead_lettered']
 const STATES = Object.keys(GOOD)
 const without = (states: readonly string[]) => STATES.filter((state) => !states.includes(state))
 
-/** Which change makes a row of which state impossible, and by which constraint it is refused. */
+/** A change, the states in which it makes a row impossible, and the constraint that refuses it. */
 const IMPOSSIBLE: readonly (readonly [
   change: Readonly<Record<string, unknown>>,
   states: readonly string[],
@@ -85,7 +84,7 @@ async function insert(table: string, row: Readonly<Record<string, unknown>>): Pr
 }
 
 describe('the state machine in the table', () => {
-  test.each(STATES)('takes a delivery that is %s', async (state) => {
+  test.each(STATES)('accepts a delivery that is %s', async (state) => {
     await insert('deliveries', GOOD[state] ?? {})
   })
 
@@ -97,11 +96,11 @@ describe('the state machine in the table', () => {
       constraint,
     })),
   )
-  test.each(cases)('refuses one that is $state with $change', async ({ row, constraint }) => {
+  test.each(cases)('refuses a delivery that is $state with $change', async ({ row, constraint }) => {
     await expect(insert('deliveries', row)).rejects.toMatchObject({ code: '23514', constraint })
   })
 
-  test('has no CHECK that is not tried here', async () => {
+  test('has no CHECK without a case here', async () => {
     const { rows } = await database.db.query<{ conname: string }>(
       "select conname from pg_constraint where conrelid = 'deliveries'::regclass and contype = 'c'",
     )
@@ -134,11 +133,11 @@ describe('events and attempts', () => {
     { ...EVENT, scope: 'subject', sub: 'alice', digest: null },
     { ...EVENT, scope: 'subject', sub: 'alice', digest: null, erased_at: '2026-11-21' },
     { ...EVENT, scope: 'subject', erased_at: '2026-11-21' },
-  ])('refuse an event that names nobody, or what there is not: %o', async (row) => {
+  ])('refuse an event without a subject or sid, or with an unknown value: %o', async (row) => {
     await expect(insert('events', row)).rejects.toMatchObject({ code: '23514' })
   })
 
-  test('take an event that was erased, and so names nobody', async () => {
+  test('accept an erased event without a subject', async () => {
     await insert('events', { ...EVENT, scope: 'subject', digest: null, erased_at: '2026-11-21' })
   })
 
@@ -157,13 +156,13 @@ describe('events and attempts', () => {
     },
   )
 
-  test('refuse the same attempt twice', async () => {
+  test('refuse a second row for the same attempt', async () => {
     await insert('attempts', ATTEMPT)
     await expect(insert('attempts', ATTEMPT)).rejects.toMatchObject({ code: '23505' })
   })
 })
 
-describe('settling what is acknowledged at once', () => {
+describe('settling a delivery that is acknowledged at once', () => {
   async function updates(): Promise<{ all: number; hot: number }> {
     await database.db.query('select pg_stat_force_next_flush()')
     const { rows } = await database.db.query<{ all: number; hot: number }>(
@@ -176,8 +175,8 @@ describe('settling what is acknowledged at once', () => {
   test('is a heap-only update: it changes no indexed column, and the page has room for it', async () => {
     const workerId = await newWorker(database.db)
     await planned(database.db, registry, { workerId, count: 500 })
-    // Every eighth of a page: what its free space can hold. How soon that is free again, and so how it is with whole pages,
-    // depends on everybody else's transactions.
+    // One row in eight: the free space of a page holds that many new versions. Space for more would need pruning, which
+    // depends on the transactions of others.
     const { rows } = await database.db.query<{ id: DeliveryId }>('select id from deliveries order by ctid')
     const batch = rows
       .filter((_, index) => index % 8 === 0)

@@ -14,8 +14,8 @@ import {
   silence,
 } from './ledger-support.ts'
 
-// Goal: an outcome is recorded by the worker that holds the delivery, whole, and by nobody else.
-// Method: settle what one, two and dead workers hold, and read the rows.
+// Goal: only the worker with the lease records an outcome, and it records all of it.
+// Method: settles deliveries with one worker, two workers and a dead worker, and reads the rows.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
@@ -32,7 +32,7 @@ beforeEach(async () => {
 })
 
 const NOW = new Date('2026-11-21T05:00:00Z')
-/** Answers with what was lost. */
+/** @returns the deliveries whose lease was lost. */
 const settle = (batch: Parameters<typeof settleDeliveries>[1]['batch'], as: WorkerId = workerId) =>
   settleDeliveries(database.db, { batch, workerId: as, now: NOW })
 const REFUSED: AttemptOutcome = {
@@ -53,12 +53,12 @@ const BUSY: AttemptOutcome = { ...RESET, status: 503, failure: null, errorDescri
 
 async function one() {
   const [delivery] = await planned(database.db, registry, { workerId })
-  if (delivery === undefined) throw new Error('a delivery')
+  if (delivery === undefined) throw new Error('expected a planned delivery')
   return delivery
 }
 
-describe('each next state', () => {
-  test.each(LEVELS)('acknowledged, with its level %s and time', async (level) => {
+describe('settling', () => {
+  test.each(LEVELS)('an acknowledged delivery stores its level %s and the time', async (level) => {
     const delivery = await one()
     expect(await settle([settledAs(delivery, { state: 'acknowledged', level })])).toEqual(new Set())
     expect(await readDelivery(database.db, delivery.id)).toMatchObject({
@@ -72,7 +72,7 @@ describe('each next state', () => {
     })
   })
 
-  test('pending again, with when and with the steps used', async () => {
+  test('a pending delivery stores when it is due and the retries used', async () => {
     const delivery = await one()
     const dueAt = new Date('2026-11-21T05:00:30Z')
     await settle([
@@ -88,7 +88,7 @@ describe('each next state', () => {
     })
   })
 
-  test('dead-lettered, with the reason, and the steps used so far stay', async () => {
+  test('a dead-lettered delivery stores its reason and keeps the retries used', async () => {
     const delivery = await one()
     await settle([
       {
@@ -109,7 +109,7 @@ describe('each next state', () => {
 })
 
 describe('attempts', () => {
-  test('are kept one by one, in the words of the relying party', async () => {
+  test('are stored one by one, with the error texts of the relying party', async () => {
     const delivery = await one()
     const settled = settledAs(delivery, { state: 'dead_lettered', reason: 'refused' }, [
       RESET,
@@ -163,7 +163,7 @@ describe('attempts', () => {
     expect(rows).toEqual([{ worker_id: workerId }])
   })
 
-  test('count up over rounds', async () => {
+  test('are numbered continuously across claims', async () => {
     const delivery = await one()
     await settle([
       settledAs(delivery, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [RESET, RESET, BUSY]),
@@ -185,7 +185,7 @@ describe('attempts', () => {
 })
 
 describe('the lease is the fence', () => {
-  test('what another worker has claimed since is left as it is, and nothing is recorded', async () => {
+  test('settling a delivery that another worker has claimed changes and records nothing', async () => {
     const mine = await one()
     const kept = await one()
     const other = await newWorker(database.db)
@@ -210,7 +210,7 @@ describe('the lease is the fence', () => {
     expect(await count(database.db, 'attempts')).toBe(1)
   })
 
-  test('of a batch the rest is recorded', async () => {
+  test('a batch with lost leases records all its other deliveries', async () => {
     const mine = await one()
     const lost = await one()
     const unknown = settledAs({ ...mine, id: '00000000-0000-8000-8000-000000000000' as DeliveryId })
@@ -221,7 +221,7 @@ describe('the lease is the fence', () => {
     expect(await count(database.db, 'attempts')).toBe(1)
   })
 
-  test('what is said again, after a lost answer, holds up nothing, though the same worker has claimed it since', async () => {
+  test('a settlement repeated after a lost answer is ignored, even if the same worker has claimed the delivery again', async () => {
     const again = settledAs(await one(), { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [BUSY])
     await settle([again])
     const taken = await claimDue(database.db, {
@@ -239,7 +239,7 @@ describe('the lease is the fence', () => {
     expect(await count(database.db, 'attempts')).toBe(2)
   })
 
-  test('what was settled is settled once, however often it is said', async () => {
+  test('a settlement that is repeated counts once', async () => {
     const delivery = await one()
     const settled = settledAs(delivery)
     const answers = await Promise.all([settle([settled]), settle([settled]), settle([settled])])

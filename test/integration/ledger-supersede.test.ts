@@ -23,7 +23,8 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: of what waits for the same, one goes out; what nobody could try for too long is given up on; nothing else is touched.
+// Goal: of several pending deliveries for one target only the newest goes out, and a delivery that no worker could attempt for
+// too long becomes a dead letter. No other delivery changes.
 // Method: the real statements on a real database.
 
 let database: TestDatabase
@@ -63,7 +64,7 @@ async function logout(
 const read = (delivery: InFlightDelivery | undefined) => readDelivery(database.db, delivery?.id ?? '')
 
 describe('a newer logout', () => {
-  test('covers what waits for the same subject at each binding, and is linked; whether it waits itself or not', async () => {
+  test('supersedes the pending deliveries for its subject at every binding, and links them, whether it is pending or in flight', async () => {
     const older = await logout('alice')
     const newer = await logout('alice')
     const newest = await logout('alice', { leased: true, lane: 'bulk' })
@@ -80,7 +81,7 @@ describe('a newer logout', () => {
     }
   })
 
-  test('covers nobody else, no other session, and no subject by one of its sessions or the other way round', async () => {
+  test('supersedes no delivery for another subject, for another session or of another scope', async () => {
     const waiting = await Promise.all([
       logout('alice'),
       logout('alice', { sid: 's1' }),
@@ -94,21 +95,21 @@ describe('a newer logout', () => {
     expect(states).toEqual(['pending', 'pending', 'superseded', 'pending', 'pending'])
   })
 
-  test('leaves alone what is being attempted, and what is settled', async () => {
+  test('does not change deliveries that are in flight or settled', async () => {
     const running = await logout('alice', { leased: true })
-    const told = await logout('bob', { leased: true })
+    const notified = await logout('bob', { leased: true })
     await settleDeliveries(database.db, {
-      batch: told.map((one) => settledAs(one)),
+      batch: notified.map((one) => settledAs(one)),
       workerId,
       now: new Date(),
     })
     await logout('alice')
     await logout('bob')
     expect(await read(running[0])).toMatchObject({ state: 'in_flight', superseded_by: null })
-    expect(await read(told[0])).toMatchObject({ state: 'acknowledged', superseded_by: null })
+    expect(await read(notified[0])).toMatchObject({ state: 'acknowledged', superseded_by: null })
   })
 
-  test('planned twice covers once: the record that comes again changes nothing', async () => {
+  test('does not supersede its own deliveries when its record is planned twice', async () => {
     const event = newEvent({ sub: 'alice' })
     const batch = [planFor(event, bindingsOf(registry), { leased: false })]
     const plan = () =>
@@ -124,11 +125,11 @@ describe('a newer logout', () => {
   })
 })
 
-describe('what comes back to waiting while a newer one waits', () => {
-  test('is covered by it; the newer one by nobody', async () => {
+describe('a delivery that becomes pending again while a newer one is pending', () => {
+  test('is superseded by the newer one, which stays pending', async () => {
     const [older] = await logout('alice', { leased: true })
     const [newer] = await logout('alice')
-    if (older === undefined || newer === undefined) throw new Error('two deliveries')
+    if (older === undefined || newer === undefined) throw new Error('expected two deliveries')
     const dueAt = new Date(Date.now() + 5_000)
     await settleDeliveries(database.db, {
       batch: [
@@ -154,34 +155,34 @@ describe('what comes back to waiting while a newer one waits', () => {
   })
 })
 
-test('an endpoint that came back: what failed there and waits is due at once, what was refused is not', async () => {
-  const down = await logout('alice', { leased: true })
+test('when an endpoint is available again, its failed deliveries are due at once, and its refused deliveries are not', async () => {
+  const failed = await logout('alice', { leased: true })
   const refused = await logout('bob', { leased: true })
   const fresh = await logout('carol')
   const dueAt = new Date(Date.now() + 3_600_000)
   await settleDeliveries(database.db, {
     batch: [
-      ...down.map((one) => settledAs(one, { state: 'pending', dueAt, retries: 1, refusals: 0 }, [])),
+      ...failed.map((one) => settledAs(one, { state: 'pending', dueAt, retries: 1, refusals: 0 }, [])),
       ...refused.map((one) => settledAs(one, { state: 'pending', dueAt, retries: 0, refusals: 1 }, [])),
     ],
     workerId,
     now: new Date(),
   })
   const [first] = bindingsOf(registry)
-  if (first === undefined) throw new Error('a binding')
+  if (first === undefined) throw new Error('expected a binding')
   expect(await bringForward(database.db, { bindingId: first.id, now: new Date() })).toBe(1)
   const due = (deliveries: readonly InFlightDelivery[], mine: boolean) =>
     read(deliveries.find(({ bindingId }) => (bindingId === first.id) === mine))
-  expect((await due(down, true)).due_at?.getTime()).toBeLessThanOrEqual(Date.now())
-  expect((await due(down, false)).due_at).toEqual(dueAt)
+  expect((await due(failed, true)).due_at?.getTime()).toBeLessThanOrEqual(Date.now())
+  expect((await due(failed, false)).due_at).toEqual(dueAt)
   expect((await due(refused, true)).due_at).toEqual(dueAt)
   expect((await due(fresh, true)).state).toBe('pending')
 })
 
-describe('giving up on what nobody could try', () => {
-  test('takes what has been due for too long at the bindings that are named, in both lanes, and nothing else', async () => {
+describe('giving up on unreachable bindings', () => {
+  test('dead-letters exactly the deliveries that are overdue at the named bindings, in both lanes', async () => {
     const [first, second] = bindingsOf(registry)
-    if (first === undefined || second === undefined) throw new Error('two bindings')
+    if (first === undefined || second === undefined) throw new Error('expected two bindings')
     const old = await logout('alice')
     const oldBulk = await logout('bob', { lane: 'bulk' })
     const young = await logout('carol')
@@ -196,8 +197,8 @@ describe('giving up on what nobody could try', () => {
     expect(await giveUpUnreachable(database.db, { dueBefore, now, limit: 100 })).toBe(2)
     const ofFirst = (deliveries: readonly InFlightDelivery[]) =>
       read(deliveries.find(({ bindingId }) => bindingId === first.id))
-    for (const given of [old, oldBulk]) {
-      expect(await ofFirst(given)).toMatchObject({
+    for (const overdue of [old, oldBulk]) {
+      expect(await ofFirst(overdue)).toMatchObject({
         state: 'dead_lettered',
         dead_letter_reason: 'unreachable',
         settled_at: now,
@@ -211,10 +212,10 @@ describe('giving up on what nobody could try', () => {
 })
 
 test.each(['force_custom_plan', 'force_generic_plan'])(
-  'neither planning nor superseding nor giving up reads the whole table (%s)',
+  'planning, superseding and giving up never scan the whole table (%s)',
   async (mode) => {
     const [dead] = bindingsOf(registry)
-    if (dead === undefined) throw new Error('a binding')
+    if (dead === undefined) throw new Error('expected a binding')
     await pile(database.db, dead.id, 50_000, 'pending')
     await pile(database.db, dead.id, 50_000, 'acknowledged')
     await database.db.query('vacuum analyze deliveries')
@@ -248,13 +249,13 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
   },
 )
 
-test('of each lane is claimed what there are slots for in it, the interactive one first', async () => {
+test('a claim takes as many deliveries of every lane as it has slots, the interactive lane first', async () => {
   for (let n = 0; n < 5; n++) {
     await logout(`click-${n}`)
     await logout(`mass-${n}`, { lane: 'bulk' })
   }
   const [first] = bindingsOf(registry)
-  if (first === undefined) throw new Error('a binding')
+  if (first === undefined) throw new Error('expected a binding')
   const claim = (slots: Parameters<typeof claimDue>[1]['slots'], limit = 100) =>
     claimDue(database.db, { lease: newLease(workerId), now: new Date(), slots, slotsElse: both(0), limit })
   const lanes = (claimed: readonly InFlightDelivery[]) => claimed.map(({ event }) => event.lane).toSorted()

@@ -41,7 +41,7 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: {} })
 
 let leases = 0
-/** A lease that no statement has used. */
+/** A lease with a number that no statement has used. */
 export function newLease(workerId: WorkerId): Lease {
   leases += 1
   return { workerId, number: leases }
@@ -67,12 +67,12 @@ export async function register(db: Database, count: number): Promise<Registry> {
   return readRegistry(db)
 }
 
-/** A channel of a relying party that a test registers. */
+/** A channel of a relying party in a test. */
 export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> &
   Partial<Pick<Binding, 'counts' | 'names' | 'widens'>> & { readonly name?: string }
 export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
-/** @param channels each with one endpoint; two of one kind differ by `name`. */
+/** @param channels every channel gets one endpoint; two channels of one kind differ by `name`. */
 export async function registerParty(
   db: Database,
   clientId: string,
@@ -105,7 +105,7 @@ export async function newWorker(db: Database): Promise<WorkerId> {
   return id
 }
 
-/** Makes a worker's last beat so many milliseconds older. */
+/** Moves a worker's last heartbeat `ms` milliseconds into the past. */
 export async function silence(db: Database, id: WorkerId, ms: number): Promise<void> {
   await db.query('update workers set seen_at = seen_at - make_interval(secs => $2) where id = $1', [
     id,
@@ -123,7 +123,7 @@ export function newEvent(
     ...{ id, givenId },
     iss: ISS,
     scope: 'subject',
-    // Of another person each time: two logouts of one would be one.
+    // A different subject every time: a second logout of one subject would supersede the first.
     sub: (change.sub ?? randomUUID()) as Subject,
     sid: null,
     reason: 'user',
@@ -136,7 +136,7 @@ export function newEvent(
   }
 }
 
-/** An event as intake plans it for `bindings`. */
+/** The plan that intake makes of an event for `bindings`. */
 export function planFor(
   event: LogoutEvent,
   bindings: readonly Binding[],
@@ -152,10 +152,10 @@ export function planFor(
   }
 }
 
-/** As many slots in either lane. */
+/** The same number of slots in both lanes. */
 export const both = (slots: number): Slots => ({ interactive: slots, bulk: slots })
 
-/** Plans `count` events for `bindings`; gives back the deliveries. */
+/** Plans `count` events for `bindings`. @returns their deliveries. */
 export async function planned(
   db: Database,
   registry: Registry,
@@ -177,7 +177,7 @@ export async function planned(
   return batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => delivery))
 }
 
-/** Puts `count` deliveries straight into the table, for more than can be planned in a test's time. */
+/** Inserts `count` deliveries directly: planning so many would take too long. */
 export async function pile(
   db: Database,
   bindingId: BindingId,
@@ -202,7 +202,7 @@ export async function pile(
 
 export const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
 
-/** What a worker did to `delivery`: by default one attempt that was acknowledged. */
+/** The settlement of `delivery` by a worker: by default one acknowledged attempt. */
 export function settledAs(
   delivery: Pick<InFlightDelivery, 'id' | 'attempts' | 'event' | 'sessionEndsAt'>,
   settlement: Settlement = { state: 'acknowledged', level: 'done' },

@@ -28,8 +28,8 @@ import {
   silence,
 } from './ledger-support.ts'
 
-// Goal: what a dead worker held goes on elsewhere, and nobody who lives loses anything.
-// Method: workers whose last beat is made older by hand; no test waits for a lease to run out.
+// Goal: the deliveries of a dead worker continue at other workers, and a living worker loses none.
+// Method: workers whose last heartbeat is moved into the past; no test waits for a lease to run out.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
@@ -56,11 +56,11 @@ const states = async () => {
 }
 
 describe('reclaimLeases', () => {
-  test('gives back exactly what silent workers held, due at once and at no cost', async () => {
+  test('returns exactly the deliveries of silent workers, due at once and with unchanged counts', async () => {
     const kept = await planned(database.db, registry, { workerId: living, count: 5 })
     const done = await planned(database.db, registry, { workerId: silent, count: 2 })
     await settleDeliveries(database.db, {
-      batch: done.map((each) => settledAs(each)),
+      batch: done.map((delivery) => settledAs(delivery)),
       workerId: silent,
       now: new Date(),
     })
@@ -77,9 +77,9 @@ describe('reclaimLeases', () => {
     await silence(database.db, silent, LEASE_MS + 1)
 
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(claimed.length + born.length)
-    const given = Object.fromEntries([...claimed, ...born].map(({ id }) => [id, 'pending']))
-    expect(await states()).toEqual({ ...before, ...given })
-    for (const row of (await readDeliveries(database.db)).filter(({ id }) => id in given)) {
+    const returned = Object.fromEntries([...claimed, ...born].map(({ id }) => [id, 'pending']))
+    expect(await states()).toEqual({ ...before, ...returned })
+    for (const row of (await readDeliveries(database.db)).filter(({ id }) => id in returned)) {
       expect(row).toMatchObject({ attempts: 0, retries: 0, refusals: 0, settled_at: null })
       expect(row.due_at?.getTime()).toBeLessThanOrEqual(Date.now())
     }
@@ -89,14 +89,14 @@ describe('reclaimLeases', () => {
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
   })
 
-  test('takes nothing from a worker that is nearly too late', async () => {
+  test('takes nothing from a worker whose heartbeat is nearly too old', async () => {
     await planned(database.db, registry, { workerId: silent })
     await silence(database.db, silent, LEASE_MS - 2_000)
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
     expect(await beat(database.db, silent)).toMatchObject({ alive: true })
   })
 
-  test('finds also what was leased ages ago, by a worker whose clock was wrong', async () => {
+  test('finds deliveries that a worker with a wrong clock leased a day ago', async () => {
     const batch = [planFor(newEvent(), bindingsOf(registry))]
     const now = new Date(Date.now() - 86_400_000)
     await planEvents(database.db, {
@@ -109,16 +109,16 @@ describe('reclaimLeases', () => {
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(2)
   })
 
-  test('by several workers at once gives each delivery back once', async () => {
+  test('by several workers at once returns every delivery once', async () => {
     await planned(database.db, registry, { workerId: silent, count: 50 })
     await silence(database.db, silent, LEASE_MS + 1)
-    const given = await Promise.all(
+    const returned = await Promise.all(
       Array.from({ length: 6 }, () => reclaimLeases(database.db, { leaseMs: LEASE_MS })),
     )
-    expect(given.toSorted((a, b) => a - b)).toEqual([0, 0, 0, 0, 0, 100])
+    expect(returned.toSorted((a, b) => a - b)).toEqual([0, 0, 0, 0, 0, 100])
   })
 
-  test('misses nothing that a worker is being leased at the same moment', async () => {
+  test('misses no delivery that is being leased at the same time', async () => {
     await silence(database.db, silent, LEASE_MS + 1)
     const batch = [planFor(newEvent(), bindingsOf(registry))]
     await database.db.withConnection(async (connection) => {
@@ -133,7 +133,7 @@ describe('reclaimLeases', () => {
           ),
         ).toBe(1)
       })
-      // The lease is given in the transaction that the burial waits for.
+      // The lease is created in the transaction that reclaimLeases waits for.
       const [owed] = batch[0]?.deliveries ?? []
       await connection.query({
         text: `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, leased_by, leased_at)
@@ -151,12 +151,12 @@ describe('reclaimLeases', () => {
 })
 
 describe('the search for leases', () => {
-  test.each(['custom', 'generic'] as const)('reads no history (%s plan)', async (how) => {
+  test.each(['custom', 'generic'] as const)('scans no settled deliveries (%s plan)', async (how) => {
     const db = recording(database.db)
     await releaseUnheld(db, { workerId: living, asking: [], held: [], upTo: 1 })
     await reclaimLeases(db, { leaseMs: LEASE_MS })
     const [unheld, , orphaned] = db.statements
-    if (unheld === undefined || orphaned === undefined) throw new Error('two searches')
+    if (unheld === undefined || orphaned === undefined) throw new Error('expected two searches')
     const held = await planned(database.db, registry, { workerId: living, count: 20 })
     await database.db.query(
       `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, leased_by, leased_at, attempts,
@@ -174,7 +174,7 @@ describe('the search for leases', () => {
     await database.db.query('delete from workers where id = $1', [living])
     const ofDead = await lookups(orphaned)
     for (const scans of [ofLiving, ofDead]) {
-      // Each is looked up once, and once more to be updated.
+      // Every delivery is looked up once, and once more for its update.
       expect(scans.length).toBeGreaterThan(1)
       expect(scans.map((scan) => scan.how)).not.toContain('Seq Scan')
     }
@@ -182,7 +182,7 @@ describe('the search for leases', () => {
 })
 
 describe('retireWorker', () => {
-  test('gives back what the worker still holds, and nothing of others', async () => {
+  test('returns the deliveries that the worker still leases, and none of others', async () => {
     const others = await planned(database.db, registry, { workerId: living, count: 3 })
     const own = await planned(database.db, registry, { workerId: silent, count: 3 })
     expect(await retireWorker(database.db, silent)).toBe(6)

@@ -25,24 +25,26 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { recording } from '../support/explain.ts'
 import { costOf } from '../support/list-plans.ts'
 
-// Goal: whatever a list of the API is filtered by, and however much there is, it is read along an index, and a page looks at a
-// bounded number of rows. Method: every list over a million deliveries, its statements caught and explained, with plans for just
-// their values and with plans for any.
+// Goal: every list of the API reads along an index, and one page reads a bounded number of rows, with any filter and any amount
+// of data. Method: every list over a million deliveries; its statements are recorded and explained, with custom and generic plans.
 //
-// A new list is one more entry of LISTS.
+// A new list needs one more entry in LISTS.
 
 const DELIVERIES = 1_000_000
-/** What one page may look at, however it is filtered: ten of the largest pages, and what belongs to the rows found. */
+/** The most rows that one page may read, with any filter: ten of the largest pages, and the rows joined to its rows. */
 const ROWS_READ_MAX = 12_000
-/** One page, and one row more; several parts of it may be sorted together. */
+/** One page, and one row more. Several parts of it may be sorted together. */
 const PAGE = 51
-/** Tables that grow with use, or partitions of them. The registry may be read as a whole. */
+/** Tables that grow with use, and their partitions. The tables of the registry may be scanned. */
 const BIG =
   /^(?:deliveries|events|attempts|sessions|session_ids|audit|webhook_deliveries|notifications|receipts|issuer_logouts|api_keys|sla_rollups|probes)(?:_|$)/
 
 let database: TestDatabase
 
-/** A tenth of the deliveries is of `small`, which has two endpoints; what is dead, waits or is old lies far from the start. */
+/**
+ * One delivery in a hundred belongs to `small`, which has two relying parties. Dead letters, pending deliveries and old
+ * deliveries lie far from the start.
+ */
 const FILL = [
   `insert into issuers (name, iss, sid_supported, session_index, sla_within_ms, sla_objective, sla_window_days, defaults, revision)
    select name, 'https://' || name || '.example', true, 'partial', 5000, 0.99, 30, '{}', 1 from unnest(array['main', 'small', 'many']) name`,
@@ -58,7 +60,7 @@ const FILL = [
    select event, event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, true, at.at, 'interactive', at.at, at.at, at.at, 'registered'
      from numbered cross join lateral (select now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) as at) at
     where n % 10 = 0 group by event, at.at`,
-  // Ids of the IdP's own making, in no order of time.
+  // Ids that the IdP chose, in no order of time.
   `insert into deliveries (id, event_id, binding_id, attempts, state, lane, sid, planned_at, due_at, settled_at, level,
      dead_letter_reason, replay_id, generation)
    select (left(event::text, 24) || right(random, 12))::uuid, event,
@@ -70,7 +72,7 @@ const FILL = [
      from numbered
     cross join lateral (select case when n % 20 = 0 or n % 100 = 7 and n < 500000 then 'dead_lettered' when n % 5000 = 1 then 'pending' else 'acknowledged' end as state) s`,
   `insert into session_issuers (iss) select iss from issuers order by name`,
-  // Many are orphaned at the same instant.
+  // Many sessions are orphaned at the same instant.
   `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at, logout_event_id, orphaned_at)
    select case when n % 1000 = 0 then 3 else 1 end, 'user-' || n / 4, 'sid-' || n, 'rp-' || n % 10, now() - interval '1 day',
           now() + interval '1 day', gen_random_uuid(), case when n % 4 = 0 then now() - interval '1 hour' * (n / 50000) end
@@ -108,13 +110,13 @@ beforeAll(async () => {
 }, 600_000)
 afterAll(() => database.drop())
 
-const NOWHERE = { issuer: null, clientIds: null }
+const EVERY_OWNER = { issuer: null, clientIds: null }
 const AT = (daysAgo: number) => new Date(Date.now() - daysAgo * 86_400_000)
 const MIDDLE = '80000000-0000-0000-0000-000000000000'
 
 const deliveries = (filter: Partial<Parameters<typeof listDeliveries>[1]>) => (db: Database) =>
   listDeliveries(db, {
-    ...{ ...NOWHERE, channel: null, state: null, eventId: null },
+    ...{ ...EVERY_OWNER, channel: null, state: null, eventId: null },
     ...{ since: null, until: null, before: null, limit: PAGE },
     ...filter,
   })
@@ -122,12 +124,12 @@ const deadLetters =
   (filter: Partial<Parameters<typeof listDeadLetters>[1]['filter']>, before: string | null = null) =>
   (db: Database) =>
     listDeadLetters(db, {
-      filter: { ...NOWHERE, channel: null, reason: null, from: null, to: null, ids: null, ...filter },
+      filter: { ...EVERY_OWNER, channel: null, reason: null, from: null, to: null, ids: null, ...filter },
       before: before === null ? null : { micros: AT(15).getTime() * 1_000, id: before },
       limit: PAGE,
     })
 const orphans = (filter: Partial<Parameters<typeof listOrphans>[1]>) => (db: Database) =>
-  listOrphans(db, { ...NOWHERE, before: null, limit: PAGE, ...filter })
+  listOrphans(db, { ...EVERY_OWNER, before: null, limit: PAGE, ...filter })
 const LATER_ORPHAN = {
   micros: AT(0.1).getTime() * 1_000,
   issuer: 1,
@@ -136,9 +138,9 @@ const LATER_ORPHAN = {
   clientId: 'rp-7',
 }
 
-/** Whose a list is, as a key's access filter or a query says it. */
-const WHOSE: Readonly<Record<string, { issuer: string | null; clientIds: readonly string[] | null }>> = {
-  'of all': NOWHERE,
+/** The access filter of a key, or the filter of a query. */
+const OWNERS: Readonly<Record<string, { issuer: string | null; clientIds: readonly string[] | null }>> = {
+  'of all owners': EVERY_OWNER,
   'of an issuer': { issuer: 'main', clientIds: null },
   'of a small issuer': { issuer: 'small', clientIds: null },
   'of an issuer of many clients': { issuer: 'many', clientIds: null },
@@ -147,37 +149,37 @@ const WHOSE: Readonly<Record<string, { issuer: string | null; clientIds: readonl
   'of a client at any issuer': { issuer: null, clientIds: ['rp-2'] },
 }
 const DELIVERY_FILTERS: Readonly<Record<string, Parameters<typeof deliveries>[0]>> = {
-  'without more': {},
-  'in a state of most': { state: 'acknowledged' },
-  'in a state of few': { state: 'pending' },
-  'in a state of none': { state: 'lapsed' },
+  'without another filter': {},
+  'in a common state': { state: 'acknowledged' },
+  'in a rare state': { state: 'pending' },
+  'in a state without rows': { state: 'lapsed' },
   'of a channel': { channel: 'backchannel' },
-  'of a channel of none': { channel: 'saml' },
-  'until long ago': { until: AT(29.99) },
-  'until before all': { until: AT(60) },
-  'since a moment ago': { since: AT(0.001) },
-  'since and until': { since: AT(29.99), until: AT(29.98), state: 'dead_lettered' },
+  'of a channel without rows': { channel: 'saml' },
+  'until an old time': { until: AT(29.99) },
+  'until a time before the first row': { until: AT(60) },
+  'since a recent time': { since: AT(0.001) },
+  'between two times': { since: AT(29.99), until: AT(29.98), state: 'dead_lettered' },
   'on a later page': { before: MIDDLE, state: 'pending' },
 }
 
 const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   ...Object.fromEntries(
-    Object.entries(WHOSE).flatMap(([whose, conditions]) => [
+    Object.entries(OWNERS).flatMap(([owner, conditions]) => [
       ...Object.entries(DELIVERY_FILTERS).map(
         ([what, filter]) =>
-          [`deliveries ${whose}, ${what}`, deliveries({ ...conditions, ...filter })] as const,
+          [`deliveries ${owner}, ${what}`, deliveries({ ...conditions, ...filter })] as const,
       ),
-      [`dead letters ${whose}`, deadLetters(conditions)] as const,
-      [`dead letters ${whose}, of a rare reason`, deadLetters({ ...conditions, reason: 'gone' })] as const,
+      [`dead letters ${owner}`, deadLetters(conditions)] as const,
+      [`dead letters ${owner}, of a rare reason`, deadLetters({ ...conditions, reason: 'gone' })] as const,
       [
-        `dead letters ${whose}, of a reason that none has`,
+        `dead letters ${owner}, of a reason without rows`,
         deadLetters({ ...conditions, reason: 'x' }),
       ] as const,
       [
-        `dead letters ${whose}, from and to`,
+        `dead letters ${owner}, between two times`,
         deadLetters({ ...conditions, from: AT(20), to: AT(19) }),
       ] as const,
-      [`dead letters ${whose}, on a later page`, deadLetters(conditions, MIDDLE)] as const,
+      [`dead letters ${owner}, on a later page`, deadLetters(conditions, MIDDLE)] as const,
     ]),
   ),
   'deliveries of an event': async (db) => deliveries({ eventId: await someEvent(db) })(database.db),
@@ -189,9 +191,9 @@ const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   'an event with its deliveries': async (db) =>
     findEvents(db, { ids: [await someEvent(database.db)], deliveriesMax: 5_000 }),
   orphans: orphans({}),
-  'orphans of an issuer of few': orphans({ issuer: 'small' }),
+  'orphans of an issuer with few': orphans({ issuer: 'small' }),
   'orphans of an issuer, of a client': orphans({ issuer: 'main', clientIds: ['rp-4'] }),
-  'orphans of a client that has none': orphans({ clientIds: ['rp-none'] }),
+  'orphans of a client without any': orphans({ clientIds: ['rp-none'] }),
   'orphans on a later page': orphans({ before: LATER_ORPHAN }),
   'orphans of an issuer on a later page': orphans({ issuer: 'main', before: LATER_ORPHAN }),
   'sessions of a subject': (db) =>
@@ -212,28 +214,28 @@ const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   audit: (db) => listAudit(db, { before: null, limit: PAGE }),
   'audit on a later page': (db) => listAudit(db, { before: 1_000, limit: PAGE }),
   'issuer logouts': (db) => listIssuerLogouts(db, { iss: null, before: null, limit: PAGE }),
-  'issuer logouts of an issuer of few': (db) =>
+  'issuer logouts of an issuer with few': (db) =>
     listIssuerLogouts(db, {
       ...{ iss: 'https://small.example', limit: PAGE },
       before: { id: MIDDLE, requestedAt: AT(20) },
     }),
   'API keys': (db) => listApiKeys(db, { before: null, limit: PAGE }),
   'API keys on a later page': (db) => listApiKeys(db, { before: MIDDLE, limit: PAGE }),
-  'what a webhook was sent': (db) =>
+  'deliveries to a webhook': (db) =>
     listWebhookDeliveries(db, { webhook: 'main', state: null, before: null, limit: PAGE }),
-  'what failed at a webhook, long ago': (db) =>
+  'old failures of a webhook': (db) =>
     listWebhookDeliveries(db, { webhook: 'main', state: 'failed', before: null, limit: PAGE }),
   issuers: (db) => listIssuers(db, { after: '', limit: PAGE, only: null }),
   'relying parties': (db) =>
     listRelyingParties(db, { issuer: 'many', after: 'rp-5', limit: PAGE, only: null }),
-  'relying parties that a key may see': (db) =>
+  'relying parties within an access filter': (db) =>
     listRelyingParties(db, { issuer: 'many', after: '', limit: PAGE, only: ['rp-1', 'rp-2'] }),
-  'receipts by place': (db) => listReceipts(db, { from: 50_000, to: 50_050 }),
+  'receipts by index in the log': (db) => listReceipts(db, { from: 50_000, to: 50_050 }),
   'the receipt of an event': async (db) =>
     findReceipt(db, { eventId: await someEvent(database.db), logIndex: null }),
   'the last probe of a client': (db) => findLastProbe(db, { issuer: 'main', clientId: 'rp-5' }),
-  'how a client is': (db) => endpointsHealth(db, { issuer: 'small', clientId: 'rp-1' }),
-  'what waits for a client': (db) => countWaiting(db, { issuer: 'main', clientId: 'rp-2' }),
+  'the health of a client': (db) => endpointsHealth(db, { issuer: 'small', clientId: 'rp-1' }),
+  'the pending deliveries of a client': (db) => countWaiting(db, { issuer: 'main', clientId: 'rp-2' }),
   'the SLA of an issuer': (db) =>
     slaByParty(
       db,
@@ -253,7 +255,7 @@ async function someEvent(db: Database): Promise<string> {
   return rows[0]?.id ?? ''
 }
 
-describe('by an index, and a bounded number of rows', () => {
+describe('a list reads by an index, and a bounded number of rows', () => {
   test.each(Object.entries(LISTS))('%s', async (_name, list) => {
     const db = recording(database.db)
     await list(db)
@@ -261,20 +263,20 @@ describe('by an index, and a bounded number of rows', () => {
     for (const statement of db.statements) {
       for (const how of ['custom', 'generic'] as const) {
         const cost = await costOf(database.db, statement, how)
-        const said = `${how} plan of ${statement.text}`
+        const context = `${how} plan of ${statement.text}`
         expect(
           cost.wholeTables.filter((table) => BIG.test(table)),
-          said,
+          context,
         ).toEqual([])
-        expect(cost.rowsRead, said).toBeLessThan(ROWS_READ_MAX)
-        expect(cost.rowsSorted, said).toBeLessThanOrEqual(PAGE * 100)
+        expect(cost.rowsRead, context).toBeLessThan(ROWS_READ_MAX)
+        expect(cost.rowsSorted, context).toBeLessThanOrEqual(PAGE * 100)
       }
     }
   })
 })
 
-describe('page by page, a list has everything once, in order', () => {
-  /** Follows a list to its end. */
+describe('page by page, a list returns every row once, in order', () => {
+  /** Reads a list to its end. */
   async function all<Row, Position>(
     page: (before: Position | null) => Promise<WalkedPage<Row, Position>>,
     positionOf: (row: Row) => Position,
@@ -283,7 +285,7 @@ describe('page by page, a list has everything once, in order', () => {
     let before: Position | null = null
     for (let pages = 1; ; pages++) {
       const found: WalkedPage<Row, Position> = await page(before)
-      // As the API does it: the last row of a full page only says that there is another page.
+      // As in the API: the last row of a full page only proves that there is another page.
       const shown = found.rows.slice(0, PAGE - 1)
       rows.push(...shown)
       const last = shown.at(-1)
@@ -302,7 +304,7 @@ describe('page by page, a list has everything once, in order', () => {
   }
 
   test.each([
-    ['few of all', { state: 'pending' }, "d.state = 'pending'"],
+    ['a rare state', { state: 'pending' }, "d.state = 'pending'"],
     [
       'of a small issuer',
       { issuer: 'small', state: 'dead_lettered' },
@@ -313,7 +315,7 @@ describe('page by page, a list has everything once, in order', () => {
       { issuer: 'many', until: new Date(Date.now() - 29.7 * 86_400_000) },
       `p.issuer = 'many' and d.planned_at < '${new Date(Date.now() - 29.7 * 86_400_000).toISOString()}'`,
     ],
-    ['none', { clientIds: ['rp-7'], state: 'lapsed' }, 'false'],
+    ['no rows', { clientIds: ['rp-7'], state: 'lapsed' }, 'false'],
   ] as const)('deliveries: %s', async (_what, filter, where) => {
     const { rows, pages } = await all(
       (before: string | null) => deliveries({ ...filter, before })(database.db),
@@ -350,7 +352,7 @@ describe('page by page, a list has everything once, in order', () => {
     expect(rows.length).toBeGreaterThan(500)
   })
 
-  test('orphans of a client, thousands of one instant', async () => {
+  test('orphans of a client, thousands with the same instant', async () => {
     const { rows } = await all(
       (before: Parameters<typeof listOrphans>[1]['before']) =>
         orphans({ clientIds: ['rp-4'], before })(database.db),

@@ -4,9 +4,9 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: an acknowledgement is published at least once, whatever fails between the ledger and who is told, and as a rule not
-// twice; and not before nothing older can turn up any more. Method: the real statements over a real pipeline, and a listener
-// that fails and is slow as a test wishes.
+// Goal: an acknowledgement is published at least once, whatever fails between the ledger and the listener, and usually only once.
+// It is published only when no older one can still appear.
+// Method: the real statements over a real pipeline, and a listener that fails or is slow on demand.
 
 let curfew: Curfew
 beforeEach(async () => {
@@ -15,16 +15,16 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Publishes until nothing is left, so many milliseconds of the ledger's time at once. */
+/** Publishes everything that is left, `spanMs` milliseconds of the ledger's time at once. @returns the subjects. */
 async function published({ spanMs = 3_600_000, lagMs = 0 } = {}): Promise<readonly string[]> {
-  const told: string[] = []
+  const subjects: string[] = []
   const publish = async (records: readonly { readonly sub: string | null }[]) =>
-    void told.push(...records.map(({ sub }) => String(sub)))
+    void subjects.push(...records.map(({ sub }) => String(sub)))
   while ((await publishAcknowledgements(curfew.db, { spanMs, lagMs, publish }))?.more === true);
-  return told
+  return subjects
 }
 
-/** Logs so many users out, and waits for the ledger to have it. */
+/** Logs the users out, and waits until the ledger has settled their logouts. */
 async function logOut(...subs: readonly string[]): Promise<void> {
   const events = await curfew.client.postLogoutEvents(subs.map((sub) => ({ iss: ISS, sub })))
   for (const { id } of events) {
@@ -33,7 +33,7 @@ async function logOut(...subs: readonly string[]): Promise<void> {
   }
 }
 
-test('each once, however small the spans', async () => {
+test('every acknowledgement is published once, however small the spans', async () => {
   await using _shop = await openRelyingParty(curfew, { clientId: 'shop' })
   await logOut('a', 'b', 'c')
   expect([...(await published({ spanMs: 50 }))].toSorted()).toEqual(['a', 'b', 'c'])
@@ -42,13 +42,16 @@ test('each once, however small the spans', async () => {
   expect(await published()).toEqual([])
 })
 
-test('again where it failed, and by one at a time', async () => {
+test('a failed span is published again, and only by one publisher at a time', async () => {
   await using _shop = await openRelyingParty(curfew, { clientId: 'shop' })
   await logOut('a')
-  const away = new EventLogUnavailableError('away')
+  const unavailable = new EventLogUnavailableError('unavailable')
   const request = { spanMs: 3_600_000, lagMs: 0 }
-  const failing = publishAcknowledgements(curfew.db, { ...request, publish: () => Promise.reject(away) })
-  await expect(failing).rejects.toBe(away)
+  const failing = publishAcknowledgements(curfew.db, {
+    ...request,
+    publish: () => Promise.reject(unavailable),
+  })
+  await expect(failing).rejects.toBe(unavailable)
   const { promise, resolve } = Promise.withResolvers<void>()
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
   const slow = publishAcknowledgements(curfew.db, {
@@ -61,7 +64,7 @@ test('again where it failed, and by one at a time', async () => {
   await begun
   const meanwhile = publishAcknowledgements(curfew.db, {
     ...request,
-    publish: () => Promise.reject(new Error('told twice')),
+    publish: () => Promise.reject(new Error('published twice')),
   })
   expect(await meanwhile).toBeNull()
   resolve()
@@ -69,14 +72,14 @@ test('again where it failed, and by one at a time', async () => {
   expect(await published()).toEqual([])
 })
 
-test('what is being written while others are published is not left out', async () => {
+test('acknowledgements that are still being written are published later', async () => {
   await using _shop = await openRelyingParty(curfew, { clientId: 'shop' })
   await logOut('a')
   expect(await published({ lagMs: 60_000 })).toEqual([])
   await eventually(async () => expect(await published({ lagMs: 1_000 })).toEqual(['a']))
 })
 
-test('what was not acknowledged is no acknowledgement', async () => {
+test('a refused delivery publishes no acknowledgement', async () => {
   await using shop = await openRelyingParty(curfew, { clientId: 'shop' })
   shop.behave({ status: 400 })
   await curfew.client.postLogoutEvent({ iss: ISS, sub: 'a' })

@@ -2,10 +2,11 @@ import { expect, test } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: a worker that may make no attempts takes no relying party's share with it. Method: a worker whose machine's clock is two
-// minutes ahead, beside one whose clock is right, and relying parties that take one attempt at once from all workers together.
+// Goal: a worker that may not make attempts takes up no share of a relying party's concurrency.
+// Method: one worker whose clock is two minutes ahead, one whose clock is right, and relying parties that allow one attempt at
+// a time over all workers.
 
-test('beside a worker whose clock is wrong, relying parties with a concurrency are told', async () => {
+test('a worker with a wrong clock does not keep another worker from relying parties with a concurrency limit', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   const parties = await Promise.all(
     Array.from({ length: 6 }, (_, n) =>

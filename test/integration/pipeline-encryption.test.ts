@@ -7,8 +7,8 @@ import { compactDecrypt, exportJWK, generateKeyPair } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal (BCL-19): a relying party that registered for encrypted ID tokens gets logout tokens that it alone can read, signed
-// within; and is told what is missing where it has no key. Method: real relying parties that decrypt with jose.
+// Goal (BCL-19): a relying party that registered for encrypted ID tokens gets signed logout tokens that only it can decrypt, and
+// an attempt without a usable key reports what is missing. Method: real relying parties that decrypt with jose.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -21,7 +21,7 @@ interface SessionDelivery {
   readonly claims: Readonly<Record<string, unknown>>
 }
 
-/** A relying party that publishes a key set, and decrypts and verifies what it is sent. */
+/** A relying party that publishes a key set, and decrypts and verifies the tokens that it receives. */
 async function openEncryptedRp(alg: EncryptionAlgorithm) {
   const newKey = async (kid: string) => {
     const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true })
@@ -30,7 +30,7 @@ async function openEncryptedRp(alg: EncryptionAlgorithm) {
   let key = await newKey('first')
   let status = 200
   let fetches = 0
-  const told: SessionDelivery[] = []
+  const received: SessionDelivery[] = []
   const server = createServer(async (request, response) => {
     if (request.method === 'GET') {
       fetches += 1
@@ -51,7 +51,7 @@ async function openEncryptedRp(alg: EncryptionAlgorithm) {
         jwks: await curfew.client.getJwks(ISSUER),
       }).verify(new TextDecoder().decode(plaintext))
       if (!verified.ok) throw new Error(verified.description)
-      told.push({ header: protectedHeader, claims: { ...verified.claims } })
+      received.push({ header: protectedHeader, claims: { ...verified.claims } })
       response.writeHead(200).end()
     } catch {
       response.writeHead(400).end()
@@ -67,7 +67,7 @@ async function openEncryptedRp(alg: EncryptionAlgorithm) {
       id_token_signed_response_alg: 'ES256',
       id_token_encrypted_response_alg: alg,
     },
-    told,
+    received,
     publicJwk: () => key.publicJwk,
     fetches: () => fetches,
     rotate: async (kid: string) => {
@@ -87,19 +87,19 @@ const logout = (client: string, sid: string) =>
   curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', sid, clients: [client] })
 
 describe('a relying party with encrypted ID tokens', () => {
-  test.each(ENCRYPTION_ALGORITHMS)('gets a signed token within an encrypted one: %s', async (alg) => {
+  test.each(ENCRYPTION_ALGORITHMS)('gets a signed token inside an encrypted one with %s', async (alg) => {
     await using rp = await openEncryptedRp(alg)
     await curfew.client.putRelyingParty(ISSUER, alg, rp.metadata)
     await logout(alg, 's1')
-    await eventually(() => expect(rp.told).toHaveLength(1))
-    expect(rp.told[0]).toMatchObject({
+    await eventually(() => expect(rp.received).toHaveLength(1))
+    expect(rp.received[0]).toMatchObject({
       header: { alg, enc: 'A128CBC-HS256', cty: 'JWT', iss: ISS, kid: 'first' },
       claims: { iss: ISS, aud: alg, sid: 's1' },
     })
     expect(rp.fetches()).toBe(1)
   })
 
-  test('may have its keys in its registration, and choose how the content is encrypted', async () => {
+  test('may register its keys by value, and choose the content encryption', async () => {
     const alg = 'ECDH-ES+A256KW'
     await using rp = await openEncryptedRp(alg)
     const { jwks_uri: _, ...metadata } = rp.metadata
@@ -109,15 +109,15 @@ describe('a relying party with encrypted ID tokens', () => {
       id_token_encrypted_response_enc: 'A256GCM',
     })
     await logout(alg, 's2')
-    await eventually(() => expect(rp.told).toHaveLength(1))
-    expect(rp.told[0]?.header).toMatchObject({ alg, enc: 'A256GCM', kid: 'first' })
+    await eventually(() => expect(rp.received).toHaveLength(1))
+    expect(rp.received[0]?.header).toMatchObject({ alg, enc: 'A256GCM', kid: 'first' })
     expect(rp.fetches()).toBe(0)
   })
 
-  test('whose key set does not answer is tried again as one that is down; without a fitting key as one that refuses', async () => {
+  test('is retried as unavailable if its key set does not answer, and as refusing if its key set has no suitable key', async () => {
     await using rp = await openEncryptedRp('RSA-OAEP')
     rp.answer(500)
-    const client_id = 'away'
+    const client_id = 'unavailable'
     await curfew.client.putRelyingParty(ISSUER, client_id, rp.metadata)
     await logout(client_id, 's3')
     const waiting = await eventually(async () => {
@@ -139,8 +139,8 @@ describe('a relying party with encrypted ID tokens', () => {
         {},
       ],
     })
-    // Its endpoint is the same server: that nothing came there, no token in clear above all, is what counts.
-    expect(rp.told).toEqual([])
+    // The endpoint is on the same server: it has received nothing, above all no unencrypted token.
+    expect(rp.received).toEqual([])
     expect(rp.fetches()).toBe(1)
 
     await using other = await openEncryptedRp('ECDH-ES')
@@ -155,12 +155,12 @@ describe('a relying party with encrypted ID tokens', () => {
       expect([found.state, found.attempts.length]).toEqual(['pending', 1])
       return found
     })
-    // It may be deploying: a person has it only when three more attempts have found none.
+    // The RP may be deploying: the delivery becomes a dead letter only after three more attempts without a key.
     expect(keyless).toMatchObject({
       ...{ state: 'pending', attempt_count: 0 },
       attempts: [{ outcome: 'undeliverable', error_class: 'no_encryption_key' }],
     })
-    expect(other.told).toEqual([])
+    expect(other.received).toEqual([])
   })
 })
 
@@ -176,16 +176,20 @@ describe('a registration for encrypted tokens', () => {
       '/id_token_encrypted_response_alg',
     ],
     ['a shared secret', { id_token_encrypted_response_alg: 'dir' }, '/id_token_encrypted_response_alg'],
-    ['an enc alone', { id_token_encrypted_response_enc: 'A128GCM' }, '/id_token_encrypted_response_enc'],
     [
-      'an enc that is none',
+      'an enc without an alg',
+      { id_token_encrypted_response_enc: 'A128GCM' },
+      '/id_token_encrypted_response_enc',
+    ],
+    [
+      'an enc that does not exist',
       { id_token_encrypted_response_alg: 'RSA-OAEP', id_token_encrypted_response_enc: 'A128CBC' },
       '/id_token_encrypted_response_enc',
     ],
     ['no key', { id_token_encrypted_response_alg: 'RSA-OAEP' }, '/jwks_uri'],
     ['a key of another type', { id_token_encrypted_response_alg: 'RSA-OAEP', ...keys(EC) }, '/jwks'],
     [
-      'a key that is no point of its curve',
+      'a key that is not a point of its curve',
       { id_token_encrypted_response_alg: 'ECDH-ES', ...keys(EC) },
       '/jwks',
     ],
@@ -195,7 +199,7 @@ describe('a registration for encrypted tokens', () => {
       '/jwks',
     ],
     [
-      'a jwks_uri that may not be dialled',
+      'a jwks_uri whose address is not allowed',
       { id_token_encrypted_response_alg: 'RSA-OAEP', jwks_uri: 'https://10.1.2.3/jwks' },
       '/jwks_uri',
     ],

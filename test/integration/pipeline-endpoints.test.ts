@@ -4,8 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: each endpoint of a relying party is told, retried, given up on and disabled by itself; and whoever changes a registration
-// knows what becomes of what waits. Method: the whole pipeline, one client that lives in two regions.
+// Goal: every endpoint of a relying party is notified, retried, given up on and disabled independently, and a change of the
+// registration has a defined effect on pending deliveries. Method: the whole pipeline, with one client in two regions.
 
 let curfew: Curfew
 let eu: RelyingParty
@@ -47,11 +47,11 @@ async function call(method: string, body?: unknown) {
 
 const post = () => curfew.client.postLogoutEvent({ iss: ISS, sub: randomUUID() })
 const settled = (id: string) => curfew.client.getLogoutEvent(id, { wait: 20 })
-/** How an event stands, by endpoint. */
+/** The state or dead letter reason of an event's deliveries, by endpoint. */
 const byEndpoint = ({ deliveries }: LogoutEventStatus) =>
   deliveries.map(({ endpoint, state, dead_letter_reason }) => [endpoint, dead_letter_reason ?? state])
 
-/** A logout that one region did not take, and that waits there. */
+/** Posts a logout that `region` fails, so that its delivery there is pending. @returns the id of the event. */
 async function waitingAt(region: RelyingParty): Promise<string> {
   region.behave({ status: 503, headers: { 'retry-after': '1' } })
   const { id } = await post()
@@ -68,8 +68,8 @@ async function waitingAt(region: RelyingParty): Promise<string> {
   return id
 }
 
-describe('each endpoint', () => {
-  test('is told, and the event is settled when all are', async () => {
+describe('an endpoint', () => {
+  test('is notified, and the event is settled when all endpoints are', async () => {
     const before = [eu.received.length, us.received.length]
     const status = await settled((await post()).id)
     expect(status).toMatchObject({ status: 'settled', acknowledged: 2, total: 2 })
@@ -81,7 +81,7 @@ describe('each endpoint', () => {
     expect(us.received.at(-1)?.verification.ok).toBe(true)
   })
 
-  test('dies alone, and its dead letter says which it is', async () => {
+  test('has its own dead letter, which names the endpoint', async () => {
     us.behave({ status: 503 })
     const { id } = await post()
     expect(byEndpoint(await settled(id))).toEqual([
@@ -92,7 +92,7 @@ describe('each endpoint', () => {
     expect(items.find(({ event_id }) => event_id === id)?.endpoint).toBe('us')
   })
 
-  test('is disabled alone, by its owner', async () => {
+  test('can be disabled without the other endpoints', async () => {
     const { status } = await register({}, false)
     expect(status).toMatchObject({
       enabled: true,
@@ -106,7 +106,7 @@ describe('each endpoint', () => {
     expect(us.received.length).toBe(before)
   })
 
-  test('that was sent nothing has no attempts, however often it is replayed', async () => {
+  test('that received nothing has an attempt count of zero, however often its delivery is replayed', async () => {
     const before = us.received.length
     await register({}, false)
     const { id } = await post()
@@ -133,7 +133,7 @@ describe('each endpoint', () => {
     expect(us.received.length).toBe(before + 1)
   })
 
-  test('that answered 410 stays disabled until somebody enables it, whatever else is changed', async () => {
+  test('that answered 410 stays disabled until an operator enables it, whatever else changes', async () => {
     us.behave({ status: 410 })
     expect(byEndpoint(await settled((await post()).id))).toContainEqual(['us', 'endpoint_gone'])
     us.behave(null)
@@ -146,8 +146,8 @@ describe('each endpoint', () => {
   })
 })
 
-describe('what waits', () => {
-  test('dies when it is due while its relying party is disabled, is counted, and comes back by a replay', async () => {
+describe('a pending delivery', () => {
+  test('becomes a dead letter if it is due while its relying party is disabled, and a replay delivers it', async () => {
     await register({ retry_schedule_ms: [1_000, 60_000] })
     const id = await waitingAt(us)
     expect((await call('PATCH', { curfew: { enabled: false } })).status.waiting).toBe(1)
@@ -163,7 +163,7 @@ describe('what waits', () => {
     await eventually(async () => expect((await settled(id)).acknowledged).toBe(2))
   })
 
-  test('goes to the new URI once that is registered', async () => {
+  test('goes to the new URI of its endpoint', async () => {
     await register({ retry_schedule_ms: [1_000, 60_000] })
     const id = await waitingAt(us)
     const moved = `${eu.uri}?from=us`
@@ -179,7 +179,7 @@ describe('what waits', () => {
     expect(eu.received.at(-1)?.target).toMatch(/\?from=us$/)
   })
 
-  test('dies as client_removed once nobody is there, and history keeps the name', async () => {
+  test('becomes the dead letter client_removed if the client is removed, and history keeps the name', async () => {
     await register({ retry_schedule_ms: [1_000, 60_000] })
     await call('PATCH', { client_name: 'The shop' })
     const id = await waitingAt(us)

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: one sick relying party costs the others nothing, and is told all that it is still owed once it is well.
-// Method: real relying parties that go down and come back, and real workers.
+// Goal: an unavailable relying party costs the others nothing, and gets all its deliveries when it is available again.
+// Method: real relying parties that become unavailable and available again, and real workers.
 
 const OTHER_ISS = 'https://other.example'
 const logouts = (count: number, clients: readonly string[], lane?: 'bulk') =>
@@ -24,7 +24,7 @@ async function states(curfew: Curfew, clientId: string): Promise<Record<string, 
   )
   return Object.fromEntries(rows.map(({ state, count }) => [state, count]))
 }
-/** Starts workers, and waits until each knows how many they are. */
+/** Starts workers, and waits until every worker knows how many they are. */
 async function startWorkers(curfew: Curfew, count: number): Promise<void> {
   await Promise.all(Array.from({ length: count }, () => curfew.startWorker({ leaseMs: 1_000 })))
   await eventually(async () => {
@@ -35,7 +35,7 @@ async function startWorkers(curfew: Curfew, count: number): Promise<void> {
   })
 }
 
-test('a relying party that is down is hardly tried, costs no attempts, and is told everything when it is back', async () => {
+test('an unavailable relying party gets few attempts, and all its deliveries when it is available again', async () => {
   await using curfew = await openCurfew()
   await using sick = await openRelyingParty(curfew, {
     clientId: 'sick',
@@ -51,7 +51,7 @@ test('a relying party that is down is hardly tried, costs no attempts, and is to
     )
     expect(rows[0]?.untried).toBeGreaterThan(150)
   })
-  // Those that were tried have a minute to wait; the probe finds the others.
+  // The deliveries with an attempt wait a minute; the breaker's probe releases the others.
   await sick.comeUp()
   await sick.told(150)
   await eventually(async () =>
@@ -60,10 +60,10 @@ test('a relying party that is down is hardly tried, costs no attempts, and is to
   expect(await states(curfew, 'well')).toEqual({ acknowledged: 200 })
 }, 30_000)
 
-test('a user who clicked four times while a relying party was busy is logged out there once', async () => {
+test('a user who logs out four times while a relying party is busy is logged out there once', async () => {
   await using curfew = await openCurfew()
   await using rp = await openRelyingParty(curfew, { clientId: 'rp' })
-  // Not asked again at once, for it names its own time.
+  // Retry-After prevents the quick retries.
   rp.behave({ status: 503, headers: { 'retry-after': '2' } })
   const ids: string[] = []
   for (let click = 1; click <= 4; click++) {
@@ -75,29 +75,29 @@ test('a user who clicked four times while a relying party was busy is logged out
   await eventually(async () => expect(await states(curfew, 'rp')).toEqual({ acknowledged: 1, superseded: 3 }))
   expect(rp.received).toHaveLength(5)
   const [first = '', , , last = ''] = ids
-  const told = await curfew.client.getLogoutEvent(last)
-  expect(told).toMatchObject({ acknowledged: 1 })
-  // Linked from one to the next.
+  const newest = await curfew.client.getLogoutEvent(last)
+  expect(newest).toMatchObject({ acknowledged: 1 })
+  // Every delivery links to the one that superseded it.
   let [delivery] = (await curfew.client.getLogoutEvent(first)).deliveries
   for (let steps = 0; steps < 3 && delivery?.superseded_by != null; steps++) {
     delivery = await curfew.client.getDelivery(delivery.superseded_by)
   }
-  expect(delivery?.id).toBe(told.deliveries[0]?.id)
+  expect(delivery?.id).toBe(newest.deliveries[0]?.id)
 }, 30_000)
 
-test('a rate is kept by all workers together', async () => {
+test('all workers together keep a rate limit', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { rate_per_second: 20 } })
   await startWorkers(curfew, 2)
   await curfew.client.postLogoutEvents(logouts(60, ['rp']))
   const received = await rp.told(60)
   const [firstMs = 0, lastMs = 0] = [received[0]?.atMs, received.at(-1)?.atMs]
-  // Two bursts of five at the most, then twenty a second.
+  // At most two bursts of five, then twenty a second.
   expect(lastMs - firstMs).toBeGreaterThan(2_000)
   await eventually(async () => expect(await states(curfew, 'rp')).toEqual({ acknowledged: 60 }))
 }, 30_000)
 
-test('a concurrency is kept by all workers together', async () => {
+test('all workers together keep a concurrency limit', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { concurrency: 2 } })
   await startWorkers(curfew, 3)
@@ -106,7 +106,7 @@ test('a concurrency is kept by all workers together', async () => {
   expect(rp.mostAtOnce).toBeLessThanOrEqual(2)
 }, 30_000)
 
-test('a mass logout is told whole, and a click in the midst of it at once', async () => {
+test('a mass logout is delivered completely, and does not delay the logout of one user', async () => {
   await using curfew = await openCurfew()
   await using rp = await openRelyingParty(curfew, { clientId: 'rp' })
   await curfew.client.postLogoutEvents(logouts(1_000, ['rp'], 'bulk'))
@@ -118,7 +118,7 @@ test('a mass logout is told whole, and a click in the midst of it at once', asyn
   await rp.told(1_001)
 }, 30_000)
 
-test('a tenant whose relying party hangs on both its channels does not delay a logout of another', async () => {
+test('an issuer whose relying party hangs on both its channels does not delay a logout of another issuer', async () => {
   const timeoutMs = 10_000
   await using curfew = await openCurfew({ workers: 0 })
   await using sick = await openRelyingParty(curfew, { clientId: 'sick' })
@@ -143,14 +143,14 @@ test('a tenant whose relying party hangs on both its channels does not delay a l
     const { in_flight = 0, pending = 0 } = await states(curfew, 'sick')
     expect(in_flight + pending).toBe(8_000)
   })
-  // Fresh logouts begin at once, long before an attempt at the relying party that hangs has timed out.
+  // A fresh logout is attempted at once, long before an attempt at the hanging relying party times out.
   for (let click = 1; click <= 10; click++) {
     const from = performance.now()
     await curfew.client.postLogoutEvent({ iss: OTHER_ISS, sub: randomUUID() })
     const received = await well.told(click)
     expect((received[click - 1]?.atMs ?? Number.POSITIVE_INFINITY) - from).toBeLessThan(timeoutMs / 2)
   }
-  // So does one that is claimed from the ledger, between thousands that are due as well.
+  // A delivery that is claimed from the ledger is too, among thousands of other due deliveries.
   well.behave({ status: 503 })
   const { id } = await curfew.client.postLogoutEvent({ iss: OTHER_ISS, sub: randomUUID() })
   await eventually(async () => expect(await states(curfew, 'well')).toEqual({ acknowledged: 10, pending: 1 }))

@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { type Manner, openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: whatever a relying party does, its delivery ends as the design's table says, and nobody else's suffers.
-// Method: relying parties on real sockets that misbehave, each in its way.
+// Goal: whatever a relying party answers, its delivery gets the outcome of the table in the design, and no other delivery suffers.
+// Method: relying parties on real sockets that misbehave in different ways.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -24,7 +24,7 @@ let number = 0
 const newId = () => `rp-${++number}`
 
 describe('an answer', () => {
-  /** What is tried twice more at once ends with three attempts, and without a schedule it ends there. */
+  /** With the two quick retries a delivery has three attempts. There is no schedule, so it ends after them. */
   const cases: readonly (readonly [
     what: string,
     manner: Manner,
@@ -35,19 +35,12 @@ describe('an answer', () => {
   ])[] = [
     ['200', { status: 200 }, 'acknowledged', 'acknowledged', null, 1],
     ['204', { status: 204 }, 'acknowledged', 'acknowledged', null, 1],
-    ['that comes byte by byte', 'byte by byte', 'acknowledged', 'acknowledged', null, 1],
-    ['of which the body never ends', 'endless body', 'acknowledged', 'acknowledged', null, 1],
+    ['sent byte by byte', 'byte by byte', 'acknowledged', 'acknowledged', null, 1],
+    ['with an endless body', 'endless body', 'acknowledged', 'acknowledged', null, 1],
     ['503', { status: 503 }, 'attempts_exhausted', 'unavailable', 'http_503', 3],
-    [
-      '429, which is not asked again at once',
-      { status: 429 },
-      'attempts_exhausted',
-      'unavailable',
-      'http_429',
-      1,
-    ],
+    ['429, without quick retries', { status: 429 }, 'attempts_exhausted', 'unavailable', 'http_429', 1],
     ['that is not HTTP', 'garbage', 'attempts_exhausted', 'unavailable', 'invalid_response', 3],
-    ['that is a reset', 'reset', 'attempts_exhausted', 'unavailable', 'connection_reset', 3],
+    ['replaced by a reset', 'reset', 'attempts_exhausted', 'unavailable', 'connection_reset', 3],
     ['that never comes', 'hang', 'attempts_exhausted', 'unavailable', 'timeout', 3],
   ]
   test.concurrent.each(cases)('%s', async (_what, manner, state, outcome, errorClass, attempts) => {
@@ -71,7 +64,7 @@ describe('an answer', () => {
   })
 
   test.each([400, 401, 403, 404, 405, 413, 415, 418, 501, 201, 202, 206, 304])(
-    '%i waits for its next try, at no cost to the schedule of what is unavailable',
+    '%i counts as a refusal, and uses no step of the retry schedule',
     async (status) => {
       await using rp = await openRelyingParty(curfew, {
         clientId: newId(),
@@ -92,32 +85,35 @@ describe('an answer', () => {
     },
   )
 
-  test.each([301, 302, 303, 307, 308])('%i is not followed: where it leads gets nothing', async (status) => {
-    let visits = 0
-    const elsewhere = createServer((_request, response) => {
-      visits++
-      response.end()
-    })
-    const { promise: listening, resolve } = Promise.withResolvers<void>()
-    elsewhere.listen(0, '127.0.0.1', resolve)
-    await listening
-    try {
-      await using rp = await openRelyingParty(curfew, { clientId: newId() })
-      const location = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}/`
-      rp.behave({ status, headers: { location } })
-      const id = await post([rp.clientId])
-      await eventually(async () => {
-        expect(await attemptsOf(await curfew.client.getLogoutEvent(id))).toMatchObject([
-          { status, outcome: 'misconfigured' },
-        ])
+  test.each([301, 302, 303, 307, 308])(
+    '%i is not followed: the target of the redirect gets no request',
+    async (status) => {
+      let visits = 0
+      const elsewhere = createServer((_request, response) => {
+        visits++
+        response.end()
       })
-      expect(visits).toBe(0)
-    } finally {
-      elsewhere.close()
-    }
-  })
+      const { promise: listening, resolve } = Promise.withResolvers<void>()
+      elsewhere.listen(0, '127.0.0.1', resolve)
+      await listening
+      try {
+        await using rp = await openRelyingParty(curfew, { clientId: newId() })
+        const location = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}/`
+        rp.behave({ status, headers: { location } })
+        const id = await post([rp.clientId])
+        await eventually(async () => {
+          expect(await attemptsOf(await curfew.client.getLogoutEvent(id))).toMatchObject([
+            { status, outcome: 'misconfigured' },
+          ])
+        })
+        expect(visits).toBe(0)
+      } finally {
+        elsewhere.close()
+      }
+    },
+  )
 
-  test('410 ends it, disables the endpoint and says so, until its owner registers it again', async () => {
+  test('410 dead-letters the delivery and disables the endpoint with a reason, until its owner registers it again', async () => {
     await using rp = await openRelyingParty(curfew, { clientId: newId() })
     rp.behave({ status: 410 })
     const first = await settled(await post([rp.clientId]))
@@ -140,8 +136,8 @@ describe('an answer', () => {
   })
 })
 
-describe('a relying party that is down', () => {
-  test('for longer than the quick retries is told when it is back', async () => {
+describe('a relying party that is unavailable', () => {
+  test('for longer than the quick retries is notified when it is available again', async () => {
     await using rp = await openRelyingParty(curfew, {
       clientId: newId(),
       curfew: { retry_schedule_ms: [1_000, 1_000, 1_000, 1_000, 1_000, 1_000] },
@@ -176,7 +172,7 @@ describe('a relying party that hangs', () => {
     })
     await using healthy = await openRelyingParty(curfew, { clientId: newId() })
     hanging.behave('hang')
-    // More than it has slots for, and for the line in memory.
+    // More than it has slots, and more than its binding queue holds.
     const events = Array.from({ length: 600 }, (_, index) => ({
       iss: ISS,
       sub: `user-${index}`,

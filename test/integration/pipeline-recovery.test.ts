@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: what was accepted is delivered, whoever dies on the way.
-// Method: workers with connections of their own, which are cut as a SIGKILL cuts them; short leases.
+// Goal: an accepted logout is delivered, whichever process dies on the way.
+// Method: workers with their own connections, which are cut as by a SIGKILL, and short leases.
 
 const events = (count: number, clients: readonly string[]) =>
   Array.from({ length: count }, (_, index) => ({
@@ -15,7 +15,7 @@ const events = (count: number, clients: readonly string[]) =>
   }))
 
 describe('a worker that was killed', () => {
-  test('held deliveries in the middle of their attempts: another takes them over when its lease has run out', async () => {
+  test('during attempts loses its deliveries to another worker when its lease runs out', async () => {
     await using curfew = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(curfew, {
       clientId: 'rp',
@@ -38,14 +38,14 @@ describe('a worker that was killed', () => {
         acknowledged: 1,
       })
     }
-    // The four that the dead one had begun were made again; of its own attempts nothing was recorded.
+    // The four attempts that the dead worker began are made again. Its own attempts were never recorded.
     const { rows } = await curfew.db.query('select attempts, count(*) as count from deliveries group by 1')
     expect(rows).toEqual([{ attempts: 1, count: 20 }])
     expect(rp.received.length).toBe(24)
     expect(curfew.lines.join('')).toContain('leases.reclaimed')
   })
 
-  test('had not committed what it read: another reads it again, and nobody is told twice of one plan', async () => {
+  test('before it committed its records leaves them to another worker, and every plan is delivered once', async () => {
     await using curfew = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(curfew, { clientId: 'rp' })
     const workers = [
@@ -61,8 +61,8 @@ describe('a worker that was killed', () => {
       const { rows } = await curfew.db.query('select state, count(*) as count from deliveries group by 1')
       expect(rows).toEqual([{ state: 'acknowledged', count: 300 }])
     })
-    const told = new Set(rp.received.map(({ claims }) => claims.txn))
-    expect(told).toEqual(new Set(posted.map(({ id }) => id)))
+    const delivered = new Set(rp.received.map(({ claims }) => claims.txn))
+    expect(delivered).toEqual(new Set(posted.map(({ id }) => id)))
     const { rows } = await curfew.db.query(
       'select (select count(*) from log_records) as waiting, (select count(*) from attempts) as attempts',
     )
@@ -71,14 +71,14 @@ describe('a worker that was killed', () => {
 })
 
 describe('a worker that is stopped', () => {
-  test('ends what it has begun, and gives back the rest at once', async () => {
+  test('finishes its attempts, and releases its other deliveries at once', async () => {
     await using curfew = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(curfew, {
       clientId: 'rp',
       curfew: { timeout_ms: 1_000, concurrency: 2, retry_schedule_ms: [1_000] },
     })
     rp.behave('hang')
-    // So long a lease that what goes on soon cannot be by its running out.
+    // The lease is too long to run out during the test.
     const first = await curfew.startWorker({ leaseMs: 300_000 })
     await curfew.client.postLogoutEvents(events(30, ['rp']))
     await rp.told(2)
@@ -96,11 +96,11 @@ describe('a worker that is stopped', () => {
   })
 })
 
-test('a worker that may not wait gives back what it was at, and that has cost no attempt', async () => {
+test('a worker that must stop at once releases its deliveries, and an interrupted attempt is not counted', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { concurrency: 2 } })
   rp.behave('hang')
-  // So long a lease that what goes on soon cannot be by its running out.
+  // The lease is too long to run out during the test.
   const first = await curfew.startWorker({ leaseMs: 300_000 })
   await curfew.client.postLogoutEvents(events(10, ['rp']))
   await rp.told(2)
@@ -119,15 +119,15 @@ test('a worker that may not wait gives back what it was at, and that has cost no
   })
 })
 
-describe('PostgreSQL gone and back', () => {
-  test('while deliveries are under way: they settle when it is back, and no relying party is asked again', async () => {
+describe('when PostgreSQL fails and is available again', () => {
+  test('deliveries in flight are settled, and no relying party is notified twice', async () => {
     await using curfew = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(curfew, { clientId: 'rp' })
     await curfew.startWorker({ leaseMs: 60_000 })
     const posted = events(100, ['rp'])
     await curfew.client.postLogoutEvents(posted)
     await rp.told(1)
-    // Every connection to the database, as a failover ends them.
+    // Ends every connection to the database, as a failover does.
     await curfew.db.query(
       'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
     )

@@ -5,9 +5,9 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
-// Goal: a logout that is told late, or again, ends the sessions it was about and no other; a session whose start is known only
-// after its logout is ended too; and where the index cannot say, everybody is told. Method: the whole of Curfew over HTTP, with
-// relying parties that are down, come back, and say what they were told.
+// Goal: a logout that is delivered late, or again, ends exactly the sessions that it applies to. A session whose start arrives
+// after its logout is ended too. Without the session index every relying party is notified.
+// Method: all of Curfew over HTTP, with relying parties that become unavailable and available again, and record what they receive.
 
 let curfew: Curfew
 let person = 0
@@ -24,7 +24,7 @@ beforeEach(async () => {
 
 const open = (clientId: string, options: Omit<RelyingPartyOptions, 'clientId'> = {}) =>
   openRelyingParty(curfew, { clientId: `${clientId}-${person}`, ...options })
-/** Posts the start of a session, by default of a minute ago. */
+/** Posts the start of a session, by default a minute ago. */
 async function begin(rp: RelyingParty, sid: string, more: Partial<SessionInput> = {}): Promise<void> {
   const hence = (ms: number) => new Date(Date.now() + ms).toISOString()
   const times = { started_at: hence(-60_000), expires_at: hence(3_600_000) }
@@ -37,7 +37,7 @@ async function begin(rp: RelyingParty, sid: string, more: Partial<SessionInput> 
     ...more,
   })
 }
-/** The same, and waits until the index has it. */
+/** Posts the start of a session, and waits until the session index has it. */
 async function start(...[rp, sid, more]: Parameters<typeof begin>): Promise<void> {
   await begin(rp, sid, more)
   const its = { clientId: rp.clientId, sid: `${sub}-${sid}` }
@@ -48,22 +48,22 @@ async function start(...[rp, sid, more]: Parameters<typeof begin>): Promise<void
 const post = (more: Partial<LogoutEventInput> = {}) =>
   curfew.client.postLogoutEvent({ iss: ISS, sub, ...more })
 const settled = (id: string) => curfew.client.getLogoutEvent(id, { wait: 30 })
-/** The sids that a relying party was told of; `*` for the subject. */
+/** The sids that a relying party received; `*` for the subject. */
 const sidsOf = (rp: RelyingParty) =>
   [...new Set(rp.received.map(({ claims }) => claims.sid?.replace(`${sub}-`, '') ?? '*'))].toSorted()
-/** What is owed to whom, as the API has it. */
+/** The deliveries of an event, as the API returns them. */
 const owedBy = ({ deliveries }: LogoutEventStatus) =>
   deliveries.map(({ client_id, sid, names }) => `${client_id} ${sid?.replace(`${sub}-`, '') ?? '*'} ${names}`)
-const down = { status: 503 }
+const unavailable = { status: 503 }
 
-describe('a logout of the subject that is told late', () => {
-  test('ends the sessions that it was about, and not the one that began while the relying party was down', async () => {
+describe('a logout of the subject that is delivered late', () => {
+  test('ends the sessions that began before it, and not the one that began while the relying party was unavailable', async () => {
     await using rp = await open('mail', { curfew: { retry_schedule_ms: [1_000, 1_000, 1_000, 1_000] } })
     await start(rp, 'old-1')
     await start(rp, 'old-2')
-    rp.behave(down)
+    rp.behave(unavailable)
     const { id } = await post({ clients: [rp.clientId] })
-    // The first attempt and its quick retries.
+    // The first attempt, and two quick retries.
     await rp.told(3)
     await start(rp, 'new', { started_at: new Date().toISOString() })
     const before = rp.received.length
@@ -88,10 +88,10 @@ describe('a logout of the subject that is told late', () => {
     )
   })
 
-  test('as a replayed dead letter does neither; until then its session is an orphan', async () => {
+  test('by a replay of its dead letter does not end a new session; until the replay the old session is an orphan', async () => {
     await using rp = await open('mail', { curfew: { retry_schedule_ms: [] } })
     await start(rp, 'old')
-    rp.behave(down)
+    rp.behave(unavailable)
     const { id } = await post({ clients: [rp.clientId] })
     const { deliveries } = await settled(id)
     expect(deliveries).toMatchObject([{ state: 'dead_lettered' }])
@@ -111,9 +111,9 @@ describe('a logout of the subject that is told late', () => {
     )
   })
 
-  test('is withheld where only a session that began later is known, and the summary says so', async () => {
+  test('is withheld if the index knows only a session that began later, and the summary is incomplete', async () => {
     await using rp = await open('mail', { curfew: { retry_schedule_ms: [1_000, 1_000, 1_000] } })
-    rp.behave(down)
+    rp.behave(unavailable)
     const { id } = await post({ clients: [rp.clientId] })
     await rp.told(3)
     await start(rp, 'new', { started_at: new Date().toISOString() })
@@ -130,23 +130,23 @@ describe('a logout of the subject that is told late', () => {
       expect((await settled(id)).deliveries).toMatchObject([{ generation: 1, state: 'dead_lettered' }]),
     )
     expect(rp.received.length).toBe(before)
-    // Planned when that session is known already, as after an outage, it is the same.
+    // A logout that is planned after that session is known, as after an outage, is withheld too.
     const late = { clients: [rp.clientId], occurred_at: new Date(Date.now() - 60_000).toISOString() }
     const again = await settled((await post(late)).id)
     expect(again.deliveries).toMatchObject([{ dead_letter_reason: 'later_session' }])
     expect(rp.received.length).toBe(before)
   })
 
-  test('can be replayed as long as its session lasts, however often that was extended since', async () => {
+  test('can be replayed until the end of its session, even if that end is extended later', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     await using rp = await open('mail', { curfew: { retry_schedule_ms: [] } })
     await start(rp, 'long')
-    rp.behave(down)
+    rp.behave(unavailable)
     const { id } = await post({ clients: [rp.clientId] })
     const { deliveries } = await settled(id)
     const its = deliveries.map((delivery) => delivery.id)
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ orphaned: true }]))
-    // The end that it had then comes.
+    // The end of the session that the delivery knew has passed.
     await curfew.db.query('update deliveries set session_ends_at = now() where id = any($1::uuid[])', [its])
     const extended = new Date(Date.now() + 7_200_000)
     await begin(rp, 'long', { expires_at: extended.toISOString() })
@@ -162,14 +162,14 @@ describe('a logout of the subject that is told late', () => {
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
   })
 
-  test('says so where the relying party takes the subject only', async () => {
+  test('names the subject if the relying party takes only the subject', async () => {
     await using rp = await open('mail', { curfew: { subject_claims: 'sub' } })
     await start(rp, 's1')
     const event = await settled((await post({ clients: [rp.clientId] })).id)
     expect(owedBy(event)).toEqual([`${rp.clientId} * subject`])
     expect(rp.received[0]?.claims).toMatchObject({ sub })
     expect(sidsOf(rp)).toEqual(['*'])
-    // Of one session too: its token names the user.
+    // A logout of one session does too: its token names the user.
     const one = await settled((await post({ sid: `${sub}-s2`, clients: [rp.clientId] })).id)
     expect(owedBy(one)).toEqual([`${rp.clientId} s2 subject`])
   })
@@ -179,7 +179,7 @@ describe('an IdP whose clock is 20 seconds ahead', () => {
   const idpTime = () => new Date(Date.now() + 20_000).toISOString()
 
   test.each(['partial', 'complete'] as const)(
-    'has a login ended by the logout that follows it (%s)',
+    'ends a login with the logout that follows it, with the session index %s',
     async (use) => {
       await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: use })
       await using rp = await open('mail')
@@ -190,11 +190,11 @@ describe('an IdP whose clock is 20 seconds ahead', () => {
     },
   )
 
-  test('has a login after the logout left alone, when that is planned and replayed', async () => {
+  test('keeps a login after the logout, when the logout is planned and when it is replayed', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     await using rp = await open('mail', { curfew: { retry_schedule_ms: [] } })
     await start(rp, 'old', { started_at: idpTime() })
-    rp.behave(down)
+    rp.behave(unavailable)
     const { deliveries } = await settled((await post({ clients: [rp.clientId] })).id)
     await start(rp, 'new', { started_at: idpTime() })
     rp.behave(null)
@@ -207,7 +207,7 @@ describe('an IdP whose clock is 20 seconds ahead', () => {
   })
 })
 
-describe('whom it is told to', () => {
+describe('a logout of a subject with sessions', () => {
   let held: RelyingParty
   let other: RelyingParty
   beforeEach(async () => {
@@ -224,21 +224,24 @@ describe('whom it is told to', () => {
     ['off', 'registered', ['held * subject', 'other * subject']],
     ['partial', 'sessions', ['held * subject', 'other * subject']],
     ['complete', 'sessions', ['held s1 session', 'held s2 session']],
-  ] as const)('is what the issuer says of its index: %s', async (setting, basis, owed) => {
-    expect((await use(setting)).session_index).toBe(setting)
-    const event = await settled((await post(both())).id)
-    expect(event.plan_basis).toBe(basis)
-    expect(owedBy(event)).toEqual(owed.map((each) => each.replace(' ', `-${person} `)))
-  })
+  ] as const)(
+    'reaches the relying parties that the session index setting %s implies',
+    async (setting, basis, owed) => {
+      expect((await use(setting)).session_index).toBe(setting)
+      const event = await settled((await post(both())).id)
+      expect(event.plan_basis).toBe(basis)
+      expect(owedBy(event)).toEqual(owed.map((entry) => entry.replace(' ', `-${person} `)))
+    },
+  )
 
-  test('is where a device has sessions, if one is named', async () => {
+  test('reaches the relying parties with sessions of the device that it names', async () => {
     await use('complete')
     const event = await settled((await post({ ...both(), scope: 'device', device: 'phone' })).id)
     expect(event).toMatchObject({ scope: 'device', device: 'phone', acknowledged: 1 })
     expect([sidsOf(held), sidsOf(other)]).toEqual([['s1'], []])
   })
 
-  test('is everybody while the index does not answer, and the event says so', async () => {
+  test('reaches every relying party while the index does not answer, and its plan basis is index_away', async () => {
     await use('complete')
     const { promise: freed, resolve: free } = Promise.withResolvers<void>()
     const { promise: locked, resolve: lock } = Promise.withResolvers<void>()
@@ -252,7 +255,7 @@ describe('whom it is told to', () => {
       const event = await settled((await post(both())).id)
       expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
       expect([sidsOf(held), sidsOf(other)]).toEqual([['*'], ['*']])
-      // Nor does a question that nobody waits for any more go on in the database.
+      // The database cancels the query that timed out.
       const { rows } = await curfew.db.query(
         "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%from sessions f%'",
       )
@@ -262,11 +265,11 @@ describe('whom it is told to', () => {
       await locking
     }
     expect(curfew.lines.some((line) => line.includes('session-index.away'))).toBe(true)
-    // What it did not know then it does afterwards: both sessions are over.
+    // When the index is available again, both sessions are ended in it.
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
   })
 
-  test('is everybody where the index cannot be read at all', async () => {
+  test('reaches every relying party if the index cannot be read at all', async () => {
     await curfew.db.query('alter table sessions rename to sessions_hidden')
     try {
       const event = await settled((await post(both())).id)
@@ -276,7 +279,7 @@ describe('whom it is told to', () => {
     }
   })
 
-  test('is then told of its sessions afterwards, if it takes no logout without a sid', async () => {
+  test('planned without the index reaches a relying party that requires a sid when the index is available again', async () => {
     await using strict = await open('strict', { metadata: { backchannel_logout_session_required: true } })
     await start(strict, 's3')
     await curfew.db.query('alter table sessions rename to sessions_hidden')
@@ -292,7 +295,7 @@ describe('whom it is told to', () => {
 })
 
 describe('a session that is posted after its logout', () => {
-  test('is ended at all endpoints of its relying party, and its logout counts it', async () => {
+  test('is ended at every endpoint of its relying party, and the totals of its logout include it', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     await using first = await open('first')
     await using second = await open('second', { target: '/second' })
@@ -315,7 +318,7 @@ describe('a session that is posted after its logout', () => {
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
   })
 
-  test('is ended where its relying party requires a sid, of which nothing was known by then', async () => {
+  test('is ended at a relying party that requires a sid, even if the logout knew none', async () => {
     const metadata = { backchannel_logout_session_required: true }
     await using rp = await open('mail', { metadata })
     const { id } = await post({ clients: [rp.clientId] })
@@ -328,7 +331,7 @@ describe('a session that is posted after its logout', () => {
     expect(await settled(id)).toMatchObject({ total: 2, acknowledged: 1 })
   })
 
-  test('is ended however close they are, and whichever comes first', async () => {
+  test('is ended even if it races with its logout', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     await using rp = await open('mail')
     await start(rp, 'first')

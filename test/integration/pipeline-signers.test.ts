@@ -4,8 +4,8 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/cur
 import { openRelyingParty } from '../support/relying-party.ts'
 import { openSigner } from '../support/signer.ts'
 
-// Goal: a logout goes out signed by the IdP's own key, wherever that is; and waits while it cannot be signed, as for a relying
-// party that is down. Method: all services, a real signer, and a relying party that verifies.
+// Goal: a logout is signed by the IdP's own key, wherever that key is. A logout that cannot be signed waits, as for an
+// unavailable relying party. Method: all services, a real signer, and a relying party that verifies.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -13,18 +13,18 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-test('an imported key signs, under the kid that the IdP gave it', async () => {
+test('an imported key signs with the kid of the IdP', async () => {
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({ format: 'jwk' })
   await curfew.client.addKey(ISSUER, { alg: 'ES384', jwk: { ...jwk, kid: 'idp-2026' } })
   await using shop = await openRelyingParty(curfew, { clientId: 'shop', algorithm: 'ES384' })
   await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
-  const [told] = await shop.told(1)
-  expect(told?.header).toEqual({ alg: 'ES384', kid: 'idp-2026', typ: 'logout+jwt' })
-  expect(told?.verification.ok).toBe(true)
+  const [received] = await shop.told(1)
+  expect(received?.header).toEqual({ alg: 'ES384', kid: 'idp-2026', typ: 'logout+jwt' })
+  expect(received?.verification.ok).toBe(true)
 })
 
 test.each(['curfew', 'vault'] as const)(
-  'a key elsewhere signs (%s); while its signer is away nothing is sent, and nothing lost',
+  'a remote key signs (%s); while its signer is unavailable, nothing is sent and nothing is lost',
   async (flavour) => {
     const algorithm = flavour === 'vault' ? 'PS256' : 'ES256'
     const pair =
@@ -64,7 +64,7 @@ test.each(['curfew', 'vault'] as const)(
       ],
     })
     expect(rp.received).toEqual([])
-    // Another key than the one that was registered: what it signs must not reach an RP.
+    // A different key than the registered one: a token that it signs must not reach an RP.
     const other =
       flavour === 'vault'
         ? generateKeyPairSync('rsa', { modulusLength: 2_048 })
@@ -74,8 +74,8 @@ test.each(['curfew', 'vault'] as const)(
     const calls = signer.calls.length
     await eventually(() => expect(signer.calls.length).toBeGreaterThan(calls))
     signer.use(pair.privateKey.export({ format: 'jwk' }))
-    const [told] = await rp.told(1)
-    expect(told).toMatchObject({
+    const [received] = await rp.told(1)
+    expect(received).toMatchObject({
       header: { kid: `kms-${flavour}`, alg: algorithm },
       verification: { ok: true },
     })
@@ -83,9 +83,9 @@ test.each(['curfew', 'vault'] as const)(
   },
 )
 
-test('a registration where the master key is another by now says so, and readiness names it', async () => {
+test('a registration under a changed master key is refused with the reason, and readiness names the master key', async () => {
   await curfew.client.addKey(ISSUER, { alg: 'EdDSA' })
-  // A JWE that no key of ours opens.
+  // A JWE that no key of Curfew can decrypt.
   await curfew.db.query(
     "update signing_keys set sealed_private_key = 'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0.....'",
   )

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Certificate, openCertificateMaker } from '../support/certificates.ts'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: an RP with a CA of its own that asks who calls is told of a logout, and the private key that this takes is stored
-// sealed, shown to nobody and named in no log. Method: all services, a real TLS server, and a look into every table.
+// Goal: an RP with its own CA that requires a client certificate gets its logouts. The private key is sealed in the ledger, and
+// never returned or logged. Method: all services, a real TLS server, and a look into the table.
 
 type Tls = NonNullable<RelyingPartySettings['tls']>
 
@@ -18,7 +18,7 @@ let uri = ''
 let ca: Certificate
 let mail: Certificate
 let wiki: Certificate
-/** Whom the RP was shown, one for each request. */
+/** The name in the client certificate of every request to the RP. */
 const shown: unknown[] = []
 
 beforeAll(async () => {
@@ -54,29 +54,29 @@ const showing = ({ cert, key }: Certificate): Tls => ({
   client_key: key,
 })
 
-async function told(clientId: string) {
+async function deliveryTo(clientId: string) {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [clientId] })
   const { deliveries } = await curfew.client.getLogoutEvent(id, { wait: 20 })
   const [delivery] = deliveries
   return { state: delivery?.state, reason: delivery?.dead_letter_reason }
 }
 
-/** What cannot be in any place where the key is not: a line of it. */
+/** A line of the private key: a text that contains it contains the key. */
 const lineOf = ({ key }: Certificate) => key.split('\n')[1] ?? key
 
-describe('an RP that asks who calls', () => {
-  test('is shown the certificate that was registered for it, and no other', async () => {
+describe('an RP that requires a client certificate', () => {
+  test('gets exactly the certificate that is registered for it', async () => {
     expect((await put('mail', showing(mail))).status).toBe(201)
     expect((await put('wiki', showing(wiki))).status).toBe(201)
     shown.length = 0
-    expect(await told('mail')).toEqual({ state: 'acknowledged', reason: null })
-    expect(await told('wiki')).toEqual({ state: 'acknowledged', reason: null })
-    expect(await told('mail')).toEqual({ state: 'acknowledged', reason: null })
+    expect(await deliveryTo('mail')).toEqual({ state: 'acknowledged', reason: null })
+    expect(await deliveryTo('wiki')).toEqual({ state: 'acknowledged', reason: null })
+    expect(await deliveryTo('mail')).toEqual({ state: 'acknowledged', reason: null })
     const names = ['mail', 'wiki', 'mail'].map((name) => `DNS:${name}.curfew.example`)
     expect(shown).toEqual(names)
   })
 
-  test('the key is sealed in the ledger, in no answer and no line of the log', async () => {
+  test('has its key sealed in the ledger, and in no answer and no log line', async () => {
     const answer = await (await put('mail', showing(mail))).json()
     expect(answer).toMatchObject({ curfew: { tls: { ca: ca.cert, client_certificate: mail.cert } } })
     const answers = [
@@ -99,11 +99,11 @@ describe('an RP that asks who calls', () => {
     ])
   })
 
-  test('a registration that is read and put back keeps its key; another certificate needs its own', async () => {
+  test('keeps its key when its registration is read and put back; another certificate needs its own key', async () => {
     await put('round', showing(mail))
     const read = await curfew.client.getRelyingParty(ISSUER, 'round')
     expect((await curfew.call('PUT', pathOf('round'), read)).status).toBe(200)
-    expect(await told('round')).toMatchObject({ state: 'acknowledged' })
+    expect(await deliveryTo('round')).toMatchObject({ state: 'acknowledged' })
     const without = await put('round', { ca: ca.cert, client_certificate: wiki.cert })
     expect([without.status, await without.json()]).toMatchObject([
       400,
@@ -114,13 +114,13 @@ describe('an RP that asks who calls', () => {
     expect(rows).toEqual([{ settings: {} }])
   })
 
-  test('the same key put again changes nothing', async () => {
+  test('is unchanged when the same key is put again', async () => {
     const first = await put('again', showing(mail))
     const second = await put('again', showing(mail))
     expect(second.headers.get('etag')).toBe(first.headers.get('etag'))
   })
 
-  test('a key that does not open is a dead letter that says so, and nothing is sent', async () => {
+  test('gets nothing if its key cannot be unsealed, and the dead letter has the reason', async () => {
     await put('swapped', showing(wiki))
     await curfew.db.query(
       `update relying_parties set settings = (select settings from relying_parties where client_id = 'mail')
@@ -128,21 +128,21 @@ describe('an RP that asks who calls', () => {
     )
     await put('mail', showing(mail))
     shown.length = 0
-    expect(await told('swapped')).toEqual({ state: 'dead_lettered', reason: 'client_key_unreadable' })
+    expect(await deliveryTo('swapped')).toEqual({ state: 'dead_lettered', reason: 'client_key_unreadable' })
     expect(shown).toEqual([])
   })
 })
 
 describe('TLS settings', () => {
   test.each<[string, () => Record<string, unknown>, string]>([
-    ['a CA that is no PEM', () => ({ ca: '-----BEGIN CERTIFICATE-----' }), '/curfew/tls/ca'],
+    ['a CA that is not PEM', () => ({ ca: '-----BEGIN CERTIFICATE-----' }), '/curfew/tls/ca'],
     [
-      'a chain that is no PEM',
+      'a chain that is not PEM',
       () => ({ client_certificate: 'x', client_key: mail.key }),
       '/curfew/tls/client_certificate',
     ],
     [
-      'a key that is no PEM',
+      'a key that is not PEM',
       () => ({ client_certificate: mail.cert, client_key: lineOf(mail) }),
       '/curfew/tls/client_key',
     ],
@@ -151,15 +151,15 @@ describe('TLS settings', () => {
       () => ({ client_certificate: wiki.cert, client_key: mail.key }),
       '/curfew/tls/client_key',
     ],
-    ['a certificate without key', () => ({ client_certificate: mail.cert }), '/curfew/tls/client_key'],
-    ['a key without certificate', () => ({ client_key: mail.key }), '/curfew/tls/client_key'],
+    ['a certificate without a key', () => ({ client_certificate: mail.cert }), '/curfew/tls/client_key'],
+    ['a key without a certificate', () => ({ client_key: mail.key }), '/curfew/tls/client_key'],
     [
       'a key among the certificates',
       () => ({ client_certificate: mail.cert + mail.key, client_key: mail.key }),
       '/curfew/tls/client_certificate',
     ],
-    ['a member that is not known', () => ({ passphrase: mail.key }), '/curfew/tls/passphrase'],
-    ['a key that is no text', () => ({ client_key: [mail.key] }), '/curfew/tls/client_key'],
+    ['an unknown member', () => ({ passphrase: mail.key }), '/curfew/tls/passphrase'],
+    ['a key that is not a string', () => ({ client_key: [mail.key] }), '/curfew/tls/client_key'],
   ])('with %s are refused, and the answer does not repeat the key', async (_what, tls, pointer) => {
     const response = await curfew.call('PUT', pathOf('faulty'), {
       backchannel_logout_uri: uri,
@@ -185,7 +185,7 @@ describe('TLS settings', () => {
     ])
   })
 
-  test("are no issuer's: a default key would be everybody's", async () => {
+  test('are refused as defaults of an issuer, because all its relying parties would share the key', async () => {
     const response = await curfew.call('PUT', '/v1/issuers/two', {
       iss: 'https://two.example',
       defaults: { tls: showing(mail) },

@@ -37,9 +37,9 @@ import {
 } from './ledger-support.ts'
 
 // Goal: no value in any column of a delivery makes another delivery fail.
-// Method: one row gets any values at all that its schema allows, the most extreme above others; then it goes through each
-// statement of the engine in one batch with two others, which must come through as if it were not there. Besides, rows of which
-// PostgreSQL refuses every change, as a constraint or a trigger that somebody added does.
+// Method: one row gets any values that its schema allows, preferably extreme ones. It goes through every statement of the engine
+// in a batch with two other rows, which must be processed as if it were not there. Other rows have a constraint that refuses
+// their changes, like a constraint or trigger that an operator added.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
@@ -87,7 +87,7 @@ const text = fc.oneof(
 )
 const nullable = <Value>(value: fc.Arbitrary<Value>) => fc.option(value, { nil: null })
 
-/** Any value of each column, as PostgreSQL reads it. Columns that say which delivery it is, and in which state, are not here. */
+/** Any value of every column, as PostgreSQL reads it, without the columns of FIXED. */
 const COLUMNS = {
   attempts: integer,
   unsent: integer,
@@ -108,7 +108,7 @@ const COLUMNS = {
   target: nullable(fc.uuid()),
   replay_id: fc.uuid(),
 } satisfies Record<string, fc.Arbitrary<unknown>>
-/** Which delivery it is, what holds it, and what the state decides. */
+/** The columns for the identity, the lease and the state, and those that the state determines. */
 const FIXED = new Set([
   ...['id', 'event_id', 'binding_id', 'lane', 'state', 'leased_by', 'superseded_by', 'level', 'erased_at'],
   'dead_lettered_at',
@@ -119,7 +119,7 @@ type Values = Readonly<Record<string, unknown>>
 const values = fc.record(COLUMNS, { requiredKeys: ['replay_id'] })
 const eventValues = fc.record(EVENT_COLUMNS, { requiredKeys: [] })
 
-/** Gives a row the values that belong to its state. */
+/** Sets the columns of a delivery and its event, except those in `without`, which its state does not allow. */
 async function poison(
   id: DeliveryId,
   given: Values,
@@ -143,11 +143,11 @@ const DEAD = ['due_at', 'announced_at']
 
 async function three(leased = true): Promise<readonly [InFlightDelivery, ...InFlightDelivery[]]> {
   const [first, ...others] = await planned(database.db, registry, { workerId, count: 3, leased })
-  if (first === undefined) throw new Error('nothing planned')
+  if (first === undefined) throw new Error('expected planned deliveries')
   return [first, ...others]
 }
 
-/** Whom a delivery logs out. */
+/** The subject that a delivery logs out. */
 async function subjectOf(id: DeliveryId): Promise<string> {
   const { rows } = await database.db.query<{ sub: string }>(
     'select e.sub from deliveries d join events e on e.id = d.event_id where d.id = $1',
@@ -161,27 +161,27 @@ const states = async (deliveries: readonly { id: DeliveryId }[]) =>
 const now = () => new Date()
 const claim = () =>
   ledger.claimDue({ lease: newLease(workerId), now: now(), slots: new Map(), slotsElse: both(10), limit: 10 })
-/** What receipts say, without their log. */
+/** Reads the data of receipts without writing to their log. */
 const receipts: Projector = async (transaction, entries) => {
   for (const { targets, settledAt } of await findUnreceipted(transaction, entries)) {
     expect(settledAt.toISOString()).toMatch(/^\d{4}-/)
     for (const { settledMs } of targets) expect(new Date(settledMs).toISOString()).toMatch(/^\d{4}-/)
   }
 }
-const POSTERS: Readonly<Record<string, Projector>> = {
+const PROJECTORS: Readonly<Record<string, Projector>> = {
   receipts,
   sessions: projectSessions,
   'issuer logouts': projectIssuerLogouts,
   sla: projectSla,
 }
 
-/** Every projection takes every entry. */
+/** Projects the whole journal; expects no projector to fail. */
 async function project(): Promise<void> {
   const failed: unknown[] = []
   await projectJournal(database.db, {
     limit: 100,
-    projectors: Object.values(POSTERS),
-    names: new Map(Object.entries(POSTERS).map(([name, post]) => [post, name])),
+    projectors: Object.values(PROJECTORS),
+    names: new Map(Object.entries(PROJECTORS).map(([name, projector]) => [projector, name])),
     onFailed: (name, error) => failed.push([name, error]),
   })
   expect(failed).toEqual([])
@@ -189,8 +189,8 @@ async function project(): Promise<void> {
 
 const RUNS = { numRuns: 40 }
 
-describe('whatever values a delivery has', () => {
-  test('each of its columns is tried', async () => {
+describe('a delivery with any values', () => {
+  test('is tested in every column', async () => {
     const { rows } = await database.db.query<{ name: string }>(
       `select column_name as name from information_schema.columns where table_name = 'deliveries' and table_schema = 'public'`,
     )
@@ -198,12 +198,12 @@ describe('whatever values a delivery has', () => {
     expect(missing).toEqual([])
   })
 
-  test('the others are claimed, and settled with it', async () => {
+  test('does not keep others from being claimed and settled with it', async () => {
     await fc.assert(
       fc.asyncProperty(values, eventValues, async (given, ofEvent) => {
         await reset()
         const [first, ...others] = await three(false)
-        // Due, or it would not be in the batch.
+        // It must be due to be in the batch.
         await poison(first.id, { ...given, due_at: '-infinity' }, ofEvent, PENDING)
         const claimed = await claim()
         expect(claimed.map(({ id }) => id)).toEqual(
@@ -223,7 +223,7 @@ describe('whatever values a delivery has', () => {
     )
   })
 
-  test('the others are retried, released, superseded and given up on with it', async () => {
+  test('does not keep others from being retried, released, superseded and given up on with it', async () => {
     await fc.assert(
       fc.asyncProperty(values, eventValues, fc.boolean(), async (given, ofEvent, lapses) => {
         await reset()
@@ -244,7 +244,7 @@ describe('whatever values a delivery has', () => {
         const ids = claimed.map(({ id }) => id)
         await ledger.supersedeOlder({ ids, now: now() })
         const binding = bindingsOf(registry)[0]
-        if (binding === undefined) throw new Error('no binding')
+        if (binding === undefined) throw new Error('expected a binding')
         await ledger.bringForward({ bindingId: binding.id, now: new Date(0) })
         const dueBefore = new Map([[binding.id, new Date(Date.now() + 60_000)]])
         await ledger.giveUpUnreachable({ dueBefore, now: now(), limit: 10 })
@@ -255,7 +255,7 @@ describe('whatever values a delivery has', () => {
     )
   })
 
-  test('the others are announced, listed and replayed with it', async () => {
+  test('does not keep others from being announced, listed and replayed with it', async () => {
     await fc.assert(
       fc.asyncProperty(values, eventValues, fc.boolean(), async (given, ofEvent, alike) => {
         await reset()
@@ -268,11 +268,11 @@ describe('whatever values a delivery has', () => {
           workerId,
           now: at,
         })
-        // Dead for the same reason, they are one notification.
+        // Dead letters with the same reason share one notification.
         await poison(first.id, given, ofEvent, alike ? [...DEAD, 'dead_letter_reason'] : DEAD)
         await project()
         const { rows: page } = await listDeadLetters(database.db, { filter: ALL, before: null, limit: 10 })
-        // A list ends before infinity; nothing that Curfew writes is settled then.
+        // A list ends before infinity; Curfew itself never writes that time.
         expect(page).toHaveLength(given.settled_at === 'infinity' ? 2 : 3)
         for (const { deadLetteredAt } of page) expect(deadLetteredAt.toISOString()).toMatch(/^\d{4}-/)
         const last = page[0]
@@ -288,10 +288,10 @@ describe('whatever values a delivery has', () => {
             },
           })
         expect([await announce(), await announce(), await announce(), await announce()]).toEqual([1, 1, 1, 0])
-        const told = await database.db.query<{ count: number }>(
+        const announced = await database.db.query<{ count: number }>(
           "select sum((data ->> 'count')::int)::int as count from notifications",
         )
-        expect(told.rows[0]?.count).toBe(3)
+        expect(announced.rows[0]?.count).toBe(3)
         const id = randomUUID()
         const job = await createReplay(database.db, {
           id,
@@ -306,7 +306,7 @@ describe('whatever values a delivery has', () => {
     )
   })
 
-  test('another logout of the same target is planned, and covers it', async () => {
+  test('does not keep another logout of the same target from being planned and superseding it', async () => {
     await fc.assert(
       fc.asyncProperty(values, eventValues, async (given, ofEvent) => {
         await reset()
@@ -315,16 +315,16 @@ describe('whatever values a delivery has', () => {
           ledger.planEvents({ batch, lease: newLease(workerId), registryRevision: null, now: now() })
         await plan([older])
         const [owed] = older.deliveries
-        if (owed === undefined) throw new Error('nothing owed')
+        if (owed === undefined) throw new Error('expected a delivery')
         const { target: _, ...kept } = given
         await poison(owed.delivery.id, kept, ofEvent, PENDING)
         const newer = planFor(newEvent({ sub: 'alice' }), bindingsOf(registry))
         const beside = planFor(newEvent(), bindingsOf(registry))
         const result = await plan([newer, beside])
         expect(result.ok && result.planned.size).toBe(2)
-        // A logout is covered by one that was asked for later.
-        const covered = !('occurred_at' in ofEvent || 'accepted_at' in ofEvent)
-        if (covered) expect((await readDelivery(database.db, owed.delivery.id)).state).toBe('superseded')
+        // Only a logout that was requested later supersedes a logout.
+        const superseded = !('occurred_at' in ofEvent || 'accepted_at' in ofEvent)
+        if (superseded) expect((await readDelivery(database.db, owed.delivery.id)).state).toBe('superseded')
         await project()
       }),
       RUNS,
@@ -332,8 +332,8 @@ describe('whatever values a delivery has', () => {
   })
 })
 
-describe('where PostgreSQL refuses to', () => {
-  /** Refuses every change of a delivery to one of these states. */
+describe('if PostgreSQL refuses to', () => {
+  /** Makes PostgreSQL refuse every change of a delivery to one of these states. */
   const refuse = async (id: DeliveryId, to: readonly string[]) => {
     await database.db.query(
       `alter table deliveries add constraint refuses check (id <> '${id}' or state <> all ('{${to.join(',')}}')) not valid`,
@@ -341,7 +341,7 @@ describe('where PostgreSQL refuses to', () => {
   }
   afterEach(() => database.db.query('alter table deliveries drop constraint if exists refuses'))
 
-  test('settle a delivery, it ends as a dead letter, and the others as they should', async () => {
+  test('settle a delivery, it becomes a dead letter, and the others are settled', async () => {
     const [first, ...others] = await three()
     await refuse(first.id, ['acknowledged'])
     const batch = [...others, first].map((one) => settledAs(one))
@@ -363,7 +363,7 @@ describe('where PostgreSQL refuses to', () => {
     expect(faults).toMatchObject([{ doing: 'settle', deliveryId: first.id, became: 'left' }])
   })
 
-  test('lease a delivery, it ends as a dead letter, and the others are claimed', async () => {
+  test('lease a delivery, it becomes a dead letter, and the others are claimed', async () => {
     const [first, ...others] = await three(false)
     await refuse(first.id, ['in_flight'])
     const claimed = await claim()
@@ -373,7 +373,7 @@ describe('where PostgreSQL refuses to', () => {
     expect(faults).toMatchObject([{ doing: 'claim', deliveryId: first.id, became: 'dead_lettered' }])
   })
 
-  test('lease a delivery or give up on it, the others are claimed round after round', async () => {
+  test('lease a delivery or give up on it, the others are claimed in every round', async () => {
     const [first, ...others] = await three(false)
     await refuse(first.id, ['in_flight', 'dead_lettered'])
     expect(await claim()).toHaveLength(2)
@@ -383,36 +383,36 @@ describe('where PostgreSQL refuses to', () => {
     expect(await states([first, ...others])).toEqual(['pending', 'in_flight', 'in_flight'])
   })
 
-  test('narrow a delivery, it ends as a dead letter, and the others are narrowed or sent', async () => {
+  test('narrow a delivery, it becomes a dead letter, and the others are narrowed or sent', async () => {
     const [first, ...others] = await three(false)
     const subjects = await Promise.all([first, ...others].map(({ id }) => subjectOf(id)))
     const hour = 3_600_000
     const later = { startedAt: new Date(Date.now() + hour), expiresAt: new Date(Date.now() + 2 * hour) }
     for (const sub of subjects.slice(0, 2)) {
-      const held = { iss: ISS, sub, clientId: 'rp-0' }
-      await insertSession(database.db, { ...held, sid: `older ${sub}` })
-      await insertSession(database.db, { ...held, ...later, sid: `later ${sub}` })
+      const session = { iss: ISS, sub, clientId: 'rp-0' }
+      await insertSession(database.db, { ...session, sid: `older ${sub}` })
+      await insertSession(database.db, { ...session, ...later, sid: `later ${sub}` })
     }
     await refuse(first.id, ['superseded'])
     const claimed = await claim()
     expect(claimed.map(({ id }) => id)).toEqual([others[1]?.id])
     expect(await states([first, ...others])).toEqual(['dead_lettered', 'superseded', 'in_flight'])
     expect(faults).toMatchObject([{ doing: 'narrow', deliveryId: first.id, became: 'dead_lettered' }])
-    // What names the older session of the second is claimed next, and nothing of the first.
+    // Next comes the delivery for the older session of the second subject, and none for the first subject.
     expect((await claim()).map(({ sid }) => sid)).toEqual([`older ${subjects[1]}`])
-    // That the index knows the issuer is part of the registry.
+    // The registry records that the session index knows the issuer.
     await forgetSessions(database.db)
     registry = await readRegistry(database.db)
   })
 
-  test('take a delivery back, it ends as a dead letter, and the others are released', async () => {
+  test('release a delivery, it becomes a dead letter, and the others are released', async () => {
     const [first, ...others] = await three()
     await refuse(first.id, ['pending'])
     await ledger.releaseDeliveries({ ids: [first, ...others].map(({ id }) => id), workerId })
     expect(await states([first, ...others])).toEqual(['dead_lettered', 'pending', 'pending'])
   })
 
-  test('note that a dead letter was announced, the others are announced', async () => {
+  test('mark a dead letter as announced, the others are announced', async () => {
     const deliveries = await three()
     const [first, ...others] = deliveries
     const dead = { state: 'dead_lettered', reason: 'refused' } as const
@@ -437,7 +437,7 @@ describe('where PostgreSQL refuses to', () => {
   })
 })
 
-describe('what is no fault of a value', () => {
+describe('a fault of the schema', () => {
   test('makes no delivery a dead letter', async () => {
     const [first, ...others] = await three()
     await database.db.query('alter table deliveries rename column refusals to refusals_')

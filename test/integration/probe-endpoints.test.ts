@@ -8,8 +8,8 @@ import { type Certificate, openCertificateMaker } from '../support/certificates.
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: a probe reaches what it may reach and nothing else, says so where nothing answers, and leaves no trace but its
-// report and who asked for it. Method: all services, real relying parties, up, down, and at forbidden addresses.
+// Goal: a probe reaches only allowed addresses, reports an endpoint that does not answer, and leaves only its report and an audit
+// record. Method: all services, and real relying parties that are available, unavailable or at forbidden addresses.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -22,9 +22,9 @@ const named = (result: string, { report }: Probe) =>
   (report?.checks ?? []).filter((check) => check.result === result).map(({ id }) => id)
 const fixOf = ({ report }: Probe, id: string) => report?.checks.find((check) => check.id === id)
 
-describe('an endpoint that is merely named', () => {
-  test.each(SIGNING_ALGORITHMS)('is probed without being registered, in %s', async (algorithm) => {
-    // It listens under another name, so that the client of the path is not known to anybody.
+describe('an endpoint named in the request', () => {
+  test.each(SIGNING_ALGORITHMS)('is probed without a registration, with tokens in %s', async (algorithm) => {
+    // Deletes the registration and keeps the server: the client in the path is unknown.
     const clientId = `named-${algorithm}`
     await using party = await openRelyingParty(curfew, { clientId, algorithm, target: '/out?tenant=7' })
     await curfew.db.query({
@@ -35,7 +35,7 @@ describe('an endpoint that is merely named', () => {
       uri: party.uri,
       id_token_signed_response_alg: algorithm,
     })
-    // It is plain http, and leaves out what is left to it.
+    // The endpoint is plain HTTP, and does not implement the optional checks.
     expect(named('failed', probed)).toEqual(['tls', 'replayed', 'two_tokens'])
     expect(named('unknown', probed)).toEqual([])
     expect(party.mostAtOnce).toBeLessThanOrEqual(2)
@@ -46,7 +46,7 @@ describe('an endpoint that is merely named', () => {
       expect(target).toMatch(/^\/out\?tenant=7(&logout_token=[\w.-]+)?$/)
   })
 
-  test('may live only where its issuer or the deployment allow it, not where a client may', async () => {
+  test('must be in a network that its issuer or the deployment allows; the networks of a client do not count', async () => {
     await using strict = await openCurfew({ workers: 0, allowedNetworks: [] })
     await using party = await openRelyingParty(strict, {
       clientId: 'shop',
@@ -77,26 +77,26 @@ describe('an endpoint that is merely named', () => {
     [{ uri: 'https://rp.example/', id_token_signed_response_alg: 'none' }, '/id_token_signed_response_alg'],
     [{ uri: 'https://rp.example/', timeout_ms: 1 }, '/timeout_ms'],
     [{ uri: 'https://rp.example/', allowed_networks: ['10.0.0.0/8'] }, '/allowed_networks'],
-  ])('is refused as %j', async (input, pointer) => {
-    const response = await curfew.call('POST', pathOf('nobody'), input)
+  ])('is refused with the input %j', async (input, pointer) => {
+    const response = await curfew.call('POST', pathOf('unknown'), input)
     expect([response.status, await response.json()]).toMatchObject([400, { errors: [{ pointer }] }])
   })
 })
 
-test('an endpoint that is busy for a moment is asked again', async () => {
-  await using party = await openRelyingParty(curfew, { clientId: 'moment' })
+test('an endpoint that is busy at first is probed again', async () => {
+  await using party = await openRelyingParty(curfew, { clientId: 'briefly-busy' })
   party.behave((number) => (number <= 2 ? { status: 503 } : null))
-  const probed = await curfew.client.probe(ISSUER, 'moment')
+  const probed = await curfew.client.probe(ISSUER, 'briefly-busy')
   expect(named('unknown', probed)).toEqual([])
   expect(fixOf(probed, 'endpoint')).toMatchObject({ result: 'passed', status: 200 })
 })
 
 describe('an endpoint that does not answer', () => {
-  test('is one fault in words; nothing else is sent', async () => {
-    const party = await openRelyingParty(curfew, { clientId: 'down' })
+  test('is reported as one fault with a fix, and nothing else is sent', async () => {
+    const party = await openRelyingParty(curfew, { clientId: 'unavailable' })
     await party.close()
-    const probed = await curfew.client.probe(ISSUER, 'down')
-    // That it is plain http is known all the same.
+    const probed = await curfew.client.probe(ISSUER, 'unavailable')
+    // The URI alone shows that it is plain HTTP.
     expect(named('failed', probed)).toEqual(['endpoint', 'tls'])
     expect(fixOf(probed, 'endpoint')).toMatchObject({
       what: expect.stringContaining('refused the connection'),
@@ -105,7 +105,7 @@ describe('an endpoint that does not answer', () => {
     expect(probed).toMatchObject({ sent: 1, report: { passed: 0, conformant: false, suggestions: [] } })
   })
 
-  test('is told when its certificate has expired', async () => {
+  test('is reported with its expired certificate', async () => {
     await using certificates = await openCertificateMaker()
     const expired = await certificates.expired('IP:127.0.0.1')
     const { server, uri } = await listen(expired)
@@ -126,7 +126,7 @@ describe('an endpoint that does not answer', () => {
     }
   })
 
-  test('is told when it is at an address that is allowed no more', async () => {
+  test('is reported if a change of its issuer forbids its address', async () => {
     await using strict = await openCurfew({ workers: 0, allowedNetworks: [] })
     await strict.client.putIssuer(ISSUER, { iss: ISS, defaults: { allowed_networks: ['127.0.0.0/8'] } })
     await using party = await openRelyingParty(strict, { clientId: 'shop' })
@@ -138,11 +138,11 @@ describe('an endpoint that does not answer', () => {
   })
 })
 
-describe('a report', () => {
-  test('of nothing: neither registered nor named, or of no issuer', async () => {
+describe('a probe report', () => {
+  test('does not exist for a client that is neither registered nor named, or for an unknown issuer', async () => {
     for (const [method, path] of [
-      ['POST', pathOf('nobody')],
-      ['GET', pathOf('nobody')],
+      ['POST', pathOf('unknown')],
+      ['GET', pathOf('unknown')],
       ['POST', '/v1/issuers/none/relying-parties/shop/probe'],
     ] as const) {
       expect([
@@ -153,7 +153,7 @@ describe('a report', () => {
     }
   })
 
-  test('is kept with the client, ten of them, and who asked is in the audit log', async () => {
+  test('is kept with the nine previous reports of its client, and the audit log names the requester', async () => {
     const party = await openRelyingParty(curfew, { clientId: 'kept' })
     await party.close()
     let last: Probe | null = null
@@ -174,7 +174,7 @@ describe('a report', () => {
     ])
   })
 
-  test('there is one at a time for each client, which can be watched', async () => {
+  test('shows the progress of the one probe that a client may have at a time', async () => {
     await using party = await openRelyingParty(curfew, { clientId: 'slow', curfew: { timeout_ms: 2_000 } })
     party.behave((number) => (number === 10 ? 'hang' : null))
     const first = curfew.client.probe(ISSUER, 'slow')
@@ -187,7 +187,7 @@ describe('a report', () => {
     expect(named('unknown', await first)).toHaveLength(1)
   })
 
-  test('one that its process left is forgotten', async () => {
+  test('is discarded if its process ended before it was complete', async () => {
     const party = await openRelyingParty(curfew, { clientId: 'left' })
     await party.close()
     await curfew.db.query({
@@ -199,7 +199,7 @@ describe('a report', () => {
     expect((await curfew.client.probe(ISSUER, 'left')).state).toBe('done')
   })
 
-  test('does not stand in the way of a logout', async () => {
+  test('with faults does not delay a logout', async () => {
     await using party = await openRelyingParty(curfew, { clientId: 'busy' })
     party.behave({ status: 500 })
     await curfew.client.probe(ISSUER, 'busy')

@@ -11,8 +11,8 @@ import { type CertificateMaker, openCertificateMaker } from '../support/certific
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openReceiver, type Receiver, type ReceiverFault } from '../support/strict-receiver.ts'
 
-// Goal: the owner of a relying party learns all that is wrong with its endpoint, and nothing that is not. Method: one real
-// relying party over TLS that does everything right, and then one thing wrong at a time.
+// Goal: a probe reports every fault of an endpoint, and no others.
+// Method: one real relying party over TLS without faults, and then with one fault at a time.
 
 let curfew: Curfew
 let certificates: CertificateMaker
@@ -44,7 +44,7 @@ beforeEach(() => {
 const withResult = ({ report }: Probe, result: string) =>
   (report?.checks ?? []).filter((check) => check.result === result).map(({ id }) => id)
 
-test('a relying party that does everything right passes everything, and no real session is named', async () => {
+test('a relying party without faults passes every check, and no token names a real session', async () => {
   const before = receiver.requests.length
   const probed = await curfew.client.probe(ISSUER, 'shop')
   expect(withResult(probed, 'failed')).toEqual([])
@@ -63,14 +63,14 @@ test('a relying party that does everything right passes everything, and no real 
   for (const { sub, sid } of tokens) {
     for (const name of [sub, sid]) expect(name ?? 'curfew-probe-').toMatch(/^curfew-probe-/)
   }
-  // Nothing of it is a delivery.
+  // A probe creates no deliveries.
   expect((await curfew.client.listDeliveries()).items).toEqual([])
   expect(await curfew.client.getProbe(ISSUER, 'shop')).toEqual(probed)
 })
 
-test('few probes run at once: so many of one issuer, and so many of all', async () => {
+test('the number of probes at one time is limited for every issuer and in total', async () => {
   const requests: string[] = []
-  // It answers nothing, so that every probe stays under way.
+  // The server never answers, so every probe keeps running.
   const silent = createHttpServer((request) => void requests.push(request.url ?? ''))
   silent.listen(0, '127.0.0.1')
   await once(silent, 'listening')
@@ -101,12 +101,12 @@ test('few probes run at once: so many of one issuer, and so many of all', async 
     silent.close()
     await Promise.all(running)
   }
-  // The probes end by themselves, and give their places back.
+  // The probes end, and their places are free again.
   await vi.waitFor(async () => expect((await probe('p2', 'a')).status).not.toBe(429))
 })
 
 test.each(['signed', 'encrypted'] as const)(
-  'our own SDK passes everything: tokens that are %s',
+  'the SDK @curfew/rp passes every check with %s tokens',
   async (how) => {
     const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 })
@@ -141,7 +141,7 @@ test.each(['signed', 'encrypted'] as const)(
       const probed = await curfew.client.probe(ISSUER, `sdk-${how}`)
       expect(withResult(probed, 'failed')).toEqual([])
       expect(withResult(probed, 'unknown')).toEqual([])
-      // Only what was taken reached the application: good tokens, and one that came twice.
+      // Only accepted tokens reach the application: the good ones, and the first of two equal ones.
       expect(ended).toHaveLength(8)
     } finally {
       server.closeAllConnections()
@@ -150,7 +150,7 @@ test.each(['signed', 'encrypted'] as const)(
   },
 )
 
-test('an RP whose encryption keys cannot be had is told so', async () => {
+test('an RP whose encryption keys cannot be fetched gets a problem with the reason', async () => {
   await curfew.client.putRelyingParty(ISSUER, 'keyless', {
     backchannel_logout_uri: `${receiver.uri}/keyless`,
     id_token_encrypted_response_alg: 'RSA-OAEP',
@@ -160,7 +160,7 @@ test('an RP whose encryption keys cannot be had is told so', async () => {
   expect([refused.status, await refused.json()]).toMatchObject([409, { title: 'No key to encrypt to' }])
 })
 
-/** What fails, with each fault; and what cannot be seen then. */
+/** Every fault of a receiver, with the checks that fail. */
 const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[]])[] = [
   ['takes alg none', ['alg_none', 'alg_none_without_kid']],
   ['signature', ['signature_broken', 'signature_of_another_key', 'kid_unknown']],
@@ -180,7 +180,7 @@ const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[
   ['nonce', ['nonce']],
   ['subject', ['no_subject']],
   ['replay', ['replayed']],
-  // Which is safe, and said.
+  // To demand a typ is safe: the probe reports it without a failure.
   ['demands typ', []],
   ['demands aud as a text', ['audience_list']],
   ['refuses unknown claims', ['more_claims']],
@@ -202,7 +202,7 @@ const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[
   ['answers without Cache-Control', ['cache_control']],
 ]
 
-test.each(FAULTS)('one that fails in this is found out, and in this only: %s', async (fault, failed) => {
+test.each(FAULTS)('a receiver fails exactly the checks of its fault: %s', async (fault, failed) => {
   receiver.fault = fault
   const probed = await curfew.client.probe(ISSUER, 'shop')
   expect(withResult(probed, 'failed')).toEqual(failed)
@@ -211,32 +211,35 @@ test.each(FAULTS)('one that fails in this is found out, and in this only: %s', a
     expect([check.id, check.fix === null]).toEqual([check.id, check.result !== 'failed'])
 })
 
-/** Where no good token is taken, a refusal proves nothing. */
+// An endpoint that accepts no good token proves nothing by refusing a bad one.
 test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' | 'all']>([
   ['answers 302 always', ['endpoint'], 'redirects are not followed', 'one'],
   ['answers 403 always', ['endpoint'], 'CSRF', 'one'],
   ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
   ['answers 503 always', ['endpoint'], 'probe again', 'one'],
   ['answers 400 always', ['good_token', 'sid_only', 'sub_only'], 'expects another issuer', 'all'],
-  ['knows nobody', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
-])('no good token is taken: %s', async (fault, failed, says, sent) => {
-  receiver.fault = fault
-  const probed = await curfew.client.probe(ISSUER, 'shop')
-  expect(withResult(probed, 'failed')).toEqual(failed)
-  const passed = withResult(probed, 'passed')
-  expect(passed.filter((id) => !['endpoint', 'tls', 'oversize'].includes(id))).toEqual([])
-  expect(probed.report).toMatchObject({ conformant: false, suggestions: [] })
-  expect(probed.report?.checks.find(({ id }) => id === failed[0])?.fix).toContain(says)
-  expect(probed.sent).toBe(sent === 'one' ? 1 : probed.total)
-})
+  ['knows no session', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
+])(
+  'an endpoint that accepts no good token passes no check of a refusal: %s',
+  async (fault, failed, says, sent) => {
+    receiver.fault = fault
+    const probed = await curfew.client.probe(ISSUER, 'shop')
+    expect(withResult(probed, 'failed')).toEqual(failed)
+    const passed = withResult(probed, 'passed')
+    expect(passed.filter((id) => !['endpoint', 'tls', 'oversize'].includes(id))).toEqual([])
+    expect(probed.report).toMatchObject({ conformant: false, suggestions: [] })
+    expect(probed.report?.checks.find(({ id }) => id === failed[0])?.fix).toContain(says)
+    expect(probed.sent).toBe(sent === 'one' ? 1 : probed.total)
+  },
+)
 
-describe('what it implies for our settings', () => {
+describe('a probe suggests settings for a relying party', () => {
   test.each<[ReceiverFault | null, readonly unknown[]]>([
     [null, [['curfew.subject_claims', 'sid']]],
     ['refuses both', [['curfew.subject_claims', 'sid']]],
     ['needs sid', [['backchannel_logout_session_required', true]]],
     ['answers 400 always', []],
-  ])('%s', async (fault, settings) => {
+  ])('with the fault %s', async (fault, settings) => {
     receiver.fault = fault
     const { report } = await curfew.client.probe(ISSUER, 'shop')
     expect(report?.suggestions.map(({ setting, value }) => [setting, value])).toEqual(settings)

@@ -5,8 +5,9 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 
-// Goal: what RP owners install works without anything of this repository. Method: the package is built, packed as it would be
-// published, and unpacked in a folder elsewhere that has jose and nothing else; Node.js runs it, and a compiler reads its types.
+// Goal: the package that RP owners install works without this repository.
+// Method: the package is built, packed as for publishing, and unpacked in another folder that has only jose. Node.js runs it, and
+// a compiler reads its types.
 
 const run = promisify(execFile)
 const modules = resolve('node_modules')
@@ -22,7 +23,7 @@ beforeAll(async () => {
   const npm = { cwd: built, shell: process.platform === 'win32' }
   const { stdout } = await run('npm', ['pack', '--json', '--loglevel=error'], npm)
   const [answer] = Object.values(JSON.parse(stdout)) as ({ filename: string } & typeof packed)[]
-  if (answer === undefined) throw new Error(`npm pack said ${stdout}`)
+  if (answer === undefined) throw new Error(`npm pack listed no package: ${stdout}`)
   packed = answer
   await run('tar', ['-xzf', join(built, answer.filename), '-C', unpacked, '--strip-components=1'])
   await symlink(join(modules, 'jose'), join(folder, 'app/node_modules/jose'), 'junction')
@@ -30,7 +31,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-test('holds JavaScript, types, the license and the README, and needs jose alone', async () => {
+test('the package has JavaScript, types, the license and the README, and depends only on jose', async () => {
   const names = packed.files.map(({ path }) => path)
   for (const name of ['index', 'express', 'fastify', 'hono', 'node'])
     expect(names).toEqual(expect.arrayContaining([`${name}.js`, `${name}.d.ts`]))
@@ -43,7 +44,7 @@ test('holds JavaScript, types, the license and the README, and needs jose alone'
   expect(manifest).not.toHaveProperty('private')
 })
 
-test('verifies a token and refuses its replay, under Node.js as it is', async () => {
+test('the package verifies a token and refuses its replay under plain Node.js', async () => {
   await writeFile(
     join(folder, 'app/main.js'),
     `import { exportJWK, generateKeyPair, SignJWT } from 'jose'
@@ -84,9 +85,9 @@ export const all = [response, expressLogoutHandler(receiver), fastifyLogout, hon
 `
 
 test.each([
-  ['in strict mode, with the types of the web alone', APP, /^$/],
-  ['and mistakes are found', APP.replace("clientId: 'shop',", ''), /clientId/],
-])('types compile for a consumer %s', async (_name, source, said) => {
+  ['in strict mode with only the types of the web', APP, /^$/],
+  ['and reject a missing option', APP.replace("clientId: 'shop',", ''), /clientId/],
+])('types compile for a consumer %s', async (_name, source, output) => {
   await writeFile(join(folder, 'app/main.ts'), source)
   const options = [
     '--noEmit',
@@ -100,5 +101,5 @@ test.each([
   const web = ['--lib', 'es2024,dom,dom.iterable,dom.asynciterable', '--types', '']
   const tsc = [join(modules, 'typescript/bin/tsc'), ...options, ...web, 'main.ts']
   const compiled = await run(process.execPath, tsc, { cwd: join(folder, 'app') }).catch((error) => error)
-  expect(compiled.stdout).toMatch(said)
+  expect(compiled.stdout).toMatch(output)
 })

@@ -17,9 +17,9 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/cur
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 
-// Goal: an accepted logout that cannot be planned is known to operators, and a person brings it to its end. No credential learns of
-// another tenant's records.
-// Method: the real services and statements; records that no release of ours would write go into the event log as they are.
+// Goal: operators learn of an accepted logout that cannot be planned, and decide what happens to it. No credential sees the records
+// of another issuer.
+// Method: the real services and statements; records that no release of Curfew would write go directly into the event log.
 
 const OTHER = 'https://other.example'
 let curfew: Curfew
@@ -72,7 +72,7 @@ async function hold(record: LogRecord = accepted(), more: Partial<Quarantined> =
 
 const idOf = (record: LogRecord) => record.headers.ce_id ?? ''
 
-/** One round of each chore, as a bookkeeper does it. */
+/** Runs one round of every quarantine job. @returns the metrics. */
 async function round(eventLog: Pick<EventLog, 'append'> = curfew.eventLog): Promise<string> {
   const metrics = createMetrics()
   const log = createLog({ service: 'test', level: 'silent' })
@@ -85,12 +85,12 @@ const only = async () => {
   const { items } = await curfew.client.listQuarantined()
   expect(items).toHaveLength(1)
   const [item] = items
-  if (item === undefined) throw new Error('nothing is in quarantine')
+  if (item === undefined) throw new Error('expected a record in quarantine')
   return item
 }
 
-describe('a logout that is accepted under the id of another', () => {
-  test('is listed, counted and notified, comes back when it is requeued, and ends where a person dismisses it', async () => {
+describe('a logout that is accepted with the id of another', () => {
+  test('is listed and notified, returns to quarantine after a requeue, and leaves it by a dismissal', async () => {
     await using hook = await openWebhookReceiver()
     await curfew.call('PUT', '/v1/webhooks/on-call', {
       url: hook.url,
@@ -122,8 +122,8 @@ describe('a logout that is accepted under the id of another', () => {
 
     const bookkeeper = await curfew.startBookkeeper()
     onTestFinished(() => bookkeeper.stop())
-    const [told] = await hook.told(1)
-    expect(told).toMatchObject({
+    const [notification] = await hook.told(1)
+    expect(notification).toMatchObject({
       type: 'record.quarantined',
       data: { issuer: ISSUER, iss: ISS, kind: 'conflict', count: 1, record_ids: [item.id] },
     })
@@ -155,7 +155,7 @@ describe('a logout that is accepted under the id of another', () => {
 })
 
 describe('a requeue', () => {
-  test('is planned and delivered like the accepted logout that it is', async () => {
+  test('is planned and delivered like any accepted logout', async () => {
     const record = accepted()
     const id = await hold(record)
     await curfew.client.requeueQuarantined(id)
@@ -166,12 +166,12 @@ describe('a requeue', () => {
     expect((await only()).state).toBe('requeued')
   })
 
-  test('is one logout, however often it is asked for, and in whatever instant the bookkeeper is killed', async () => {
+  test('is one logout, even if it is requested twice and the bookkeeper is killed between append and update', async () => {
     const record = accepted()
     const id = await hold(record)
     await curfew.client.requeueQuarantined(id)
     const before = shop.received.length
-    // Appended, and killed before that is written down.
+    // The record is appended, but the bookkeeper is killed before it updates the state.
     await round({
       async append(records) {
         await curfew.eventLog.append(records)
@@ -196,7 +196,7 @@ describe('a requeue', () => {
     expect(items.filter(({ action }) => action.startsWith('quarantine.'))).toHaveLength(1)
   })
 
-  test('that was asked for is carried out by a bookkeeper that starts after all others were killed', async () => {
+  test('is carried out by a bookkeeper that starts after all others are killed', async () => {
     const record = accepted()
     const id = await hold(record)
     const killed = await curfew.startBookkeeper()
@@ -207,7 +207,7 @@ describe('a requeue', () => {
     expect(await curfew.client.getLogoutEvent(idOf(record), { wait: 20 })).toMatchObject({ acknowledged: 1 })
   })
 
-  test('that the event log refuses waits for a person again, and holds up no other', async () => {
+  test('that the event log refuses waits for a decision again, and delays no other', async () => {
     const bad = await hold({ ...accepted(), key: 'a\0key' })
     const good = await hold()
     for (const id of [bad, good]) await curfew.client.requeueQuarantined(id)
@@ -220,7 +220,7 @@ describe('a requeue', () => {
     })
   })
 
-  test('goes to the end of the queue while the event log does not take it', async () => {
+  test('goes to the end of the queue while the event log does not accept it', async () => {
     const ids = [await hold(), await hold()]
     for (const id of ids) await curfew.client.requeueQuarantined(id)
     const first = await curfew.client.getQuarantined(ids[0] ?? '')
@@ -234,7 +234,7 @@ describe('a requeue', () => {
     ])
   })
 
-  test('of a record that was cut short is refused in words', async () => {
+  test('of a truncated record is refused with the reason', async () => {
     const id = await hold({ ...accepted(), value: Buffer.alloc(70_000, 'x') })
     expect(await curfew.client.getQuarantined(id)).toMatchObject({
       cut_short: true,
@@ -251,7 +251,7 @@ describe('a requeue', () => {
 })
 
 describe('a decision', () => {
-  test('to dismiss can be taken twice and taken back, but not over a requeue', async () => {
+  test('to dismiss a record can be repeated, and reversed by a requeue, which is final', async () => {
     const id = await hold()
     expect(await curfew.client.dismissQuarantined(id)).toMatchObject({ state: 'dismissed' })
     const dismissed = await curfew.client.dismissQuarantined(id)
@@ -267,7 +267,7 @@ describe('GET /v1/logout-events/{id}', () => {
   const iss = ISS as Issuer
   const issuer = ISSUER as IssuerName
 
-  test('says that an event waits in quarantine, to its issuer only, and until a person has decided', async () => {
+  test('reports an event in quarantine only to its own issuer, and only until a decision', async () => {
     const record = accepted()
     const id = await hold(record)
     const own = curfew.keyBoundTo({ kind: 'issuer', issuer, iss }, 'events:read')
@@ -297,32 +297,32 @@ describe('GET /v1/logout-events/{id}', () => {
   })
 })
 
-describe('the list', () => {
-  test('is narrowed by each filter, the latest first, in pages', async () => {
+describe('the list of quarantined records', () => {
+  test('applies every filter, the latest record first, in pages', async () => {
     const mine = await hold()
     const others = await hold(accepted({ iss: OTHER }), { kind: 'conflict' })
-    const nobodys = await hold(
+    const unowned = await hold(
       { lane: 'bulk', key: 'k', value: Buffer.from('no JSON'), headers: {} },
       { kind: 'unreadable' },
     )
     await curfew.client.dismissQuarantined(mine)
     const ids = async (filter: object) =>
       (await curfew.client.listQuarantined(filter)).items.map(({ id }) => id)
-    expect(await ids({})).toEqual([nobodys, others, mine])
+    expect(await ids({})).toEqual([unowned, others, mine])
     expect(await ids({ issuer: ISSUER })).toEqual([mine])
     expect(await ids({ issuer: 'none' })).toEqual([])
-    expect(await ids({ lane: 'bulk' })).toEqual([nobodys])
+    expect(await ids({ lane: 'bulk' })).toEqual([unowned])
     expect(await ids({ kind: 'conflict' })).toEqual([others])
-    expect(await ids({ state: 'waiting' })).toEqual([nobodys, others])
+    expect(await ids({ state: 'waiting' })).toEqual([unowned, others])
     const page = await curfew.client.listQuarantined({ limit: 2 })
-    expect(page.items.map(({ id }) => id)).toEqual([nobodys, others])
+    expect(page.items.map(({ id }) => id)).toEqual([unowned, others])
     expect(await ids({ limit: 2, cursor: page.next_cursor ?? '' })).toEqual([mine])
     for (const query of ['kind=other', 'state=gone', 'lane=x', 'cursor=eHg', 'surprise=1'])
       expect([query, (await curfew.call('GET', `/v1/quarantine?${query}`)).status]).toEqual([query, 400])
   })
 })
 
-describe('a credential', () => {
+describe('a credential for quarantined records', () => {
   const call = (key: string, method: string, path: string) =>
     curfew.call(method, path, method === 'POST' ? {} : undefined, { authorization: `Bearer ${key}` })
   const issuer = ISSUER as IssuerName
@@ -341,10 +341,10 @@ describe('a credential', () => {
     expect((await call(replayer, 'POST', `/v1/quarantine/${id}/requeue`)).status).toBe(202)
   })
 
-  test('that is bound to an issuer sees its own records, and the others do not exist for it', async () => {
+  test('that is bound to an issuer sees only the records of that issuer', async () => {
     const mine = await hold()
     const others = await hold(accepted({ iss: OTHER }))
-    const nobodys = await hold({ ...accepted(), value: Buffer.from(JSON.stringify({ iss: OTHER })) })
+    const unowned = await hold({ ...accepted(), value: Buffer.from(JSON.stringify({ iss: OTHER })) })
     const key = curfew.keyBoundTo({ kind: 'issuer', issuer, iss }, 'deadletters:read', 'deadletters:replay')
     const list = async (query: string) => {
       const { items } = (await (await call(key, 'GET', `/v1/quarantine${query}`)).json()) as {
@@ -355,7 +355,7 @@ describe('a credential', () => {
     expect(await list('')).toEqual([mine])
     expect(await list('?issuer=other')).toEqual([])
     expect((await call(key, 'GET', `/v1/quarantine/${mine}`)).status).toBe(200)
-    for (const id of [others, nobodys, '999999', 'x', '1e3', '-1', '0', '9'.repeat(40)]) {
+    for (const id of [others, unowned, '999999', 'x', '1e3', '-1', '0', '9'.repeat(40)]) {
       for (const [method, path] of [
         ['GET', `/v1/quarantine/${id}`],
         ['POST', `/v1/quarantine/${id}/requeue`],
@@ -371,7 +371,7 @@ describe('a credential', () => {
     expect((await call(key, 'DELETE', `/v1/quarantine/${mine}`)).status).toBe(200)
   })
 
-  test('that is bound to clients sees none', async () => {
+  test('that is bound to clients sees no records', async () => {
     const id = await hold()
     const access = { kind: 'clients', issuer, iss, clients: new Set(['shop' as ClientId]) } as const
     const key = curfew.keyBoundTo(access, 'deadletters:read', 'deadletters:replay')
@@ -381,7 +381,7 @@ describe('a credential', () => {
   })
 })
 
-describe('a notification', () => {
+describe('a notification of quarantined records', () => {
   const notifications = async () => {
     const { rows } = await curfew.db.query<{ issuer: string | null; data: Record<string, unknown> }>(
       "select issuer, data from notifications where type = 'record.quarantined' order by data ->> 'kind', issuer",
@@ -389,7 +389,7 @@ describe('a notification', () => {
     return rows
   }
 
-  test('counts the records of one issuer and kind, and what comes while it waits', async () => {
+  test('counts the records of one issuer and kind, including those that arrive before it is sent', async () => {
     const ids: string[] = []
     for (let n = 0; n < 7; n++) ids.push(await hold())
     await hold(accepted({ iss: OTHER }))
@@ -431,12 +431,12 @@ describe('quarantine', () => {
     await quarantine(curfew.db, [held, held])
     await quarantine(curfew.db, [held])
     await only()
-    // A topic that was made again counts from 0 again.
+    // The positions of a topic that was created again start again at 0.
     await quarantine(curfew.db, [{ ...held, record: { ...accepted(), position: '3/14' } }])
     expect((await curfew.client.listQuarantined()).items).toHaveLength(2)
   })
 
-  test('stores the position and digest of a record that PostgreSQL refuses all the same', async () => {
+  test('stores the position and digest of a record whose content PostgreSQL refuses', async () => {
     await curfew.db.query(
       'alter table quarantined_records add constraint test check (octet_length(value) < 10)',
     )

@@ -2,9 +2,9 @@ import { createDeliveryLedger } from '@curfew/ledger'
 import { expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
 
-// Goal: operators get one notification for each partition and minute, and its number is right though a fault may be told twice.
+// Goal: operators get one notification for every partition and minute, whose number is right even if a fault is reported twice.
 
-test('faults of a partition are one notification until it is sent, and one that is told twice counts once', async () => {
+test('faults of a partition share one notification until it is sent, and a fault reported twice counts once', async () => {
   await using database = await createTestDatabase()
   const { db } = database
   const notice = (from: number | null, to: number, partition = 'logout.events/0') =>

@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { ALL, pileUp, registerQuietly, standing } from './dead-letters-support.ts'
 
-// Goal: a replay puts back what was asked for, each delivery once, whoever crashes and however many bookkeepers there are.
-// Method: the real statements, one batch at a time, with a crash or another bookkeeper wherever one can be.
+// Goal: a replay puts back exactly the requested deliveries, every one once, despite crashes and with any number of bookkeepers.
+// Method: the real statements, one batch at a time, with a crash or another bookkeeper at every possible point.
 
 let curfew: Curfew
 beforeEach(async () => {
@@ -29,7 +29,7 @@ async function audited(): Promise<readonly AuditEntry[]> {
   return ((await response.json()) as { readonly items: readonly AuditEntry[] }).items
 }
 
-/** Takes batches until the job has ended; says how many each took. */
+/** Takes batches until the job has ended. @returns the number of deliveries in every batch. */
 async function drain(job: Awaited<ReturnType<typeof create>>, limit = 10): Promise<readonly number[]> {
   const taken: number[] = []
   for (;;) {
@@ -40,8 +40,8 @@ async function drain(job: Awaited<ReturnType<typeof create>>, limit = 10): Promi
   }
 }
 
-describe('a batch', () => {
-  test('puts deliveries back as if they were new, but for their number of attempts and their generation', async () => {
+describe('a replay batch', () => {
+  test('puts deliveries back as new, except that the attempts are kept and the generation rises', async () => {
     const [id] = await pileUp(curfew.db, {
       clientId: 'shop',
       count: 1,
@@ -67,7 +67,7 @@ describe('a batch', () => {
     })
   })
 
-  test('takes the oldest first, and the job ends when nothing is left', async () => {
+  test('takes the oldest deliveries first, and the job ends when none is left', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 25 })
     const job = await create()
     expect(job.total).toBe(25)
@@ -76,7 +76,7 @@ describe('a batch', () => {
       "select id from deliveries where state = 'pending' order by id",
     )
     expect(rows.map(({ id }) => id)).toEqual(ids.slice(0, 10))
-    // One round finds nothing more, and another makes sure of it from the beginning.
+    // One batch finds nothing more, and another checks again from the beginning.
     expect(await drain(job)).toEqual([10, 5, 0, 0])
     expect(await findReplay(curfew.db, job.id)).toMatchObject({
       state: 'done',
@@ -87,7 +87,7 @@ describe('a batch', () => {
     })
   })
 
-  test('is not before its time, whichever bookkeeper asks', async () => {
+  test('is taken only after the pause, by any bookkeeper', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 3 })
     const job = await create()
     const take = () => takeReplayBatch(curfew.db, { job, limit: 1, pauseMs: 60_000 })
@@ -97,7 +97,7 @@ describe('a batch', () => {
     expect(await take()).toEqual({ taken: 1, state: 'running' })
   })
 
-  test('does not wait for as long as PostgreSQL’s clock was ahead when the last one was taken', async () => {
+  test('does not wait for the time that PostgreSQL’s clock was ahead at the last batch', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 3 })
     const job = await create()
     const take = () => takeReplayBatch(curfew.db, { job, limit: 1, pauseMs: 60_000 })
@@ -107,8 +107,8 @@ describe('a batch', () => {
   })
 })
 
-describe('a job', () => {
-  test('takes what its filter says and nothing else', async () => {
+describe('a replay job', () => {
+  test('takes exactly the dead letters that match its filter', async () => {
     const shop = await pileUp(curfew.db, { clientId: 'shop', count: 4, secondsAgo: 100 })
     const refused = await pileUp(curfew.db, { clientId: 'shop', count: 2, reason: 'refused', secondsAgo: 50 })
     const wiki = await pileUp(curfew.db, { clientId: 'wiki', count: 3, secondsAgo: 10 })
@@ -131,12 +131,12 @@ describe('a job', () => {
     }
   })
 
-  test('leaves alone what died after it was asked for, and what dies again', async () => {
+  test('ignores deliveries that become dead letters after its request', async () => {
     const [first = ''] = await pileUp(curfew.db, { clientId: 'shop', count: 1 })
     const job = await create()
     await pileUp(curfew.db, { clientId: 'shop', count: 1, secondsAgo: -5 })
     await takeReplayBatch(curfew.db, { job, limit: 10, pauseMs: 0 })
-    // Also by a worker whose clock is an hour late.
+    // Dead again, by a worker whose clock is an hour late.
     await curfew.db.query(
       `update deliveries set state = 'dead_lettered', due_at = null, settled_at = now() - interval '1 hour',
               dead_letter_reason = 'refused' where id = $1`,
@@ -147,7 +147,7 @@ describe('a job', () => {
     expect(await findReplay(curfew.db, job.id)).toMatchObject({ state: 'done', total: 1, done: 1, dead: 1 })
   })
 
-  test('leaves alone what is of a session that is over, unless it is asked not to', async () => {
+  test('ignores deliveries whose session is over, unless includeLapsed is set', async () => {
     const [over] = await pileUp(curfew.db, { clientId: 'shop', count: 1, sessionEndsInS: -1 })
     await pileUp(curfew.db, { clientId: 'shop', count: 1, sessionEndsInS: 3_600 })
     const job = await create()
@@ -160,11 +160,11 @@ describe('a job', () => {
     const { rows } = await curfew.db.query('select state, session_ends_at from deliveries where id = $1', [
       over,
     ])
-    // Else it would lapse at its first attempt.
+    // With the end of its session it would lapse at its first attempt.
     expect(rows).toEqual([{ state: 'pending', session_ends_at: null }])
   })
 
-  test('finds what was being settled when it came by', async () => {
+  test('finds a delivery that was being settled when an earlier batch passed it', async () => {
     const [early = ''] = await pileUp(curfew.db, { clientId: 'shop', count: 1, secondsAgo: 7_200 })
     await pileUp(curfew.db, { clientId: 'shop', count: 5 })
     await curfew.db.query(
@@ -183,12 +183,12 @@ describe('a job', () => {
   })
 })
 
-describe('each delivery is replayed once', () => {
-  test('when a bookkeeper is cut off in the middle of a batch, before and after it was committed', async () => {
+describe('every delivery is replayed once', () => {
+  test('when a bookkeeper loses its connection before the commit of a batch', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 40 })
     const job = await create()
     await takeReplayBatch(curfew.db, { job, limit: 10, pauseMs: 0 })
-    // Its last word is lost: it is rolled back, whole.
+    // The connection ends before the commit: the whole batch is rolled back.
     await curfew.db.query(`
       create function cut_off() returns trigger language plpgsql as $$
       begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$`)
@@ -205,7 +205,7 @@ describe('each delivery is replayed once', () => {
     expect(await findReplay(curfew.db, job.id)).toMatchObject({ state: 'done', done: 40 })
   })
 
-  test('when several bookkeepers take at once', async () => {
+  test('when several bookkeepers take batches at once', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 300 })
     const [one, other] = [await create(), await create({ clientIds: ['shop'] })]
     const taken = new Map<string, number>()
@@ -244,13 +244,13 @@ describe('each delivery is replayed once', () => {
 })
 
 describe('a dead letter that the ledger refuses to put back', () => {
-  /** Refuses every change of these to pending. */
+  /** Makes PostgreSQL refuse to put these deliveries back. */
   const refuse = (ids: readonly string[]) =>
     curfew.db.query(
       `alter table deliveries add constraint refuses check (id <> all ('{${ids.join(',')}}'::uuid[]) or state <> 'pending') not valid`,
     )
 
-  test('stays one; the others are put back, and the job ends as failed and says why', async () => {
+  test('remains a dead letter; the others are put back, and the job fails with the reason', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 25 })
     const refused = [ids[0] ?? '', ids[13] ?? '', ids[24] ?? '']
     await refuse(refused)
@@ -278,7 +278,7 @@ describe('a dead letter that the ledger refuses to put back', () => {
     })
   })
 
-  test('holds up no other job', async () => {
+  test('delays no other job', async () => {
     const [bad] = await pileUp(curfew.db, { clientId: 'shop', count: 3 })
     await pileUp(curfew.db, { clientId: 'wiki', count: 3 })
     await refuse([bad ?? ''])
@@ -289,7 +289,7 @@ describe('a dead letter that the ledger refuses to put back', () => {
     expect(await standing(curfew.db)).toEqual({ 'dead_lettered 0': 1, 'pending 1': 5 })
   })
 
-  test('and ninety-nine more end the job before it has tried them all', async () => {
+  test('is the last that the job tries if ninety-nine others were refused before it', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 120 })
     await refuse(ids)
     const job = await create()
@@ -298,15 +298,15 @@ describe('a dead letter that the ledger refuses to put back', () => {
   })
 })
 
-test('a job that is failed by its bookkeeper says why, once, and takes nothing more', async () => {
+test('a job that its bookkeeper fails keeps the first reason, and takes no more batches', async () => {
   await pileUp(curfew.db, { clientId: 'shop', count: 5 })
   const job = await create()
   await takeReplayBatch(curfew.db, { job, limit: 2, pauseMs: 0 })
-  for (const failure of ['it cannot go on', 'nor can it now'])
+  for (const failure of ['the first reason', 'the second reason'])
     await failReplay(curfew.db, { id: job.id, failure })
   expect(await curfew.client.getReplay(job.id)).toMatchObject({
     state: 'failed',
-    failure: 'it cannot go on',
+    failure: 'the first reason',
     done: 2,
   })
   expect(await takeReplayBatch(curfew.db, { job, limit: 10, pauseMs: 0 })).toBe('busy')

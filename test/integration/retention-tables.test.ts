@@ -6,8 +6,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { count, register } from './ledger-support.ts'
 
-// Goal: each table is kept for as long as its setting says, to the day; and what is not over is kept whatever its age.
-// Method: a round of retention as bookkeepers do it, with the time handed in.
+// Goal: the rows of every table are kept for the days of its setting, and unfinished rows are kept at any age.
+// Method: one round of the retention job, with the time passed in.
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -48,17 +48,17 @@ async function audited(at: Date): Promise<void> {
 const auditTimes = async () =>
   (await listAudit(db(), { before: null, limit: 500 })).map(({ at }) => at.toISOString().slice(0, 10))
 
-test('what changed is known for two years, by whole months; its order and pages stay', async () => {
+test('audit records are kept for two years, by whole months, and their order and pages do not change', async () => {
   for (let days = 830; days >= 0; days -= 1) {
     const now = daysBefore(days)
-    // As it went: partitions were made before their month began.
+    // As in operation, every partition is created before its month begins.
     if (daysBefore(days - 1).getUTCDate() === 1) await createPartitions(db(), { now, days: 1 })
     if (days % 5 === 0) await audited(now)
   }
   const before = await auditTimes()
   await round(NOW)
   const after = await auditTimes()
-  // 730 days before is 2024-11-21, in a month that has not ended by then.
+  // 730 days before NOW is 2024-11-21, and its month is kept as a whole.
   expect(after).toEqual(before.filter((day) => day >= '2024-11-01'))
   expect(after.at(-1)).toBe('2024-11-01')
   const first = await listAudit(db(), { before: null, limit: 10 })
@@ -70,13 +70,13 @@ test('what changed is known for two years, by whole months; its order and pages 
   expect((await auditTimes()).at(-1)).toBe('2026-08-03')
 })
 
-test('what lies where no month was made for it goes by the day', async () => {
+test('audit records in the default partition are deleted by the day', async () => {
   for (const days of [731, 729, 0]) await audited(daysBefore(days))
   await round(NOW)
   expect(await auditTimes()).toEqual(['2026-11-21', '2024-11-22'])
 })
 
-test('attempts, with what relying parties said in them, go as soon as is wished, and never after their events', async () => {
+test('attempts have their own retention, which may not exceed that of their events', async () => {
   for (const days of [31, 29, 9, 7])
     await db().query(
       `insert into attempts (delivery_id, number, started_at, duration_ms, outcome, worker_id)
@@ -92,20 +92,20 @@ test('attempts, with what relying parties said in them, go as soon as is wished,
   )
 })
 
-/** Rows of a table, each of its age in days (null: not over), and the setting that it goes by. */
+/** The tables with a retention, and their settings. `insert` takes the id ($1) and the end of a row ($2; null: unfinished). */
 const TABLES: readonly {
   readonly table: string
   readonly setting: string
   readonly days: number
   readonly insert: string
-  /** Whether a row may be of what is not over. */
-  readonly lives: boolean
+  /** Whether a row may be unfinished. */
+  readonly unfinished: boolean
 }[] = [
   {
     table: 'quarantined_records',
     setting: 'CURFEW_QUARANTINE_RETENTION_DAYS',
     days: 90,
-    lives: true,
+    unfinished: true,
     insert: `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, cut_short, kind, reason,
                quarantined_at, noticed_at, state, decided_by, decided_at)
              values ('bulk', $1::uuid, '', '', 0, '', '{}', false, 'unreadable', '', '2020-01-01', '2020-01-01',
@@ -116,14 +116,14 @@ const TABLES: readonly {
     table: 'notifications',
     setting: 'CURFEW_NOTIFICATION_RETENTION_DAYS',
     days: 30,
-    lives: false,
+    unfinished: false,
     insert: `insert into notifications (id, type, data, occurred_at) values ($1, 'a.test', '{}', $2)`,
   },
   {
     table: 'replays',
     setting: 'CURFEW_REPLAY_RETENTION_DAYS',
     days: 90,
-    lives: true,
+    unfinished: true,
     insert: `insert into replays (id, filter, include_lapsed, requested_by, requested_at, total, state, ended_at)
              values ($1, '{}', false, 'test', '2020-01-01', 1, case when $2::timestamptz is null then 'running' else 'done' end, $2)`,
   },
@@ -131,7 +131,7 @@ const TABLES: readonly {
     table: 'probes',
     setting: 'CURFEW_PROBE_RETENTION_DAYS',
     days: 365,
-    lives: true,
+    unfinished: true,
     insert: `insert into probes (id, issuer, client_id, kind, uri, credential, started_at, ended_at, total, report)
              values ($1::uuid, 'main', $1::uuid::text, '', '', '', '2020-01-01', $2, 1, case when $2::timestamptz is not null then '{}'::jsonb end)`,
   },
@@ -139,7 +139,7 @@ const TABLES: readonly {
     table: 'erasures',
     setting: 'CURFEW_ERASURE_RETENTION_DAYS',
     days: 1_095,
-    lives: true,
+    unfinished: true,
     insert: `insert into erasures (id, issuer, sub, subject_digest, abandon, requested_by, requested_at, watched_until,
                next_look_at, completed_at, closed_at)
              values ($1, 'main', case when $2::timestamptz is null then 'alice' end, '', false, 'test', '2020-01-01', '2020-01-02',
@@ -148,19 +148,19 @@ const TABLES: readonly {
 ]
 
 test.each(TABLES)(
-  '$table: $days days, or as $setting says',
-  async ({ table, setting, days, insert, lives }) => {
-    const ages = [days + 1, days + 1, days - 1, 9, 7, ...(lives ? [null] : [])]
+  'rows of $table are kept for $days days, or the days of $setting',
+  async ({ table, setting, days, insert, unfinished }) => {
+    const ages = [days + 1, days + 1, days - 1, 9, 7, ...(unfinished ? [null] : [])]
     for (const age of ages) await db().query(insert, [randomUUID(), age === null ? null : daysBefore(age)])
     const lines = await round(NOW)
     expect(await count(db(), table)).toBe(ages.length - 2)
     expect(lines).toContainEqual({ event: expect.stringMatching(/\.deleted$/), count: 2 })
     await round(NOW, { [setting]: '8' })
-    expect(await count(db(), table)).toBe(lives ? 2 : 1)
+    expect(await count(db(), table)).toBe(unfinished ? 2 : 1)
   },
 )
 
-test('a record of sessions that waits is kept until operators were notified, and then for as long as the setting says', async () => {
+test('a waiting record of a session is kept until operators are notified, and after that for the days of the setting', async () => {
   for (const [lane, age, noticed] of [
     ['sessions', 91, true],
     ['sessions', 91, false],
@@ -184,7 +184,7 @@ test('a record of sessions that waits is kept until operators were notified, and
   ])
 })
 
-test('no audit record is forgotten by a slip of the hand', () => {
+test('an audit retention of a few days is refused', () => {
   expect(() => readEnvironment({ CURFEW_AUDIT_RETENTION_DAYS: '8' }, readRetention)).toThrow(
     /CURFEW_AUDIT_RETENTION_DAYS/,
   )

@@ -22,16 +22,16 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { register, registerParty } from './ledger-support.ts'
 
-// Goal: the master key can be replaced while everything runs, and a run that is cut off half way loses nothing: at every
-// moment, a service with both keys opens every secret. Method: real secrets in PostgreSQL, and a crash after each batch.
+// Goal: the master key can be replaced while all services run, and a run that is interrupted loses nothing: a service with both
+// keys can open every secret at any time. Method: real secrets in PostgreSQL, and a crash after a batch.
 
 const ISSUER = 'main' as IssuerName
 const [OLD, NEW] = [randomBytes(32), randomBytes(32)]
 const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n'
 const CLIENTS = 230
-/** A webhook has one, and while it is rotated another. */
+/** A webhook has one secret, and a second while the first is rotated. */
 const WEBHOOK_SECRETS = 2
-/** One that signs, one that hashes subjects. */
+/** One key signs, the other hashes subjects. */
 const LOG_KEYS = 2
 
 let database: TestDatabase
@@ -58,7 +58,7 @@ beforeEach(async () => {
 })
 afterEach(() => database.drop())
 
-/** Opens everything with these master keys. @returns how many do not open. */
+/** Opens every secret with these master keys. @returns how many could not be opened. */
 async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null): Promise<number> {
   const { db } = database
   const maker = createKeyMaker({ masterKey, oldMasterKey })
@@ -90,7 +90,7 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
   return opened.filter(({ status }) => status === 'rejected').length
 }
 
-test('everything comes under the new master key, over as many crashes as there are', async () => {
+test('every secret is sealed with the new master key, even if the first run crashes', async () => {
   const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS
   const crash = () => {
     throw new Error('crashed')
@@ -99,7 +99,7 @@ test('everything comes under the new master key, over as many crashes as there a
   const left = await closedTo(NEW, null)
   expect(left).toBe(all - 100)
   expect(await closedTo(NEW, OLD)).toBe(0)
-  // A service that was not restarted yet has them the other way round.
+  // A service that is not restarted yet has the two keys the other way round.
   expect(await closedTo(OLD, NEW)).toBe(0)
 
   const seen: number[] = []
@@ -115,7 +115,7 @@ test('everything comes under the new master key, over as many crashes as there a
   })
 })
 
-test('what neither master key opens is named, and the rest is done', async () => {
+test('a secret that neither master key opens is reported, and all others are sealed', async () => {
   const lost = await createKeyMaker({ masterKey: randomBytes(32) }).generate(ISSUER, 'ES256')
   const now = new Date()
   await changeSigningKeys(database.db, ISSUER, ({ insert }) =>
@@ -130,25 +130,25 @@ test('what neither master key opens is named, and the rest is done', async () =>
   expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS)
 })
 
-test('a secret that is stored anew after it was read is left as it is', async () => {
+test('a secret that changes after it was read is not overwritten', async () => {
   const { db } = database
   const owner = { issuer: ISSUER, clientId: 'client 0' as ClientId }
   const [read] = await listSealed(db, { after: null, limit: 1 })
-  if (read === undefined) throw new Error('nothing is sealed')
+  if (read === undefined) throw new Error('expected a sealed secret')
   expect(read).toMatchObject({ kind: 'client_key', id: 'client 0' })
-  const anew = await createClientKeySealer(NEW).seal('another key', owner)
-  const tls = { client_certificate: 'b', sealed_client_key: anew }
+  const changed = await createClientKeySealer(NEW).seal('another key', owner)
+  const tls = { client_certificate: 'b', sealed_client_key: changed }
   await registerParty(db, owner.clientId, { tls })
-  expect(await replaceSealed(db, read, 'the one that was there')).toBe(false)
-  expect(await listSealed(db, { after: null, limit: 1 })).toEqual([{ ...read, sealed: anew }])
+  expect(await replaceSealed(db, read, 'a secret sealed from the old value')).toBe(false)
+  expect(await listSealed(db, { after: null, limit: 1 })).toEqual([{ ...read, sealed: changed }])
 })
 
-test('a registration that was read before is not written over what was rewrapped', async () => {
+test('a registration that was read before the run cannot overwrite a secret of the run', async () => {
   const { db } = database
   const before = await findRelyingParty(db, { issuer: ISSUER, clientId: 'client 1' })
-  if (before === null) throw new Error('it is registered')
+  if (before === null) throw new Error('expected a registration')
   await rewrapSecrets(database.url, { current: NEW, old: OLD }, () => undefined)
-  // It would bring the key under the old master key back, after the run that took the last of them away.
+  // The write would restore a key that is sealed with the old master key, after the run replaced the last one.
   const { revision, createdAt: _, updatedAt: __, ...draft } = before
   const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: {} })
   const put = { issuer: before.issuer, drafts: [{ ...draft, clientName: 'New' }], audit }

@@ -5,8 +5,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { openCurfew } from '../support/curfew.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
-// Goal: what has expired goes, from both tables, and nothing else does, whoever extends a session meanwhile. Method: the real
-// statements over random sessions, in batches so small that every round has many.
+// Goal: expired sessions are deleted from both tables, and no others, even if a session is extended at the same time.
+// Method: the real statements over random sessions, in batches so small that every round has many.
 
 const NOW = new Date('2026-11-21T12:00:00.000Z')
 let database: TestDatabase
@@ -21,21 +21,21 @@ beforeEach(async () => {
   for (const table of ['sessions', 'session_ids']) await database.db.query(`delete from ${table}`)
 })
 
-interface Held {
+interface TestSession {
   readonly sub: number
   readonly sid: number
-  /** When it expires, in minutes from now. */
+  /** The expiry, in minutes after NOW. */
   readonly minutes: number
 }
 
-/** Puts sessions into both tables, each of a client of its own. @returns their clients. */
-async function hold(held: readonly Held[]): Promise<readonly string[]> {
-  const clients = held.map((_, n) => `rp-${n}`)
+/** Inserts sessions into both tables, every one with its own client. @returns the clients. */
+async function insertAll(sessions: readonly TestSession[]): Promise<readonly string[]> {
+  const clients = sessions.map((_, n) => `rp-${n}`)
   const values = [
     clients,
-    held.map(({ sub }) => `user-${sub}`),
-    held.map(({ sid }) => `sid-${sid}`),
-    held.map(({ minutes }) => new Date(NOW.getTime() + minutes * 60_000)),
+    sessions.map(({ sub }) => `user-${sub}`),
+    sessions.map(({ sid }) => `sid-${sid}`),
+    sessions.map(({ minutes }) => new Date(NOW.getTime() + minutes * 60_000)),
   ]
   const given =
     'unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as g(client_id, sub, sid, expires_at)'
@@ -70,9 +70,9 @@ async function left(table: 'sessions' | 'session_ids'): Promise<readonly string[
   return rows.map(({ id }) => id).toSorted()
 }
 
-test('none goes that is not over by the clock of the ledger, however far ahead another is', async () => {
+test('no session is deleted before it expires by the clock of the ledger, even if the clock of a bookkeeper is ahead', async () => {
   const minutes = (Date.now() - NOW.getTime()) / 60_000
-  const [, living] = await hold([
+  const [, living] = await insertAll([
     { sub: 1, sid: 1, minutes: minutes - 1 },
     { sub: 1, sid: 2, minutes: minutes + 1 },
   ])
@@ -83,19 +83,19 @@ test('none goes that is not over by the clock of the ledger, however far ahead a
   expect([await left('sessions'), await left('session_ids')]).toEqual([[living], [living]])
 })
 
-test('every session that is over goes, and none that is not, from both tables', async () => {
-  const held = fc.record({
+test('exactly the expired sessions are deleted from both tables', async () => {
+  const session = fc.record({
     sub: fc.integer({ min: 0, max: 5 }),
     sid: fc.integer({ min: 0, max: 5 }),
-    // Many at the same time, which batches must not skip.
+    // Many sessions expire at the same time: a batch must not skip any.
     minutes: fc.oneof(fc.constantFrom(-5, 0, 5), fc.integer({ min: -60, max: 60 })),
   })
   await fc.assert(
     fc.asyncProperty(
-      fc.array(held, { maxLength: 60 }),
+      fc.array(session, { maxLength: 60 }),
       fc.integer({ min: 1, max: 7 }),
       async (all, limit) => {
-        const clients = await hold(all)
+        const clients = await insertAll(all)
         const live = clients.filter((_, n) => (all[n]?.minutes ?? 0) > 0).toSorted()
         expect(await expire(limit)).toBe((all.length - live.length) * 2)
         expect(await left('sessions')).toEqual(live)
@@ -107,8 +107,8 @@ test('every session that is over goes, and none that is not, from both tables', 
   )
 })
 
-test('one that is just being extended is not waited for, and stays', async () => {
-  await hold([
+test('a session that is being extended does not block the deletion, and is kept', async () => {
+  await insertAll([
     { sub: 1, sid: 1, minutes: -1 },
     { sub: 1, sid: 2, minutes: -1 },
   ])
@@ -125,8 +125,8 @@ test('one that is just being extended is not waited for, and stays', async () =>
   expect([await left('sessions'), await left('session_ids')]).toEqual([['rp-0'], ['rp-0']])
 })
 
-test('no statement deletes more than its batch, and between them others have the disk', async () => {
-  await hold(Array.from({ length: 50 }, (_, n) => ({ sub: 1, sid: 1, minutes: -n })))
+test('no statement deletes more than its batch, and there is a pause after every statement', async () => {
+  await insertAll(Array.from({ length: 50 }, (_, n) => ({ sub: 1, sid: 1, minutes: -n })))
   const seen: number[] = []
   await expire(10, async () => {
     seen.push((await left('sessions')).length + (await left('session_ids')).length)
@@ -134,7 +134,7 @@ test('no statement deletes more than its batch, and between them others have the
   expect(seen).toEqual([90, 80, 70, 60, 50, 40, 30, 20, 10, 0])
 })
 
-test('the bookkeeper does it by itself', async () => {
+test('a bookkeeper deletes expired sessions', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   await curfew.db.query(`
     insert into session_ids (issuer, sub, sid, client_id, started_at, expires_at)

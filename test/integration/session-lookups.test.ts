@@ -10,8 +10,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { recording, scansOf } from '../support/explain.ts'
 
-// Goal: however many sessions there are, a lookup is one index scan of one partition; also once PostgreSQL plans for any
-// values. Method: the real functions, whose statements are caught and explained over a hundred thousand sessions.
+// Goal: a lookup is one index scan of one partition for any number of sessions, with a custom plan and with a generic one.
+// Method: the real functions over a hundred thousand sessions; their statements are recorded and explained.
 
 const ISS = 'https://idp.example'
 const REQUEST = { iss: ISS, clientIds: null, after: null, limit: 51 }
@@ -21,7 +21,7 @@ beforeAll(async () => {
   database = await createTestDatabase()
   const { db } = database
   await db.query('insert into session_issuers (iss) values ($1)', [ISS])
-  // Five of each subject, in two sessions of the IdP.
+  // Every subject has five sessions at relying parties, in two sessions of the IdP.
   await db.query(`
     insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
     select 1, 'user-' || n / 5, 'sid-' || n / 5 || '-' || n % 2, 'rp-' || n % 5, now(), now() + interval '8 hours'
@@ -33,12 +33,12 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 
-/** Runs a lookup, and explains the statement that was the lookup. */
+/** Runs a lookup, and explains its last statement. */
 async function explained(run: (db: TestDatabase['db']) => Promise<readonly unknown[]>) {
   const db = recording(database.db)
   const found = await run(db)
   const statement = db.statements.at(-1)
-  if (statement === undefined) throw new Error('nothing was asked')
+  if (statement === undefined) throw new Error('expected a statement')
   return {
     found: found.length,
     custom: await scansOf(database.db, statement, 'custom'),
@@ -47,12 +47,12 @@ async function explained(run: (db: TestDatabase['db']) => Promise<readonly unkno
 }
 
 test.each([
-  ['at first', REQUEST],
+  ['on the first page', REQUEST],
   ['on a later page', { ...REQUEST, after: { sub: 'user-7000', sid: 'sid-7000-0', clientId: 'rp-2' } }],
   ['of some clients', { ...REQUEST, clientIds: ['rp-1', 'rp-2', 'rp-3', 'rp-4'] }],
 ])(
-  'by subject, %s: one index scan of one partition, and one look for the logout of each that is found',
-  async (_when, request) => {
+  'a lookup by subject %s is one index scan of one partition, and one scan for the logout of every session',
+  async (_page, request) => {
     const { found, custom, generic } = await explained((db) =>
       listSessionsOfSubject(db, { ...request, sub: 'user-7000' }),
     )
@@ -66,7 +66,7 @@ test.each([
   },
 )
 
-test('by sid: one index scan of one partition, and one look by primary key for each that is found, and for its logout', async () => {
+test('a lookup by sid is one index scan of one partition, and two scans for every session and its logout', async () => {
   const { found, custom, generic } = await explained((db) =>
     listSessionsOfSid(db, { ...REQUEST, sid: 'sid-7000-0' }),
   )
@@ -84,26 +84,26 @@ test('by sid: one index scan of one partition, and one look by primary key for e
   }
 })
 
-test('ends of sessions are looked up one by one, never by reading a table', async () => {
+test('ends of sessions are looked up one by one, without a scan of a table', async () => {
   const db = recording(database.db)
   const ends = Array.from({ length: 20 }, (_, n) => ({
     ...{ iss: ISS as Issuer, sid: `sid-${n * 97}-0` as Sid, clientId: null },
   }))
   await applySessions(db, { starts: [], ends })
   const statement = db.statements.at(-1)
-  if (statement === undefined) throw new Error('nothing was asked')
+  if (statement === undefined) throw new Error('expected a statement')
   const again = {
     ...statement,
     values: (statement.values ?? []).map((value) =>
-      Array.isArray(value) ? value.map((each) => String(each).replace('-0', '-1')) : value,
+      Array.isArray(value) ? value.map((entry) => String(entry).replace('-0', '-1')) : value,
     ),
   }
   const scans = await scansOf(database.db, again, 'custom')
   const ofTables = scans.filter(({ relation }) => /^session(s|_ids)_\d+$/.test(relation))
   expect(ofTables.filter(({ how }) => !/^(Index|ModifyTable)/.test(how))).toEqual([])
-  // Twenty looks by sid, and for each of some fifty sessions one to lock it and one in each table to delete it.
-  const looks = ofTables.reduce((sum, { how, times }) => sum + (how.startsWith('Index') ? times : 0), 0)
-  expect(looks).toBeLessThan(200)
+  // Twenty lookups by sid. For each of about fifty sessions: one lookup to lock it, and one in both tables to delete it.
+  const lookups = ofTables.reduce((sum, { how, times }) => sum + (how.startsWith('Index') ? times : 0), 0)
+  expect(lookups).toBeLessThan(200)
 })
 
 test.each<[string, (db: TestDatabase['db']) => Promise<unknown>]>([
@@ -112,11 +112,11 @@ test.each<[string, (db: TestDatabase['db']) => Promise<unknown>]>([
     async (db) => (await listOrphans(db, { issuer: null, clientIds: null, before: null, limit: 51 })).rows,
   ],
   ['counted', (db) => countOrphans(db)],
-])('orphans are %s by their index, however many sessions are none', async (_how, run) => {
+])('orphans are %s by their index, among any number of other sessions', async (_how, run) => {
   const db = recording(database.db)
   await run(db)
   const [statement] = db.statements
-  if (statement === undefined) throw new Error('nothing was asked')
+  if (statement === undefined) throw new Error('expected a statement')
   for (const how of ['custom', 'generic'] as const) {
     const scans = await scansOf(database.db, statement, how)
     const ofSessions = scans.filter(({ relation }) => relation.startsWith('sessions'))

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
-// Goal: PostgreSQL and the domain agree on which sessions began before a logout. Method: both are asked about the same pairs.
+// Goal: PostgreSQL and the domain agree on which sessions began before a logout. Method: both decide the same random pairs.
 
 let database: TestDatabase
 let db: Database
@@ -22,7 +22,7 @@ const ASK = `
    cross join lateral (select g.occurred_at, g.occurred_stated, g.asked_at) e
    order by g.place`
 
-/** Instants that lie around one another, and around the five minutes that clocks may differ. */
+/** Instants close to one another, and close to the five minutes that clocks may differ. */
 const instant = fc
   .tuple(fc.constantFrom(-600, -300, 0, 300, 600), fc.constantFrom(-0.001, 0, 0.001, 20))
   .map(([minute, more]) => new Date(Date.UTC(2026, 10, 21, 12) + (minute + more) * 1_000))
@@ -34,7 +34,7 @@ const pair = fc.record({
   parentAcceptedAt: fc.option(instant),
 })
 
-describe('which sessions began before a logout', () => {
+describe('the order of sessions and a logout', () => {
   test('is the same in SQL as in the domain', async () => {
     const pairs = fc.sample(pair, 5_000).map((given) => {
       const { startedAt, sessionAcceptedAt, parentAcceptedAt, ...event } = given

@@ -7,8 +7,8 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 import { pileUp, registerQuietly } from './dead-letters-support.ts'
 
-// Goal: of a session that ought to be over and is not, an operator is told once, and finds who, why and what to do about it.
-// Method: the real API, statements and bookkeepers; that a logout came to nothing is marked as the journal's poster marks it.
+// Goal: an operator is notified once of a session that should be over and is not, and finds the user, the reason and a fix.
+// Method: the real API, statements and bookkeepers; a failed logout is marked as the session projector marks it.
 
 const OTHER = 'https://other.example'
 let curfew: Curfew
@@ -29,7 +29,7 @@ const session = (sid: string, clientId: string, iss = ISS): Session => ({
 })
 const hold = (...starts: readonly Session[]) => applySessions(curfew.db, { ends: [], starts })
 
-/** Marks a session as the poster does when its logout came to nothing. */
+/** Marks a session as the projector does when its logout fails. */
 async function orphan(sid: string, eventId: string, at = new Date()): Promise<void> {
   const { rowCount } = await curfew.db.query(
     'update sessions set logout_event_id = $2, orphaned_at = $3 where sid = $1',
@@ -50,8 +50,8 @@ const notifications = async () =>
   ).rows
 const notice = (limit = 100, windowMs = 60_000) => noticeOrphans(curfew.db, { limit, windowMs })
 
-describe('the list', () => {
-  test('says of each who, since when and why, with links', async () => {
+describe('the list of orphans', () => {
+  test('shows the user, the time and the reason of every orphan, with links', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 4, reason: 'refused' })
     const [refused, lapsed, replayed, others] = await Promise.all(ids.map(eventOf))
     const events = [refused, lapsed, replayed, others]
@@ -62,8 +62,8 @@ describe('the list', () => {
       `update deliveries set state = 'pending', dead_letter_reason = null, settled_at = null, due_at = now() where id = $1`,
       [ids[2]],
     )
-    const forgotten = '01938c2e-0000-7000-8000-000000000001'
-    // The last event was owed to shop only; wiki has a session too.
+    const deleted = '01938c2e-0000-7000-8000-000000000001'
+    // The last event has a delivery only for shop; wiki has a session too.
     const names = ['refused', 'lapsed', 'replayed']
     await hold(
       ...names.map((name) => session(name, 'shop')),
@@ -73,7 +73,7 @@ describe('the list', () => {
     await hold(session('alive', 'shop'))
     for (const [n, name] of [...names, 'never', 'old'].entries()) {
       const event = events[n]
-      const id = event === undefined ? forgotten : storedId(event)
+      const id = event === undefined ? deleted : storedId(event)
       await orphan(name, id, new Date(Date.now() - n * 60_000))
     }
 
@@ -102,12 +102,12 @@ describe('the list', () => {
     expect(held[0]?.logout).toMatchObject({ event_id: refused, orphaned_at: items[0]?.orphaned_at })
   })
 
-  test('a page at a time, by issuer and client; who is not registered is there too', async () => {
+  test('has pages and filters by issuer and client, and includes unregistered issuers', async () => {
     const event = '01938c2e-0000-7000-8000-000000000002'
     const at = new Date()
     const sessions = Array.from({ length: 7 }, (_, n) => session(`s${n}`, n % 2 === 0 ? 'shop' : 'wiki'))
     await hold(...sessions, session('x', 'shop', OTHER))
-    // All at the same time, as one batch marks them.
+    // All have the same time, as when one batch marks them.
     for (const { sid } of sessions) await orphan(sid, event, at)
     await orphan('x', event, at)
     const seen: string[] = []
@@ -131,7 +131,7 @@ describe('the list', () => {
     )
   })
 
-  test('one that has expired by itself is an orphan no more', async () => {
+  test('does not include an expired session', async () => {
     await hold(session('s', 'shop'))
     await orphan('s', '01938c2e-0000-7000-8000-000000000003')
     await curfew.db.query("update sessions set expires_at = now() - interval '1 second'")
@@ -140,13 +140,13 @@ describe('the list', () => {
   })
 
   test.each(['cursor=abc', `cursor=${Buffer.from('[1]').toString('base64url')}`, 'limit=0', 'client=x'])(
-    '%s is a 400',
+    'answers 400 to %s',
     async (query) => {
       expect((await curfew.call('GET', `/v1/sessions/orphans?${query}`)).status).toBe(400)
     },
   )
 
-  test('of an issuer that never was it is not said that all is well', async () => {
+  test('answers 404 for an unregistered issuer, and not an empty list', async () => {
     const response = await curfew.call('GET', '/v1/sessions/orphans?issuer=mian')
     expect([response.status, await response.json()]).toEqual([
       404,
@@ -155,7 +155,7 @@ describe('the list', () => {
   })
 })
 
-test('the metric counts them by issuer, and forgets those that are no more', async () => {
+test('the metric counts orphans by issuer, and drops an issuer without orphans', async () => {
   const metrics = createMetrics()
   const log = createLog({ service: 'test', level: 'silent' })
   const stopping = new AbortController().signal
@@ -173,27 +173,27 @@ test('the metric counts them by issuer, and forgets those that are no more', asy
   expect(await count()).toEqual([])
 })
 
-describe('the notification', () => {
+describe('the notification of orphans', () => {
   const event = '01938c2e-0000-7000-8000-000000000004'
 
-  test('is one for each issuer and window, with a count and some clients', async () => {
+  test('is sent once for every issuer and window, with a count and some clients', async () => {
     const clients = Array.from({ length: 8 }, (_, n) => `rp-${n}`)
-    await hold(...clients.map((each) => session(each, each)), session('x', 'shop', OTHER))
-    for (const each of [...clients.slice(0, 6), 'x']) await orphan(each, event)
+    await hold(...clients.map((client) => session(client, client)), session('x', 'shop', OTHER))
+    for (const sid of [...clients.slice(0, 6), 'x']) await orphan(sid, event)
     expect(await notice()).toBe(7)
-    for (const each of clients.slice(6)) await orphan(each, event)
+    for (const sid of clients.slice(6)) await orphan(sid, event)
     expect(await notice()).toBe(2)
     expect(await notice()).toBe(0)
-    const told = await notifications()
-    expect(told).toHaveLength(2)
-    expect(told.find(({ issuer }) => issuer === ISSUER)?.data).toMatchObject({
+    const sent = await notifications()
+    expect(sent).toHaveLength(2)
+    expect(sent.find(({ issuer }) => issuer === ISSUER)?.data).toMatchObject({
       ...{ issuer: ISSUER, iss: ISS, count: 8 },
       client_ids: clients.slice(0, 5),
     })
-    expect(told.find(({ issuer }) => issuer === null)?.data).toMatchObject({ iss: OTHER, count: 1 })
+    expect(sent.find(({ issuer }) => issuer === null)?.data).toMatchObject({ iss: OTHER, count: 1 })
   })
 
-  test('comes once for a session, and again where it is orphaned anew', async () => {
+  test('is sent once for an orphan, and again if the session is renewed and orphaned again', async () => {
     await hold(session('s', 'shop'))
     await orphan('s', event)
     expect(await notice(100, 0)).toBe(1)
@@ -204,7 +204,7 @@ describe('the notification', () => {
     expect(await notifications()).toHaveLength(2)
   })
 
-  test('loses nobody where there are more than one look takes', async () => {
+  test('counts all orphans, even if there are more than one round takes', async () => {
     const sids = Array.from({ length: 10 }, (_, n) => `s${n}`)
     await hold(...sids.map((sid) => session(sid, 'shop')))
     for (const sid of sids) await orphan(sid, event)
@@ -212,7 +212,7 @@ describe('the notification', () => {
     expect((await notifications()).map(({ data }) => data.count)).toEqual([10])
   })
 
-  test('reaches a webhook that asked for it', async () => {
+  test('reaches a webhook that subscribes to its type', async () => {
     const hook = await openWebhookReceiver()
     onTestFinished(() => hook[Symbol.asyncDispose]())
     const wanted = { url: hook.url, types: ['session.orphaned'], issuer: ISSUER }
@@ -220,8 +220,8 @@ describe('the notification', () => {
     await hold(session('s', 'shop'))
     await orphan('s', event)
     await curfew.startBookkeeper()
-    const [told] = await hook.told(1)
-    expect(told).toMatchObject({
+    const [notification] = await hook.told(1)
+    expect(notification).toMatchObject({
       type: 'session.orphaned',
       data: { issuer: ISSUER, count: 1, client_ids: ['shop'] },
     })

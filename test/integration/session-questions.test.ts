@@ -23,8 +23,8 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: whatever is asked of the index costs as many lookups as there are sessions to be found, however many others it has.
-// Method: counts what PostgreSQL counts, with a table large enough that it would choose to read it whole if it could.
+// Goal: a query of the session index costs as many lookups as it finds sessions, however many others the index has.
+// Method: reads PostgreSQL's own counters, with a table so large that a scan of the whole table would show.
 
 const SESSIONS = 40_000
 let database: TestDatabase
@@ -66,7 +66,7 @@ const ask = async (db: Database, events: readonly LogoutEvent[]) => {
   )
 }
 
-/** The same database, which notes the most rows that any answer had. */
+/** Wraps a database, and records the size of its largest result. */
 function watched(db: Database, largest: { rows: number }): Database {
   const withConnection: Database['withConnection'] = (work) =>
     db.withConnection((connection) => {
@@ -80,12 +80,12 @@ function watched(db: Database, largest: { rows: number }): Database {
   return Object.assign(Object.create(db), { withConnection })
 }
 
-test('each event gets its own: those of its subject, or of its sid, that are not over', async () => {
-  const events = [newEvent({ sub: 'alice' }), bySid('a2'), newEvent({ sub: 'nobody' }), bySid('a3')]
+test('every event gets the sessions of its subject, or of its sid, that have not expired', async () => {
+  const events = [newEvent({ sub: 'alice' }), bySid('a2'), newEvent({ sub: 'stranger' }), bySid('a3')]
   expect(await ask(database.db, events)).toEqual([['rp-0:a1', 'rp-1:a2'], ['rp-1:a2'], [], []])
 })
 
-test('whoever has too many to be told one by one is not answered for', async () => {
+test('a subject with too many sessions gets no answer', async () => {
   await database.db.query(
     `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
      select $1, 'many', 'many-' || n, 'rp-0', now(), now() + interval '1 day' from generate_series(1, 10001) n`,
@@ -94,7 +94,7 @@ test('whoever has too many to be told one by one is not answered for', async () 
   expect(await ask(database.db, [newEvent({ sub: 'many' }), bySid('a1')])).toEqual([undefined, ['rp-0:a1']])
 })
 
-test('what becomes of many sessions is entered a few thousand at a time, and of too many it is not', async () => {
+test('the states of many sessions are written a few thousand at a time, and those of too many are not written', async () => {
   const { db } = database
   const add = `
     with filled as (
@@ -132,7 +132,7 @@ test('what becomes of many sessions is entered a few thousand at a time, and of 
 })
 
 test.each(['force_custom_plan', 'force_generic_plan'])(
-  'no lookup reads more than it finds (%s)',
+  'no lookup reads more rows than it finds (%s)',
   async (mode) => {
     const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
     const scans = async () => {
@@ -143,7 +143,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       )
       return rows[0] ?? { whole: Number.NaN, lookups: Number.NaN }
     }
-    /** How many lookups it took; none of them of a whole table. */
+    /** Runs `work`, which must scan no table. @returns its number of index lookups. */
     const lookupsOf = async (work: () => Promise<unknown>) => {
       const before = await scans()
       await work()
@@ -154,7 +154,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
     try {
       await db.query(`set plan_cache_mode = ${mode}`)
       const events = [newEvent({ sub: 'sub-1' }), newEvent({ sub: 'sub-2' }), bySid('sid-3')]
-      // One each, and what the planner looks up for itself.
+      // One lookup for every event, and those of the planner.
       expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
 
       const registry = await register(db, 2)
@@ -164,13 +164,13 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       await planEvents(db, { batch, lease: newLease(workerId), registryRevision: registry.revision, now })
       const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
       await settleDeliveries(db, { batch: settled, workerId, now })
-      const post = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
-      // For each event, and for each delivery, one or two; and what is found is locked, changed and locked again in either table.
-      expect(await lookupsOf(post)).toBeLessThan(40)
+      const project = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
+      // One or two lookups for every event and delivery. In both tables every session is locked, changed and locked again.
+      expect(await lookupsOf(project)).toBeLessThan(40)
 
       const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
       expect(await lookupsOf(() => oweLateLogouts(db, [key(1), key(2), key(4)]))).toBeLessThan(12)
-      // Whoever was never logged out is not looked for among sessions.
+      // The sessions of a subject without a logout are not looked up.
       const others = Array.from({ length: 100 }, (_, n) => key(100 + n))
       expect(await lookupsOf(() => oweLateLogouts(db, others))).toBeLessThan(12)
     } finally {

@@ -4,9 +4,9 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { sessionsOf, startSession } from '../support/session-rows.ts'
 
-// Goal: a user who was logged out at one relying party, and comes back to it in the session that he still has at his IdP, is known
-// to be there, however late a bookkeeper notes that the first visit is over. Method: the whole of Curfew, and a bookkeeper that is
-// away until he has come back.
+// Goal: a user is logged out at one relying party and logs in there again with the same IdP session. The session index keeps that
+// login, however late a bookkeeper projects the end of the first one.
+// Method: all of Curfew, and a bookkeeper that starts only after the second login.
 
 let curfew: Curfew
 let mail: RelyingParty
@@ -36,48 +36,48 @@ async function logout(event: Partial<LogoutEventInput>): Promise<string> {
   expect((await curfew.client.getLogoutEvent(id, { wait: 30 })).settled_at).not.toBeNull()
   return id
 }
-/** Has a bookkeeper note all that there is to be noted, and go. */
-async function noted(): Promise<void> {
+/** Runs a bookkeeper until it has projected the whole journal. */
+async function projected(): Promise<void> {
   const bookkeeper = await curfew.startBookkeeper()
   await eventually(async () => expect((await curfew.db.query('select from journal')).rowCount).toBe(0))
   await bookkeeper.stop()
 }
 
-describe('who comes back', () => {
-  test('is told of the next logout', async () => {
+describe('a user who logs in again', () => {
+  test('is logged out by the next logout', async () => {
     for (const rp of [mail, wiki]) await started('alice', rp, 60_000)
     await logout({ sub: 'alice', clients: ['mail'] })
     await started('alice', mail)
-    await noted()
+    await projected()
     expect(await sessionsOf(curfew.db, 'alice')).toMatchObject([
       { clientId: 'mail', logoutEventId: null },
       { clientId: 'wiki', logoutEventId: null },
     ])
     const next = await logout({ sub: 'alice' })
     expect(mail.received.filter(({ claims }) => claims.txn === next)).toHaveLength(1)
-    await noted()
+    await projected()
     expect(await sessionsOf(curfew.db, 'alice')).toEqual([])
   })
 
-  test('is an orphan where the next logout comes to nothing, whichever of the two is noted first', async () => {
+  test('leaves an orphan if the next logout fails before the first is projected', async () => {
     await started('bob', mail, 60_000)
     await logout({ sub: 'bob', clients: ['mail'] })
     await started('bob', mail)
     mail.behave({ status: 410 })
     const next = await logout({ sub: 'bob' })
     mail.behave(null)
-    await noted()
+    await projected()
     expect(await sessionsOf(curfew.db, 'bob')).toMatchObject([
       { logoutEventId: storedId(next), orphaned: true },
     ])
   })
 
-  test('posts what he has again without a new beginning, and is as he was', async () => {
+  test('has no new session if the same start is posted again', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     const session = await started('carol', wiki, 60_000)
     await logout({ sub: 'carol', clients: ['wiki'] })
     await startSession(curfew.db, { ...session, device: 'phone' })
-    await noted()
+    await projected()
     expect(await sessionsOf(curfew.db, 'carol')).toEqual([])
   })
 })

@@ -39,8 +39,8 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: the index knows which logout sees to a session, which came to nothing, and what is over; what a logout did not know of
-// when it was planned is owed as soon as both are known. Method: the real statements on a real database, step by step.
+// Goal: the index knows which logout ends a session, which session is an orphan, and which is over. A session that its logout did
+// not know gets a delivery as soon as both are known. Method: the real statements on a real database, step by step.
 
 let database: TestDatabase
 let db: Database
@@ -64,7 +64,7 @@ beforeEach(async () => {
 
 type Change = Partial<Record<keyof LogoutEvent | 'device', unknown>>
 
-/** Plans a logout as intake does; gives back its deliveries. */
+/** Plans a logout as intake does. @returns its id and its deliveries. */
 async function logout(change: Change = {}): Promise<{
   readonly id: string
   readonly deliveries: readonly InFlightDelivery[]
@@ -73,7 +73,7 @@ async function logout(change: Change = {}): Promise<{
   const ledger = createDeliveryLedger(db)
   const registry = await ledger.readRegistry()
   const issuer = registry.issuers.get(ISS)
-  if (issuer === undefined) throw new Error('an issuer')
+  if (issuer === undefined) throw new Error('expected an issuer')
   const found =
     issuer.sessionIssuer === null
       ? new Map<string, never[]>()
@@ -102,17 +102,17 @@ const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement
     now: new Date(),
   })
 
-/** As the bookkeeper: until nothing is left in the journal. */
-async function post(): Promise<void> {
+/** Projects the whole journal, as a bookkeeper does. */
+async function project(): Promise<void> {
   while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);
 }
 
-/** Puts dead letters back, of which the relying party takes one attempt each. */
+/** Replays the dead letters; one attempt each is acknowledged. */
 async function replayed(deliveries: readonly InFlightDelivery[]): Promise<void> {
   const replay = "update deliveries set state = 'in_flight', settled_at = null, dead_letter_reason = null"
   await db.query(`${replay} where state = 'dead_lettered'`)
   await settle(deliveries.map((delivery) => ({ ...delivery, attempts: 1 })))
-  await post()
+  await project()
 }
 
 const alice = (clientId: string, sid: string, more: Partial<SessionWish> = {}): SessionWish => ({
@@ -120,159 +120,162 @@ const alice = (clientId: string, sid: string, more: Partial<SessionWish> = {}): 
   ...more,
 })
 const ago = (seconds: number) => new Date(Date.now() - seconds * 1_000)
-/** What is pending, as `client:sid`. */
+/** The pending deliveries, as `client:sid`. */
 async function waiting(): Promise<readonly string[]> {
-  const { rows } = await db.query<{ who: string }>(
-    `select p.client_id || ':' || coalesce(d.sid, '*') as who
+  const { rows } = await db.query<{ target: string }>(
+    `select p.client_id || ':' || coalesce(d.sid, '*') as target
        from deliveries d join bindings b on b.id = d.binding_id join relying_parties p on p.id = b.relying_party_id
       where d.state = 'pending' order by 1`,
   )
-  return rows.map(({ who }) => who)
+  return rows.map(({ target }) => target)
 }
 
-describe('a session that a logout sees to', () => {
-  test('bears its id, and is forgotten when its relying party has acknowledged', async () => {
+describe('a session that a logout ends', () => {
+  test('has the id of the logout, and is deleted when its relying party acknowledges', async () => {
     await startSession(db, alice('rp-0', 's1'))
     await startSession(db, alice('rp-1', 's2'))
     await startSession(db, alice('rp-1', 's3', { startedAt: new Date(Date.now() + 60_000) }))
     const { id, deliveries } = await logout()
-    await post()
-    const covered = { logoutEventId: id, orphaned: false }
+    await project()
+    const ending = { logoutEventId: id, orphaned: false }
     const later = { clientId: 'rp-1', sid: 's3', logoutEventId: null, orphaned: false }
     expect(await sessionsOf(db, 'alice')).toEqual([
-      { clientId: 'rp-0', sid: 's1', ...covered },
-      { clientId: 'rp-1', sid: 's2', ...covered },
+      { clientId: 'rp-0', sid: 's1', ...ending },
+      { clientId: 'rp-1', sid: 's2', ...ending },
       later,
     ])
     await settle(deliveries.slice(0, 1))
-    await post()
-    expect(await sessionsOf(db, 'alice')).toEqual([{ clientId: 'rp-1', sid: 's2', ...covered }, later])
+    await project()
+    expect(await sessionsOf(db, 'alice')).toEqual([{ clientId: 'rp-1', sid: 's2', ...ending }, later])
     await settle(deliveries.slice(1))
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toEqual([later])
   })
 
-  test('is an orphan once its logout is given up on or lapses, until that is replayed and acknowledged', async () => {
+  test('is an orphan when its logout is dead or lapsed, until a replay is acknowledged', async () => {
     await startSession(db, alice('rp-0', 's1'))
     await startSession(db, alice('rp-1', 's1'))
     const { deliveries } = await logout({ scope: 'session', sid: 's1' })
     await settle(deliveries.slice(0, 1), DEAD)
     await settle(deliveries.slice(1), { state: 'lapsed' })
-    await post()
+    await project()
     expect((await sessionsOf(db, 'alice')).map(({ orphaned }) => orphaned)).toEqual([true, true])
     await replayed(deliveries.slice(0, 1))
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ clientId: 'rp-1', orphaned: true }])
   })
 
-  test('is forgotten only when all endpoints of its relying party have acknowledged', async () => {
+  test('is deleted only when all endpoints of its relying party have acknowledged', async () => {
     await db.query(`insert into bindings (relying_party_id, kind, endpoint, uri, settings, names, widens, counts)
       select id, 'backchannel', 'eu', 'https://eu.example', '{}', 'either', true, 'done' from relying_parties where client_id = 'rp-0'`)
     await startSession(db, alice('rp-0', 's1'))
     const { deliveries } = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
     expect(deliveries).toHaveLength(2)
     await settle(deliveries.slice(0, 1))
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: false }])
     await settle(deliveries.slice(1), DEAD)
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: true }])
     await replayed(deliveries.slice(1))
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
   test.each(['begun', 'received', 'unconfirmable'] as const)(
-    'stays where its relying party acknowledges as %s, and the next logout is delivered again',
+    'is kept if its relying party acknowledges as %s, and the next logout is delivered again',
     async (level) => {
       await db.query("update issuers set session_index = 'complete'")
       await startSession(db, alice('rp-0', 's1'))
       const first = await logout()
       expect(first.deliveries).toHaveLength(1)
       await settle(first.deliveries, { state: 'acknowledged', level })
-      await post()
+      await project()
       const [session] = await sessionsOf(db, 'alice')
       expect(session).toMatchObject({ logoutEventId: first.id, orphaned: false })
       const second = await logout()
       expect(second.deliveries).toHaveLength(1)
       await settle(second.deliveries)
-      await post()
+      await project()
       expect(await sessionsOf(db, 'alice')).toEqual([])
     },
   )
 
-  test('is forgotten at the client that started the logout, and left alone at one that is not meant', async () => {
+  test('is deleted at the initiator of the logout, and unchanged at a client that the logout does not name', async () => {
     await startSession(db, alice('rp-0', 's1'))
     await startSession(db, alice('rp-1', 's1'))
     await logout({ initiator: 'rp-0', clients: ['rp-0'] })
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toEqual([
       { clientId: 'rp-1', sid: 's1', logoutEventId: null, orphaned: false },
     ])
   })
 
-  test('of a client that nobody can tell is an orphan at once', async () => {
+  test('at a client that is not registered is an orphan at once', async () => {
     await startSession(db, alice('rp-0', 's1'))
-    await startSession(db, alice('nobody', 's1'))
+    await startSession(db, alice('unregistered', 's1'))
     await logout()
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toMatchObject([
-      { clientId: 'nobody', orphaned: true },
       { clientId: 'rp-0', orphaned: false },
+      { clientId: 'unregistered', orphaned: true },
     ])
   })
 
-  test('is seen to by the newer logout that covers the older one', async () => {
+  test('has the id of the newer logout that supersedes the older one', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1'))
     const first = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
     await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
     const second = await logout({ clients: ['rp-0'] })
-    await post()
+    await project()
     expect((await readDeliveries(db)).map(({ state }) => state).toSorted()).toEqual([
       'in_flight',
       'superseded',
     ])
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
     await settle(second.deliveries)
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
-  test('follows its delivery to the one that covers it, though that event came before the session', async () => {
+  test('follows a superseded delivery to the newer one, even if its event is older than the session', async () => {
     await startSession(db, alice('rp-0', 's1'))
     const session = { scope: 'session', sid: 's1', clients: ['rp-0'] }
     const first = await logout(session)
     await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
     const second = await logout({ ...session, occurredAt: ago(120) })
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
     await settle(second.deliveries)
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
   test.each<[string, Settlement | undefined, readonly object[]]>([
-    ['which is acknowledged', undefined, []],
-    ['which comes to nothing', DEAD, [{ orphaned: true }]],
-  ])('follows it also where both were settled before anybody looked: %s', async (_, end, left) => {
-    await startSession(db, alice('rp-0', 's1'))
-    const session = { scope: 'session', sid: 's1', clients: ['rp-0'] }
-    const first = await logout(session)
-    await post()
-    await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
-    const second = await logout({ ...session, occurredAt: ago(120) })
-    await settle(second.deliveries, end)
-    await post()
-    expect(await sessionsOf(db, 'alice')).toMatchObject(left)
-  })
+    ['acknowledged', undefined, []],
+    ['dead', DEAD, [{ orphaned: true }]],
+  ])(
+    'follows a superseded delivery to a newer one that is %s before both are projected',
+    async (_, end, left) => {
+      await startSession(db, alice('rp-0', 's1'))
+      const session = { scope: 'session', sid: 's1', clients: ['rp-0'] }
+      const first = await logout(session)
+      await project()
+      await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
+      const second = await logout({ ...session, occurredAt: ago(120) })
+      await settle(second.deliveries, end)
+      await project()
+      expect(await sessionsOf(db, 'alice')).toMatchObject(left)
+    },
+  )
 
-  test('stays an orphan whoever looked at it before its logout came to nothing, and writes after', async () => {
+  test('stays an orphan even if a writer that read it before its logout failed writes later', async () => {
     const session = await startSession(db, alice('rp-0', 's1'))
     const { deliveries } = await logout({ clients: ['rp-0'] })
-    await post()
+    await project()
     let dead: Promise<void> | null = null
     const paused = pausedAfter(db, 'session_deliveries', async () => {
       await settle(deliveries, DEAD)
-      dead = post()
+      dead = project()
       await Promise.race([dead, blocked(db)])
     })
     await oweLateLogouts(paused, [session])
@@ -280,24 +283,24 @@ describe('a session that a logout sees to', () => {
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: true }])
   })
 
-  test('is not taken from the latest logout by what becomes of an earlier one', async () => {
+  test('keeps the id of the latest logout when an earlier one fails', async () => {
     await startSession(db, alice('rp-0', 's1'))
     const first = await logout({ clients: ['rp-0'], occurredAt: ago(10) })
     const second = await logout({ clients: ['rp-0'] })
-    await post()
+    await project()
     await settle(first.deliveries, DEAD)
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
   })
 })
 
-describe('a session that is known only after its logout', () => {
+describe('a session that reaches the index after its logout', () => {
   test.each<[string, Change]>([
-    ['of the subject', {}],
-    ['of the session', { scope: 'session', sid: 's2' }],
-    ['of the session, whoever has it', { scope: 'session', sub: null, sid: 's2' }],
-    ['of the device', { scope: 'device', device: 'phone' }],
-  ])('%s is owed what was missed, once', async (_, change) => {
+    ['subject', {}],
+    ['session', { scope: 'session', sid: 's2' }],
+    ['session without a subject', { scope: 'session', sub: null, sid: 's2' }],
+    ['device', { scope: 'device', device: 'phone' }],
+  ])('gets the missing delivery once, from a logout of the scope %s', async (_, change) => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1', { device: 'phone' }))
     await startSession(db, alice('rp-0', 's2', { device: 'phone' }))
@@ -306,17 +309,17 @@ describe('a session that is known only after its logout', () => {
     const late = await startSession(db, alice('rp-1', 's2', { startedAt: ago(30), device: 'phone' }))
     expect(await waiting()).toEqual(['rp-1:s2'])
     await oweLateLogouts(db, [late])
-    await post()
+    await project()
     expect((await sessionsOf(db, 'alice')).at(-1)).toMatchObject({ clientId: 'rp-1', logoutEventId: id })
     expect(await waiting()).toEqual(['rp-1:s2'])
   })
 
-  test('is found by what was planned too, where the start was applied and nobody looked', async () => {
+  test('is found by the projection of the plan if the start did not look for a logout', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1'))
     await logout()
     await insertSession(db, alice('rp-0', 's2'))
-    await post()
+    await project()
     expect(await waiting()).toEqual(['rp-0:s2'])
     const { rows } = await db.query(
       "select session_ends_at, target from deliveries where sid in ('s1', 's2')",
@@ -326,23 +329,23 @@ describe('a session that is known only after its logout', () => {
       expect(row).toEqual({ session_ends_at: expect.any(Date), target: expect.any(String) })
   })
 
-  test('is owed nothing where its relying party was told of the subject after it began', async () => {
+  test('gets no delivery if its relying party was notified of the subject after it began', async () => {
     const { deliveries } = await logout()
     expect(deliveries.map(({ sid }) => sid)).toEqual([null, null])
     await settle(deliveries.slice(0, 1))
     await startSession(db, alice('rp-0', 's1'))
     await startSession(db, alice('rp-1', 's1'))
     expect(await waiting()).toEqual([])
-    // The first has acknowledged, the second is being told.
+    // The first relying party has acknowledged, the delivery to the second is in flight.
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ clientId: 'rp-1', orphaned: false }])
   })
 
   test.each<[string, Change, Partial<SessionWish>]>([
-    ['which began after it', { occurredAt: ago(90) }, {}],
-    ['at a client that is not meant', { clients: ['rp-0'] }, {}],
-    ['on another device', { scope: 'device', device: 'phone' }, { device: 'laptop' }],
-    ['that is over by itself', {}, { expiresAt: ago(1) }],
-  ])('%s is owed nothing', async (_, change, wish) => {
+    ['it began after the logout', { occurredAt: ago(90) }, {}],
+    ['the logout does not name its client', { clients: ['rp-0'] }, {}],
+    ['it is on another device', { scope: 'device', device: 'phone' }, { device: 'laptop' }],
+    ['it has expired', {}, { expiresAt: ago(1) }],
+  ])('gets no delivery if %s', async (_, change, wish) => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
     await logout(change)
@@ -352,7 +355,7 @@ describe('a session that is known only after its logout', () => {
     expect(late?.logoutEventId ?? null).toBeNull()
   })
 
-  test('is owed what an earlier logout said of it, where a later one is not about it, nor one of its sid', async () => {
+  test('gets the delivery of an earlier logout if no later logout applies to it', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
     await logout({ scope: 'session', sub: null, sid: 's2', occurredAt: ago(90) })
@@ -363,9 +366,9 @@ describe('a session that is known only after its logout', () => {
     expect(await waiting()).toEqual(['rp-1:s2'])
   })
 
-  test('is told again where its relying party, which takes the subject only, acknowledged before it began', async () => {
+  test('gets a delivery if its relying party takes only the subject and acknowledged before it began', async () => {
     await registerParty(db, 'rp-0', { subject_claims: 'sub' })
-    // By a clock that is ahead of ours.
+    // The clock of the IdP is ahead.
     const { id, deliveries } = await logout({ clients: ['rp-0'], occurredAt: ago(-120) })
     await settle(deliveries)
     await startSession(db, alice('rp-0', 's1', { startedAt: ago(-60) }))
@@ -377,11 +380,11 @@ describe('a session that is known only after its logout', () => {
     )
     const { rows } = await db.query<{ id: DeliveryId }>("select id from deliveries where state = 'in_flight'")
     await settle(rows.map((row) => ({ ...(deliveries[0] as InFlightDelivery), id: row.id })))
-    await post()
+    await project()
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
-  test('at the client that started the logout is over, but not beside the one that it was started in', async () => {
+  test('at the initiator is over after a logout of the subject, but not after a logout of another session', async () => {
     await logout({ initiator: 'rp-1' })
     await startSession(db, alice('rp-1', 's2'))
     expect(await sessionsOf(db, 'alice')).toEqual([])
@@ -391,25 +394,25 @@ describe('a session that is known only after its logout', () => {
     expect(await waiting()).toEqual(['rp-1:s3'])
   })
 
-  test('is owed nothing where the index is off', async () => {
+  test('gets no delivery if the session index is off', async () => {
     await startSession(db, alice('rp-0', 's1'))
     await logout()
     await db.query("update issuers set session_index = 'off'")
     await startSession(db, alice('rp-0', 's2'))
-    await post()
+    await project()
     expect(await waiting()).toEqual([])
   })
 
-  test('whichever of the two comes first, and however close, is logged out', async () => {
+  test('is logged out even if its start races with the logout', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 'known'))
     for (let round = 0; round < 30; round++) {
       const wish = alice('rp-1', `s${round}`)
       await Promise.all([
-        logout({ occurredAt: new Date(), initiator: 'rp-0' as ClientId }).then(post),
+        logout({ occurredAt: new Date(), initiator: 'rp-0' as ClientId }).then(project),
         startSession(db, wish),
       ])
-      await post()
+      await project()
       const { rows } = await db.query<{ sid: Sid | null; n: number }>(
         'select sid, count(*) as n from deliveries group by sid',
       )

@@ -23,10 +23,10 @@ import {
   type TestChannel,
 } from './ledger-support.ts'
 
-// Goal: a logout counts by one rule, whichever channels its relying party gets or loses while it waits.
+// Goal: a logout counts by one rule in the SLA, even if its relying party gains or loses channels while it waits.
 // Method: the real statements; logouts are planned before a change of the registry and settled after it.
 
-/** Another endpoint of the same channel. */
+/** A second endpoint of the same channel. */
 const EU: TestChannel = { ...BACKCHANNEL, name: 'eu' }
 const REVOCATION: TestChannel = { kind: 'global_revocation', fallbackFor: null }
 const FALLBACK: TestChannel = { ...REVOCATION, fallbackFor: 'backchannel' }
@@ -50,7 +50,7 @@ beforeEach(async () => {
 
 const have = (...channels: readonly TestChannel[]) => registerParty(database.db, 'desk', {}, channels)
 
-/** Plans a logout. */
+/** Plans a logout. @returns its deliveries. */
 async function logOut(): Promise<readonly InFlightDelivery[]> {
   const registry = await readRegistry(database.db)
   const planned = planFor(newEvent(), bindingsOf(registry))
@@ -66,11 +66,11 @@ const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement
     now: new Date(),
   })
 
-const POSTERS = { projectors: [projectSla], names: new Map([[projectSla, 'sla']]) }
-async function post(): Promise<void> {
-  while ((await projectJournal(database.db, { limit: 1, ...POSTERS })) !== 0);
+const PROJECTION = { projectors: [projectSla], names: new Map([[projectSla, 'sla']]) }
+async function project(): Promise<void> {
+  while ((await projectJournal(database.db, { limit: 1, ...PROJECTION })) !== 0);
 }
-/** What the rollups say, all bindings together. */
+/** The sums of the rollups over all bindings. */
 async function counts() {
   const { rows } = await database.db.query(
     `select coalesce(sum(planned), 0)::int as planned, coalesce(sum(kept), 0)::int as kept, coalesce(sum(broken), 0)::int as broken
@@ -82,23 +82,23 @@ async function counts() {
 test.each([
   ['registered after the plan is projected', true],
   ['registered before the plan is projected', false],
-])('a second required channel that is %s does not change how a waiting logout counts', async (_, posted) => {
+])('a second required channel that is %s does not change how a waiting logout counts', async (_, early) => {
   await have(BACKCHANNEL, EU)
   const waiting = [...(await logOut()), ...(await logOut())]
-  if (posted) await post()
+  if (early) await project()
   await have(BACKCHANNEL, EU, REVOCATION)
   const [later, ...others] = await logOut()
   await settle(waiting)
-  await post()
-  // The early logouts count at each endpoint, as they did when they were planned.
+  await project()
+  // The early logouts count at every endpoint, as when they were planned.
   expect(await counts()).toEqual({ planned: 5, kept: 4, broken: 0 })
-  if (later === undefined) throw new Error('three deliveries')
+  if (later === undefined) throw new Error('expected three deliveries')
   await settle([later])
-  await post()
+  await project()
   // The later logout counts once: the other channel is open.
   expect(await counts()).toEqual({ planned: 5, kept: 4, broken: 0 })
   await settle(others)
-  await post()
+  await project()
   expect(await counts()).toEqual({ planned: 5, kept: 5, broken: 0 })
 })
 
@@ -106,58 +106,61 @@ test('a channel that is removed does not change how a waiting logout counts', as
   await have(BACKCHANNEL, REVOCATION)
   const waiting = await logOut()
   expect(waiting).toHaveLength(2)
-  await post()
+  await project()
   await have(REVOCATION)
   await settle(waiting)
   await settle(await logOut())
-  await post()
+  await project()
   expect(await counts()).toEqual({ planned: 2, kept: 2, broken: 0 })
 })
 
-test('a logout counts once where its channel is replaced by another', async () => {
+test('a logout counts once if its channel is replaced by another', async () => {
   await have(BACKCHANNEL)
   const waiting = await logOut()
-  await post()
+  await project()
   await have(REVOCATION)
   await settle(waiting, DEAD)
   await settle(await logOut())
-  await post()
+  await project()
   expect(await counts()).toEqual({ planned: 2, kept: 1, broken: 1 })
 })
 
 test('a fallback that is registered while a logout waits does not count it again', async () => {
   await have(BACKCHANNEL)
   const waiting = await logOut()
-  await post()
+  await project()
   await have(BACKCHANNEL, FALLBACK)
   await settle(waiting, DEAD)
   const { rows } = await database.db.query("select from deliveries where state = 'pending'")
   expect(rows).toHaveLength(1)
-  await post()
+  await project()
   expect(await counts()).toEqual({ planned: 1, kept: 0, broken: 1 })
 })
 
 test.each([
   ['one channel', 2, [BACKCHANNEL, EU], [BACKCHANNEL, EU, REVOCATION]],
   ['two channels', 1, [BACKCHANNEL, REVOCATION], [REVOCATION]],
-])('a logout at %s counts by one rule though its plan is projected last', async (_, times, before, after) => {
-  await have(...before)
-  const waiting = await logOut()
-  const failing: Projector = () => Promise.reject(new TypeError('a fault of the projector'))
-  const names = new Map([[failing, 'sla']])
-  await projectJournal(database.db, { limit: 9, projectors: [failing], names })
-  await have(...after)
-  await settle(waiting)
-  await post()
-  expect(await counts()).toEqual({ planned: 0, kept: times, broken: 0 })
-  const onFailed = (_: string, error: unknown) => {
-    throw error
-  }
-  await projectLeft(database.db, { name: 'sla', post: projectSla, limit: 1, onFailed })
-  expect(await counts()).toEqual({ planned: times, kept: times, broken: 0 })
-})
+])(
+  'a logout at %s counts by one rule even if its plan is projected last',
+  async (_, times, before, after) => {
+    await have(...before)
+    const waiting = await logOut()
+    const failing: Projector = () => Promise.reject(new TypeError('a fault of the projector'))
+    const names = new Map([[failing, 'sla']])
+    await projectJournal(database.db, { limit: 9, projectors: [failing], names })
+    await have(...after)
+    await settle(waiting)
+    await project()
+    expect(await counts()).toEqual({ planned: 0, kept: times, broken: 0 })
+    const onFailed = (_: string, error: unknown) => {
+      throw error
+    }
+    await projectLeft(database.db, { name: 'sla', post: projectSla, limit: 1, onFailed })
+    expect(await counts()).toEqual({ planned: times, kept: times, broken: 0 })
+  },
+)
 
-test('a round that fails after the SLA counts nothing, and counts once when it is repeated', async () => {
+test('a round that fails after the SLA projector counts nothing, and counts once when it is repeated', async () => {
   await have(BACKCHANNEL, EU)
   const waiting = await logOut()
   await have(BACKCHANNEL, REVOCATION)
@@ -167,7 +170,7 @@ test('a round that fails after the SLA counts nothing, and counts once when it i
     'a fault',
   )
   expect(await counts()).toEqual({ planned: 0, kept: 0, broken: 0 })
-  await post()
-  await post()
+  await project()
+  await project()
   expect(await counts()).toEqual({ planned: 3, kept: 3, broken: 0 })
 })

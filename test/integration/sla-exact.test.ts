@@ -34,26 +34,26 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: what GET /v1/sla says, put together from rollups, is what a full scan of the ledger would say: counts exactly,
-// percentiles within the error that is promised for them. A relying party with two channels counts once for a logout.
-// Method: some hundred logouts of two days with every fate there is, by the real statements, while two posters take what is
-// in the journal in batches of any size; then the answers, beside what a scan finds. Which fates, a seed decides.
+// Goal: GET /v1/sla, computed from rollups, agrees with a full scan of the ledger: counts exactly, and percentiles within their
+// documented error. A relying party with two channels counts once for a logout.
+// Method: some hundred logouts over two days with every possible end, by the real statements, while two projectors read the
+// journal in batches of any size. The answers are compared with a scan. A seed decides the ends.
 
 const random = createRandom(20261121)
-/** The server's clock stands still. */
+/** The fixed time of the server. */
 const NOW = new Date(Date.now() - 60_000)
 const MINUTE_MS = 60_000
-/** The finest that rollups know. */
+/** The smallest span of a rollup. */
 const SLOT_MS = 5 * MINUTE_MS
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
-/** Some have a promise of their own, one its issuer's. */
+/** Two relying parties have their own promise, `slow` has that of its issuer. */
 const PROMISES = {
   fast: { within_ms: 2_000, objective: 0.9 },
   slow: { within_ms: 100 * MINUTE_MS, objective: 0.5 },
   twice: { within_ms: 20 * MINUTE_MS, objective: 0.8 },
 } as const
-/** What `twice` has, each required. */
+/** The channels of `twice`, both required. */
 const CHANNELS = [
   { kind: 'backchannel', counts: 'done', fallbackFor: null },
   { kind: 'global_revocation', counts: 'received', fallbackFor: null },
@@ -81,16 +81,16 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** What happens at some time. */
-interface Act {
+/** A step of the history, at its time. */
+interface Step {
   readonly atMs: number
   run(now: Date): Promise<unknown>
 }
 
-/** One logout: when it is accepted, planned, and settled at each endpoint, if ever. */
-function logout(): readonly Act[] {
+/** One logout: its plan at the time of acceptance, and the settlements at its endpoints. */
+function logout(): readonly Step[] {
   const acceptedMs = NOW.getTime() - random.between(0, 1 + 2 * DAY_MS * random.next() ** 2)
-  // What is not leased waits, until a newer logout of the same subject covers it.
+  // A delivery without a lease waits until a newer logout of its subject supersedes it.
   const leased = random.chance(0.7)
   const event = {
     ...newEvent(leased ? {} : { sub: `shared-${random.between(0, 9)}` as Subject }),
@@ -106,16 +106,16 @@ function logout(): readonly Act[] {
     })
   const settlements = planned.deliveries
     .filter(() => leased && random.chance(0.9))
-    .map(({ delivery }) => ({ atMs: acceptedMs + latencyMs(), run: fate(delivery) }))
+    .map(({ delivery }) => ({ atMs: acceptedMs + latencyMs(), run: settlementOf(delivery) }))
   return [{ atMs: acceptedMs, run: plan }, ...settlements]
 }
 
-/** Of any length: from nothing to hours, some on either side of each promise. */
+/** From zero to hours, on both sides of every promise. */
 function latencyMs(): number {
   return random.chance(0.02) ? 0 : Math.round(10 ** (random.next() * 7))
 }
 
-function fate(delivery: InFlightDelivery): (now: Date) => Promise<unknown> {
+function settlementOf(delivery: InFlightDelivery): (now: Date) => Promise<unknown> {
   const acknowledged = {
     state: 'acknowledged',
     level: random.pick<Level>([...LEVELS, 'done', 'done']),
@@ -130,14 +130,14 @@ function fate(delivery: InFlightDelivery): (now: Date) => Promise<unknown> {
   return (now) => settleDeliveries(curfew.db, { batch: [settledAs(delivery, settlement)], workerId, now })
 }
 
-/** Two bookkeepers take what they find, each some of it. */
-async function postSome(): Promise<void> {
+/** Two bookkeepers project a part of the journal each. */
+async function projectSome(): Promise<void> {
   await Promise.all(
     [1, 2].map(() => projectJournal(curfew.db, { limit: random.between(1, 9), projectors: [projectSla] })),
   )
 }
 
-/** One delivery as it ended the first time, by the ledger itself. */
+/** The first end of a delivery, read from the ledger itself. */
 interface Scanned {
   readonly eventId: string
   readonly clientId: keyof typeof PROMISES
@@ -148,11 +148,11 @@ interface Scanned {
   readonly counts: Level
 }
 
-/** What counts once. */
+/** A unit that counts once. */
 interface Counted extends Pick<Scanned, 'clientId' | 'acceptedMs'> {
-  /** Null: it is not decided. */
+  /** Null if it is not decided. */
   readonly kept: boolean | null
-  /** To the acknowledgement; null without one. */
+  /** The time to the acknowledgement; null without one. */
   readonly elapsedMs: number | null
 }
 
@@ -166,7 +166,7 @@ function countedOf({ state, level, counts, clientId, acceptedMs, elapsedMs }: Sc
   return { clientId, acceptedMs, kept, elapsedMs: state === 'acknowledged' ? elapsedMs : null }
 }
 
-/** A delivery each; of `twice` a logout each, which its channels decide together. */
+/** Every delivery counts; for `twice` every logout counts, and its channels decide together. */
 function countedIn(deliveries: readonly Scanned[]): readonly Counted[] {
   const logouts = Map.groupBy(deliveries, ({ eventId, clientId }) => `${clientId} ${eventId}`)
   return [...logouts.values()].flatMap((own) => {
@@ -191,7 +191,7 @@ async function scan(): Promise<readonly Scanned[]> {
   return rows
 }
 
-/** Everything that is dead is replayed, and acknowledged. @returns how many. */
+/** Replays and acknowledges all dead letters and lapsed deliveries. @returns their number. */
 async function replayAll(): Promise<number> {
   const filter = {
     issuer: null,
@@ -206,7 +206,7 @@ async function replayAll(): Promise<number> {
   const { total } = await createReplay(curfew.db, { id, filter, includeLapsed: true, requestedBy: 'test' })
   for (let batch = 0; batch < total; batch += 50) {
     await takeReplayBatch(curfew.db, { job: { id, filter }, limit: 50, pauseMs: 0 })
-    await postSome()
+    await projectSome()
   }
   const slots = new Map(bindingsOf(registry).map((binding) => [binding.id, both(1_000)]))
   const now = new Date()
@@ -219,12 +219,12 @@ async function replayAll(): Promise<number> {
   })
   const { rows } = await curfew.db.query<{ id: string }>('select id from deliveries where generation = 1')
   const replayed = new Set(rows.map((row) => row.id))
-  const batch = claimed.filter((delivery) => replayed.has(delivery.id)).map((each) => settledAs(each))
+  const batch = claimed.filter((delivery) => replayed.has(delivery.id)).map((delivery) => settledAs(delivery))
   await settleDeliveries(curfew.db, { batch, workerId, now })
   return batch.length
 }
 
-/** What the answer must say of these. */
+/** The figures that the answer must have for these deliveries. */
 function expected(deliveries: readonly Scanned[]) {
   const all = countedIn(deliveries)
   const counts = { planned: all.length, settled: 0, kept: 0, broken: 0, overdue: 0, waiting: 0 }
@@ -271,7 +271,7 @@ function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): 
   }
 }
 
-/** Of a burn window, to five minutes all of which are decided: of what was accepted since, nothing can be late yet. */
+/** The burn rate of a window that ends at the last slot in which every logout is decided: a later one cannot be late yet. */
 function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
   const slotMs = (ms: number) => Math.floor(ms / SLOT_MS) * SLOT_MS
   const within = deliveries.filter(({ acceptedMs, clientId }) => {
@@ -282,18 +282,18 @@ function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null
   return allowed === 0 ? null : (expect.closeTo(spent / allowed, 4) as number)
 }
 
-test('what GET /v1/sla says is what a full scan finds, whatever became of the deliveries', async () => {
-  const acts = Array.from({ length: 350 }, logout)
+test('GET /v1/sla agrees with a full scan of the ledger, for deliveries with every possible end', async () => {
+  const steps = Array.from({ length: 350 }, logout)
     .flat()
     .filter(({ atMs }) => atMs <= NOW.getTime())
     .toSorted((a, b) => a.atMs - b.atMs)
-  for (const { atMs, run } of acts) {
+  for (const { atMs, run } of steps) {
     await run(new Date(atMs))
-    if (random.chance(0.2)) await postSome()
+    if (random.chance(0.2)) await projectSome()
   }
   const all = await scan()
   expect(new Set(all.map(({ state }) => state)).size).toBe(6)
-  // Some settlements are not posted yet: what is replayed meanwhile still ended as it ended.
+  // Some settlements are not projected yet: a replay does not change how their deliveries ended first.
   expect(await replayAll()).toBeGreaterThan(50)
   while ((await projectJournal(curfew.db, { limit: 7, projectors: [projectSla] })) !== 0);
 

@@ -15,9 +15,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { bindingsOf, count, newEvent, newLease, newWorker, planFor, settledAs } from './ledger-support.ts'
 
-// Goal: nothing is filed twice or stops the others from being filed; who asks wrongly is told how; who is to act is told once
-// that the budget burns, and by whom. That the figures are right is in sla-exact.test.ts.
-// Method: the real statements, server and bookkeeper, at a time of the test's own.
+// Goal: no entry is projected twice or blocks others, a wrong request gets a reason, and operators are notified once of a burning
+// budget and its causes. The figures themselves are tested in sla-exact.test.ts.
+// Method: the real statements, server and bookkeeper, with a clock of the test.
 
 const NOW = new Date('2026-11-21T12:30:20.000Z')
 const MINUTE_MS = 60_000
@@ -41,10 +41,10 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Logouts that were accepted so many minutes ago; told after so many milliseconds, or given up on, or neither. */
+/** Plans logouts accepted `minutesAgo`. By client: acknowledged after that many milliseconds, dead, or pending (null). */
 async function logouts(
   number: number,
-  { minutesAgo, ...fates }: { minutesAgo: number } & Readonly<Record<string, number | 'dead' | null>>,
+  { minutesAgo, ...ends }: { minutesAgo: number } & Readonly<Record<string, number | 'dead' | null>>,
 ): Promise<void> {
   const workerId = await newWorker(curfew.db)
   const { revision, ...registry } = await readRegistry(curfew.db)
@@ -61,35 +61,35 @@ async function logouts(
   const clientOf = ({ bindingId }: InFlightDelivery) =>
     registry.bindings.get(bindingId)?.clientId ?? ('' as ClientId)
   const deliveries = batch.flatMap((planned) => planned.deliveries.map(({ delivery }) => delivery))
-  for (const [client, fate] of Object.entries(fates)) {
+  for (const [client, end] of Object.entries(ends)) {
     const own = deliveries.filter((delivery) => clientOf(delivery) === client)
-    const settlement = fate === 'dead' ? ({ state: 'dead_lettered', reason: 'refused' } as const) : undefined
-    if (fate === null) continue
+    const settlement = end === 'dead' ? ({ state: 'dead_lettered', reason: 'refused' } as const) : undefined
+    if (end === null) continue
     await settleDeliveries(curfew.db, {
       batch: own.map((delivery) => settledAs(delivery, settlement)),
       workerId,
-      now: new Date(acceptedAt.getTime() + (fate === 'dead' ? 100 : fate)),
+      now: new Date(acceptedAt.getTime() + (end === 'dead' ? 100 : end)),
     })
   }
 }
 
-async function post(projectors: readonly Projector[] = [projectSla]): Promise<void> {
+async function project(projectors: readonly Projector[] = [projectSla]): Promise<void> {
   while ((await projectJournal(curfew.db, { limit: 3, projectors })) !== 0);
 }
 
-describe('filing', () => {
-  test('that failed half way has filed nothing, and files all of it once the next time', async () => {
+describe('the SLA projection', () => {
+  test('writes nothing in a round that fails, and everything once in the next round', async () => {
     await logouts(2, { minutesAgo: 1, mail: 10, wiki: 'dead' })
     const fails: Projector = () => Promise.reject(new Error('on purpose'))
     for (let round = 0; round < 3; round++)
-      await expect(post([projectSla, fails])).rejects.toThrow('on purpose')
+      await expect(project([projectSla, fails])).rejects.toThrow('on purpose')
     expect(await count(curfew.db, 'sla_rollups')).toBe(0)
-    await post()
+    await project()
     const expected = { planned: 4, settled: 4, kept: 2, broken: 2, overdue: 0, waiting: 0, share_kept: 0.5 }
     expect(await curfew.client.getSla()).toMatchObject(expected)
   })
 
-  test('goes on without a relying party that is not registered any more', async () => {
+  test('skips a binding that does not exist', async () => {
     await logouts(1, { minutesAgo: 1, mail: 10, wiki: 10 })
     const id = '00000000-0000-8000-8000-000000000000' as DeliveryId
     const gone = { id, bindingId: 0 as BindingId, acceptedMs: NOW.getTime() }
@@ -97,29 +97,29 @@ describe('filing', () => {
       { kind: 'planned', at: NOW, eventIds: [], owed: [gone] },
       { kind: 'settled', at: NOW, settled: [{ ...gone, state: 'lapsed', level: null, generation: 0 }] },
     ])
-    await post()
+    await project()
     expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
     expect(await count(curfew.db, 'sla_rollups where binding_id = 0')).toBe(0)
   })
 
-  test('says until when all is filed', async () => {
+  test('shows in as_of up to which time it is complete', async () => {
     expect((await curfew.client.getSla()).as_of).toBe(NOW.toISOString())
     await logouts(1, { minutesAgo: 2, mail: 10 })
     expect((await curfew.client.getSla()).as_of).toBe('2026-11-21T12:28:20.000Z')
   })
 
-  test('that lags behind makes nothing overdue that was settled long ago', async () => {
+  test('that lags behind reports no settled delivery as overdue', async () => {
     await logouts(30, { minutesAgo: 30, mail: 10, wiki: 10 })
     await projectJournal(curfew.db, { limit: 1, projectors: [projectSla] })
     expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 0, waiting: 60, overdue: 0 })
-    await post()
+    await project()
     expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 60, waiting: 0 })
   })
 })
 
-test('what is not settled is broken as soon as the promise is past, and made good by no replay', async () => {
+test('an unsettled delivery waits until the time of the promise is over, and is overdue after it', async () => {
   await logouts(1, { minutesAgo: 0, mail: null, wiki: null })
-  await post()
+  await project()
   expect(await curfew.client.getSla()).toMatchObject({ waiting: 2, overdue: 0, share_kept: null })
   now = new Date('2026-11-21T12:35:04.999Z')
   expect(await curfew.client.getSla()).toMatchObject({ at_risk: { waiting: 2, overdue: 0 } })
@@ -129,7 +129,7 @@ test('what is not settled is broken as soon as the promise is past, and made goo
   expect(late.error_budget).toEqual({ allowed: 0.002, spent: 2, left: -1.998, share_left: -999 })
 })
 
-describe('who asks', () => {
+describe('GET /v1/sla', () => {
   const refused = async (query: string) => {
     const response = await curfew.call('GET', `/v1/sla?${query}`)
     const { errors } = (await response.json()) as { errors?: readonly { pointer: string }[] }
@@ -137,24 +137,24 @@ describe('who asks', () => {
   }
 
   test.each([
-    ['issuer=nobody', 404, undefined],
-    ['client_id=nobody', 404, undefined],
+    ['issuer=unknown', 404, undefined],
+    ['client_id=unknown', 404, undefined],
     ['from=yesterday', 400, '/from'],
     ['from=2026-11-21T12:00:00Z&to=2026-11-21T11:00:00Z', 400, '/from'],
     ['from=2026-08-01T00:00:00Z', 400, '/from'],
     ['from=2026-11-10T00:00:00Z&group_by=hour', 400, '/from'],
     ['group_by=minute', 400, '/group_by'],
-  ])('for %s is refused', async (query, status, pointer) => {
+  ])('refuses %s', async (query, status, pointer) => {
     expect(await refused(query)).toEqual([status, pointer])
   })
 
-  test('must say which issuer, where there are several', async () => {
+  test('requires the issuer if there are several', async () => {
     await curfew.client.putIssuer('second', { iss: 'https://second.example' })
     expect(await refused('')).toEqual([400, '/issuer'])
     expect((await curfew.client.getSla({ issuer: 'second' })).planned).toBe(0)
   })
 
-  test('is told the window of the budget, and the promise of the one who is asked about', async () => {
+  test('returns the window of the budget, and the promise of the requested issuer or relying party', async () => {
     await curfew.client.putIssuer(ISSUER, {
       iss: ISS,
       sla: { within_ms: 900, objective: 0.5, window_days: 7 },
@@ -169,10 +169,10 @@ describe('who asks', () => {
   })
 })
 
-test('slots of five minutes are forgotten before hours and days, and these not before their time', async () => {
+test('slots of five minutes are deleted before hours and days, and hours and days at their own limit', async () => {
   await logouts(1, { minutesAgo: 3 * 24 * 60, mail: 10, wiki: 10 })
   await logouts(1, { minutesAgo: 60, mail: 10, wiki: 10 })
-  await post()
+  await project()
   const daysAgo = (days: number) => new Date(NOW.getTime() - days * 24 * 60 * MINUTE_MS)
   const deleteAll = async (before: Date) => {
     let deleted = 0
@@ -186,7 +186,7 @@ test('slots of five minutes are forgotten before hours and days, and these not b
   expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
 })
 
-test('of what is accepted and not planned it is told how long it has waited', async () => {
+test('a metric shows how long the oldest accepted event waits for its plan', async () => {
   const metrics = createMetrics()
   const job = createEventLogJob({ monitor: createPostgresMonitor(curfew.db), metrics })
   const waited = async () => {
@@ -204,13 +204,13 @@ test('of what is accepted and not planned it is told how long it has waited', as
   await eventually(async () => expect(await waited()).toBe(0))
 })
 
-describe('that the budget burns', () => {
+describe('a burning budget', () => {
   function bookkeeper() {
     const metrics = createMetrics()
     const job = createSlaJob({ db: curfew.db, now: () => now, log: SILENT, metrics })
     return { round: () => job.round(), exposed: async () => (await metrics.expose()).body }
   }
-  const told = async () =>
+  const notifications = async () =>
     (
       await curfew.db.query<{ issuer: string; data: { severity: string } }>(
         `select issuer, data from notifications where type = 'sla.budget_burning' order by data ->> 'severity'`,
@@ -219,19 +219,19 @@ describe('that the budget burns', () => {
 
   beforeEach(() => curfew.client.putIssuer(ISSUER, { iss: ISS, sla: { within_ms: 5_000, objective: 0.99 } }))
 
-  test('is told once while it lasts, however many bookkeepers look, and again when it comes back', async () => {
+  test('causes one notification while it lasts, with any number of bookkeepers, and another after a recovery', async () => {
     const two = [bookkeeper(), bookkeeper()]
     const rounds = () => Promise.all(two.map(({ round }) => round()))
     await logouts(20, { minutesAgo: 200, mail: 10, wiki: 10 })
-    await post()
+    await project()
     await rounds()
-    expect(await told()).toEqual([])
+    expect(await notifications()).toEqual([])
 
     await logouts(20, { minutesAgo: 3, mail: 6_000, wiki: null })
     await logouts(5, { minutesAgo: 3, mail: 10, wiki: null })
-    await post()
+    await project()
     for (let round = 0; round < 3; round++) await rounds()
-    expect(await told()).toEqual([
+    expect(await notifications()).toEqual([
       {
         issuer: ISSUER,
         data: {
@@ -253,39 +253,44 @@ describe('that the budget burns', () => {
       },
     ])
 
-    // It is well, but not for long.
+    // The burn stops for a while, and begins again.
     now = new Date(NOW.getTime() + 40 * MINUTE_MS)
     await logouts(20, { minutesAgo: 3, mail: 10, wiki: 'dead' })
-    await post()
+    await project()
     await rounds()
-    expect(await told()).toHaveLength(2)
+    expect(await notifications()).toHaveLength(2)
     now = new Date(NOW.getTime() + 200 * MINUTE_MS)
     await logouts(20, { minutesAgo: 3, mail: 10, wiki: 'dead' })
-    await post()
+    await project()
     await rounds()
-    expect((await told()).map(({ data }) => data.severity)).toEqual(['page', 'page', 'ticket', 'ticket'])
+    expect((await notifications()).map(({ data }) => data.severity)).toEqual([
+      'page',
+      'page',
+      'ticket',
+      'ticket',
+    ])
   })
 
-  test('is not thinned out by what was kept of those minutes that are not decided yet', async () => {
+  test('is not diluted by kept logouts of minutes that are not decided yet', async () => {
     await logouts(10, { minutesAgo: 3, mail: 10, wiki: null })
     now = new Date(NOW.getTime() + 4 * MINUTE_MS)
     await logouts(10, { minutesAgo: 1, mail: 10, wiki: null })
-    await post()
+    await project()
     expect((await curfew.client.getSla()).burn_rate).toMatchObject({ '5m': 50, '1h': 50 })
   })
 
-  test.each([15, 24 * 60])('is told of what is late where %i minutes are promised, too', async (minutes) => {
+  test.each([15, 24 * 60])('causes a notification with a promise of %i minutes, too', async (minutes) => {
     await curfew.client.putIssuer(ISSUER, {
       iss: ISS,
       sla: { within_ms: minutes * MINUTE_MS, objective: 0.99 },
     })
-    // Of these it is not decided yet how many are kept.
+    // These logouts are not decided yet.
     await logouts(10, { minutesAgo: 3, mail: 10, wiki: null })
     for (const ago of [3, 23, 43])
       await logouts(10, { minutesAgo: minutes + ago, mail: (minutes + 1) * MINUTE_MS, wiki: null })
-    await post()
+    await project()
     await bookkeeper().round()
-    expect(await told()).toMatchObject([
+    expect(await notifications()).toMatchObject([
       {
         data: {
           severity: 'page',
@@ -297,11 +302,11 @@ describe('that the budget burns', () => {
     ])
   })
 
-  test('is a metric of each bookkeeper', async () => {
+  test('shows in the metrics of every bookkeeper', async () => {
     const one = bookkeeper()
     expect(await one.exposed()).not.toContain('issuer="main"')
     await logouts(10, { minutesAgo: 3, mail: 10, wiki: 'dead' })
-    await post()
+    await project()
     await one.round()
     const lines = (await one.exposed()).split('\n')
     expect(lines).toEqual(

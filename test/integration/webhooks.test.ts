@@ -4,8 +4,9 @@ import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
 import { openWebhookReceiver, signers, type WebhookReceiver } from '../support/webhook-receiver.ts'
 import { pileUp, registerQuietly } from './dead-letters-support.ts'
 
-// Goal: who registered a webhook is told, verifiably and at least once, whatever is killed or down meanwhile; one sick
-// receiver is nobody else's trouble; and what is wrong can be seen. Method: real receivers, real bookkeepers, short schedules.
+// Goal: a webhook gets its notifications at least once and can verify them, even if processes are killed or unavailable. A
+// failing receiver does not affect others, and its failures are visible.
+// Method: real receivers, real bookkeepers, short schedules.
 
 const NOTIFYING = {
   webhookScheduleMs: [1, 1, 1, 1, 1, 1],
@@ -61,7 +62,7 @@ async function sendTest(name: string): Promise<string> {
 const until = (name: string, expected: readonly Partial<Sent>[]) =>
   eventually(async () => expect(await sentTo(name)).toMatchObject(expected))
 
-test('a test is signed by the secret that was shown once, and kept encrypted', async () => {
+test('a test notification is signed with the secret, which is shown once and stored encrypted', async () => {
   await curfew.startBookkeeper()
   const hook = await receiver()
   const { secret = '' } = await put('siem', { url: hook.url })
@@ -78,7 +79,7 @@ test('a test is signed by the secret that was shown once, and kept encrypted', a
   await until('siem', [{ id, state: 'delivered', attempts: 1, status: 204, error: null }])
 })
 
-test('while a secret is replaced both sign, the new one first', async () => {
+test('during the rotation of a secret both secrets sign, the new one first', async () => {
   await curfew.startBookkeeper()
   const hook = await receiver()
   const given = `whsec_${randomBytes(24).toString('base64')}`
@@ -95,19 +96,19 @@ test('while a secret is replaced both sign, the new one first', async () => {
   expect(second === undefined ? [] : signers(second, [given, secret])).toEqual([1])
 })
 
-test('what fails is sent again under the same id, by the schedule, and then given up on and shown', async () => {
+test('a failed notification is retried with the same id by the schedule, and then listed as failed', async () => {
   await curfew.startBookkeeper()
   const hook = await receiver()
   await put('siem', { url: hook.url })
   hook.behave(503)
   const id = await sendTest('siem')
   await until('siem', [{ id, state: 'failed', attempts: 7, status: 503, error: 'answered 503' }])
-  expect(hook.received.map((each) => each.id)).toEqual(Array.from({ length: 7 }, () => id))
+  expect(hook.received.map((notification) => notification.id)).toEqual(Array.from({ length: 7 }, () => id))
   expect(new Set(hook.received.map(({ raw }) => raw)).size).toBe(1)
   expect(await sentTo('siem', '?state=pending')).toEqual([])
 })
 
-test('410 disables it, until it is put again', async () => {
+test('410 disables a webhook until it is put again', async () => {
   await curfew.startBookkeeper()
   const hook = await receiver()
   await put('siem', { url: hook.url })
@@ -122,7 +123,7 @@ test('410 disables it, until it is put again', async () => {
   await hook.told(2)
 })
 
-test('what a bookkeeper held when it was killed is sent by another, once its lease is over', async () => {
+test('a notification of a killed bookkeeper is sent by another when its lease is over', async () => {
   const first = await curfew.startBookkeeper()
   const hook = await receiver()
   await put('siem', { url: hook.url })
@@ -135,10 +136,10 @@ test('what a bookkeeper held when it was killed is sent by another, once its lea
   expect(await sentTo('siem')).toMatchObject([{ state: 'pending', attempts: 1 }])
   await curfew.db.query(`update webhook_deliveries set due_at = due_at - interval '60 seconds'`)
   await until('siem', [{ id, state: 'delivered', attempts: 2 }])
-  expect(hook.received.map((each) => each.id)).toEqual([id, id])
+  expect(hook.received.map((notification) => notification.id)).toEqual([id, id])
 })
 
-test('two bookkeepers send each once, and one receiver that hangs delays no other', async () => {
+test('two bookkeepers send every notification once, and a receiver that hangs delays no other', async () => {
   const bookkeepers = await Promise.all([curfew.startBookkeeper(), curfew.startBookkeeper()])
   const [hung, well] = [await receiver(), await receiver()]
   hung.behave(null)
@@ -149,13 +150,13 @@ test('two bookkeepers send each once, and one receiver that hangs delays no othe
   for (let count = 0; count < 20; count++) await sendTest('well')
   await eventually(async () => expect(await sentTo('well', '?state=delivered')).toHaveLength(20))
   expect(well.received).toHaveLength(20)
-  // As many at once as it may have from both, however many wait.
+  // The limit of concurrent requests over both bookkeepers.
   expect(hung.received).toHaveLength(8)
-  // One that stops would wait for what it is sending.
+  // Killed, because a stop would wait for the hanging requests.
   await Promise.all(bookkeepers.map((bookkeeper) => bookkeeper.kill()))
 })
 
-test('many dead letters are one notification for each relying party and reason, with how many', async () => {
+test('many dead letters become one notification for every relying party and reason, with their number', async () => {
   await using patient = await openCurfew({
     workers: 0,
     notifying: { ...NOTIFYING, deadLetterWindowMs: 3_600_000 },
@@ -172,14 +173,14 @@ test('many dead letters are one notification for each relying party and reason, 
   // The window is over.
   await patient.db.query('update notifications set ready_at = now()')
   await hook.told(2)
-  const told = hook.received.map(({ data }) => data).toSorted((a, b) => Number(b.count) - Number(a.count))
-  expect(told).toMatchObject([
+  const sent = hook.received.map(({ data }) => data).toSorted((a, b) => Number(b.count) - Number(a.count))
+  expect(sent).toMatchObject([
     { issuer: 'main', client_id: 'shop', reason: 'refused', count: 450, delivery_ids: ids.slice(0, 5) },
     { issuer: 'main', client_id: 'wiki', reason: 'unreachable', count: 1 },
   ])
-  const [{ oldest, newest } = {}] = told
+  const [{ oldest, newest } = {}] = sent
   expect(Date.parse(String(newest)) - Date.parse(String(oldest))).toBe(449_000)
-  // What dies later is told by itself, even where one that was told seems to wait for more.
+  // Later dead letters get a new notification, even if the window of the sent one seems open.
   await patient.db.query(`update notifications set ready_at = now() + interval '1 hour'`)
   await pileUp(patient.db, { clientId: 'shop', count: 3, reason: 'refused', secondsAgo: 10 })
   await eventually(async () => expect((await left()).rows).toEqual([]))
@@ -188,7 +189,7 @@ test('many dead letters are one notification for each relying party and reason, 
   expect(third?.data).toMatchObject({ client_id: 'shop', count: 3 })
 })
 
-test('a webhook hears of what it asked for, and of the issuer that it asked for', async () => {
+test('a webhook gets only the types and the issuer of its registration', async () => {
   await registerQuietly(curfew.call, ['shop'])
   await curfew.client.putIssuer('other', { iss: 'https://other.example' })
   const hook = await receiver()
@@ -212,15 +213,15 @@ test('a webhook hears of what it asked for, and of the issuer that it asked for'
 test.each([
   ['plain http to the world', { url: 'http://siem.example/hook', allowed_networks: [] }, '/url'],
   ['a private address', { url: 'https://10.0.0.1/hook' }, '/url'],
-  ['an issuer that is none', { url: 'https://siem.example', issuer: 'nobody' }, '/issuer'],
+  ['an unknown issuer', { url: 'https://siem.example', issuer: 'unknown' }, '/issuer'],
   [
-    'a network that is none',
+    'a network that is not CIDR',
     { url: 'https://siem.example', allowed_networks: ['10/8'] },
     '/allowed_networks/0',
   ],
   ['a short secret', { url: 'https://siem.example', secret: 'whsec_c2hvcnQ=' }, '/secret'],
   ['a type that is never sent', { url: 'https://siem.example', types: ['sla.budget_frozen'] }, '/types/0'],
-])('%s is refused', async (_what, body, pointer) => {
+])('a webhook with %s is refused', async (_what, body, pointer) => {
   const strict = await openCurfew({ workers: 0, allowedNetworks: [] })
   onTestFinished(() => strict.stop())
   const response = await strict.call('PUT', '/v1/webhooks/siem', body)
@@ -230,7 +231,7 @@ test.each([
   expect((await strict.call('GET', '/v1/webhooks/siem')).status).toBe(404)
 })
 
-test('every change is audited, without what must not be seen', async () => {
+test('every change of a webhook is audited, without its secrets', async () => {
   const { secret = '' } = await put('siem', { url: 'https://siem.example/hook?token=hidden' })
   await put('siem', {
     url: 'https://siem.example/hook?token=hidden',

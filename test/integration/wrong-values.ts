@@ -1,4 +1,4 @@
-/** What of a member's schema says which values are wrong. */
+/** The parts of a member's schema that decide which values are wrong. */
 export interface MemberSchema {
   readonly type?: string
   readonly maxLength?: number
@@ -12,9 +12,9 @@ export interface MemberSchema {
 }
 
 /**
- * Values that a member must not have, read off its schema: a new member brings its own cases.
+ * Derives values that a member must not have from its schema, so that a new member gets its cases automatically.
  *
- * @throws {Error} for a schema of a kind that there was none of: it needs cases of its own here.
+ * @throws {Error} for an unknown kind of schema, which needs new cases here.
  */
 export function wrongValues(schema: MemberSchema): readonly (readonly [why: string, value: unknown])[] {
   const otherTypes = (type: string) =>
@@ -34,13 +34,13 @@ export function wrongValues(schema: MemberSchema): readonly (readonly [why: stri
     return [
       ...otherTypes('string'),
       ['not among its values', 'sideways'],
-      ['in other letters', String(schema.anyOf[0]?.const).toUpperCase()],
+      ['in upper case', String(schema.anyOf[0]?.const).toUpperCase()],
     ]
   }
   switch (schema.type) {
     case 'string': {
       const { maxLength, pattern } = schema
-      if (pattern === undefined) throw new Error('every text has a pattern')
+      if (pattern === undefined) throw new Error('a string without a pattern needs new cases in wrongValues')
       return [
         ...otherTypes('string'),
         ['empty', ''],
@@ -56,17 +56,17 @@ export function wrongValues(schema: MemberSchema): readonly (readonly [why: stri
     case 'array': {
       const { items, minItems, maxItems, uniqueItems } = schema
       if (items === undefined || minItems !== 1 || maxItems === undefined || uniqueItems !== true)
-        throw new Error('every array has its bounds')
+        throw new Error('an array without bounds or uniqueItems needs new cases in wrongValues')
       const many = Array.from({ length: maxItems + 1 }, (_, index) => `c${index}`)
       return [
         ...otherTypes('array'),
         ['empty', []],
         ['too many', many],
-        ['twice the same', ['a', 'a']],
+        ['with a duplicate', ['a', 'a']],
         ...wrongValues(items).map(([why, value]) => [`with an item ${why}`, ['fine', value]] as const),
       ]
     }
     default:
-      throw new Error(`no wrong values are known for ${JSON.stringify(schema)}`)
+      throw new Error(`wrongValues has no cases for the schema ${JSON.stringify(schema)}: add them`)
   }
 }

@@ -24,7 +24,7 @@ export type ReceiverFault =
   | 'needs sub'
   | 'crashes without sid'
   | 'refuses both'
-  | 'knows nobody'
+  | 'knows no session'
   | 'takes two tokens'
   | 'takes GET'
   | 'takes JSON'
@@ -150,7 +150,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     if (broken('refuses both') && claims.sid !== undefined && claims.sub !== undefined)
       return 'both are there'
     if (broken('crashes without sid') && claims.sid === undefined) return 'crash'
-    if (broken('knows nobody')) return `no session ${claims.sid ?? claims.sub}`
+    if (broken('knows no session')) return `no session ${claims.sid ?? claims.sub}`
     loggedOut.push(claims.sid ?? claims.sub)
     return null
   }
