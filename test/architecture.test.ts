@@ -2,10 +2,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-// Goal: arrows point down. Services use libraries, libraries use the domain, and each outside thing has one importer
-// (but jose: what RPs install has it too, and nothing else).
-// Method: read every import of every package; each row says what a package may import besides its own files, and every
-// outside name in a row must be declared in that package's own package.json, for hoisting hides a missing declaration.
+// Goal: dependencies point down. Services use libraries, libraries use the domain, and each outside package has one importer. The
+// exception is jose, which is also the only dependency of the SDK for RPs. Method: reads every import of every package. Each row
+// lists the imports that a package may have besides its own files. Every outside name in a row must be declared in that package's
+// own package.json, because hoisting hides a missing declaration.
 
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'libs/domain': [],
@@ -13,7 +13,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'libs/broker': ['node:', '@curfew/domain', 'kafkajs', 'lz4-napi', 'snappy'],
   'libs/tokens': ['node:', '@curfew/domain', 'jose'],
   'libs/outbound': ['node:', '@curfew/domain', 'undici'],
-  // Published for others' apps, by itself: nothing of ours, nothing of Node's.
+  // Published alone for other people's applications: imports no package of ours and no module of Node.
   'libs/rp': ['jose'],
   'libs/runtime': [
     'node:',
@@ -29,7 +29,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'libs/contract': ['@curfew/domain', 'typebox'],
   'libs/client': ['@curfew/domain', '@curfew/contract'],
   'libs/channels': ['node:', '@curfew/contract', '@curfew/domain', 'typebox'],
-  // The one library in which others meet: what every service opens alike.
+  // The one library that combines others: it opens what every service needs.
   'libs/wiring': [
     'node:',
     '@curfew/contract',
@@ -40,7 +40,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/outbound',
     '@curfew/runtime',
   ],
-  // The server of a ledger: it asks the ledger which errors mean that it is away.
+  // Runs the server of a ledger, and asks the ledger which errors mean that the server is unavailable.
   'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
   'services/ingest': [
     '@curfew/wiring',
@@ -86,7 +86,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/runtime',
     'typebox',
   ],
-  // Composes what the services create; `curfew up` is its front door.
+  // Composes the services. `curfew up` starts it.
   'services/standalone': [
     '@curfew/wiring',
     '@curfew/embedded',
@@ -104,7 +104,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/console',
     '@curfew/bookkeeper',
   ],
-  // It checks receipts by itself, for an auditor asks nobody.
+  // Checks receipts by itself, because an auditor must not depend on the operator.
   'services/cli': [
     '@curfew/contract',
     'node:',
@@ -120,14 +120,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 const IMPORT = /(?:\bfrom\s+|\bimport\s+|\bimport\(\s*|\bimport\.meta\.resolve\(\s*)['"]([^'"]+)['"]/g
 
-/** The package that a specifier names: `@scope/name` or `name`, without a subpath. */
+/** The package of a specifier: `@scope/name` or `name`, without a subpath. */
 function packageOf(specifier: string): string {
   if (specifier.startsWith('node:')) return 'node:'
   const parts = specifier.split('/')
   return parts.slice(0, specifier.startsWith('@') ? 2 : 1).join('/')
 }
 
-/** Whether a relative specifier names a source of the same package, or the package's own description. */
+/** Whether a relative specifier names a source of the same package, or its package.json. */
 function isWithin(folder: string, file: string, specifier: string): boolean {
   if (!specifier.startsWith('.')) return false
   const target = join(file, '..', specifier)
@@ -152,14 +152,14 @@ test('every package has a row', () => {
   expect(folders.sort()).toEqual(Object.keys(ALLOWED).sort())
 })
 
-test.each(Object.entries(ALLOWED))('%s imports only what it may', (folder, names) => {
+test.each(Object.entries(ALLOWED))('%s imports only allowed packages', (folder, names) => {
   const violations = importsOf(folder)
     .filter(({ specifier }) => !names.includes(packageOf(specifier)))
     .map(({ file, specifier }) => `${file} imports ${specifier}`)
   expect(violations).toEqual([])
 })
 
-test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
+test.each(Object.entries(ALLOWED))('%s declares its imports', (folder) => {
   const { dependencies = {} } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8')) as {
     dependencies?: Record<string, string>
   }
@@ -168,7 +168,7 @@ test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
   expect([...used].filter((name) => dependencies[name] === undefined)).toEqual([])
 })
 
-test('every folder says what may live in it', () => {
+test('every folder has a README', () => {
   const folders = Object.keys(ALLOWED).flatMap((folder) =>
     readdirSync(`${folder}/src`, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isDirectory())
@@ -178,7 +178,7 @@ test('every folder says what may live in it', () => {
   expect(folders.filter((folder) => !existsSync(join(folder, 'README.md')))).toEqual([])
 })
 
-test('a channel is named in its own folder and in the index, and nowhere else', () => {
+test('a channel is named only in its own folder and in the index', () => {
   const root = 'libs/channels/src'
   const kinds = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory())
   expect(kinds.length).toBeGreaterThan(1)
@@ -188,7 +188,7 @@ test('a channel is named in its own folder and in the index, and nowhere else', 
       .map((name) => join(folder, name)),
   )
   const naming = kinds.flatMap(({ name: kind }) => {
-    // A path such as `/backchannel-logout` is another word.
+    // A path such as `/backchannel-logout` is a different word.
     const word = new RegExp(`\\b${kind}\\b(?!-)`)
     return sources
       .filter((file) => !file.startsWith(`${root}/${kind}/`) && word.test(readFileSync(file, 'utf8')))
@@ -197,8 +197,8 @@ test('a channel is named in its own folder and in the index, and nowhere else', 
   expect(naming).toEqual([`${root}/index.ts names backchannel`, `${root}/index.ts names global_revocation`])
 })
 
-test('a prepared statement is known by a name of its own', () => {
-  // One connection takes a name for one statement only, and says so not before both were run on it.
+test('each prepared statement has its own name', () => {
+  // A connection accepts one statement per name, and reports a conflict only after both have run on it.
   const statements = new Map<string, Set<string>>()
   for (const file of readdirSync('libs/ledger/src', { recursive: true, encoding: 'utf8' })) {
     if (!file.endsWith('.ts')) continue
@@ -210,13 +210,13 @@ test('a prepared statement is known by a name of its own', () => {
   expect([...statements].filter(([, texts]) => texts.size > 1)).toEqual([])
 })
 
-test('the environment is read in one place', () => {
+test('only one module reads the environment', () => {
   const readers = Object.keys(ALLOWED).flatMap((folder) =>
     readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
       .filter((name) => /(?<!\.(test|fixture))\.ts$/.test(name))
       .map((name) => `${folder}/src/${name}`)
       .filter((file) => readFileSync(file, 'utf8').includes('process.env')),
   )
-  // The embedded server is a child: it is handed the environment as it is.
+  // The embedded server is a child process, which inherits the environment.
   expect(readers.sort()).toEqual(['libs/embedded/src/cluster.ts', 'libs/runtime/src/environment.ts'])
 })

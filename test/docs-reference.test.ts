@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { DEAD_LETTER_REASONS, NETWORK } from '@curfew/domain'
 import { expect, test } from 'vitest'
 
-// Goal: an operator finds every setting, every metric and every reason of a dead letter in the documents, and none that does not exist.
+// Goal: the documents list every setting, every metric and every reason of a dead letter, and none that does not exist.
 // Method: compares the names in the sources with the first cells of the tables.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -15,12 +15,12 @@ const SOURCES = globSync('{services,libs}/*/src/**/*.ts', { cwd: ROOT })
   .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
   .join('\n')
 
-/** What `pattern` captures, each once, in order. */
+/** The captures of `pattern`, each once, in order. */
 function captured(text: string, pattern: RegExp): readonly string[] {
   return [...new Set([...text.matchAll(pattern)].map(([, name = '']) => name))].sort()
 }
 
-/** The first cells of the table whose head begins with these words, as one text. */
+/** The first cells of the table whose head begins with `head`, as one text. */
 function firstCells(head: string): string {
   // The formatter aligns the columns.
   const pattern = new RegExp(`^\\| ${head.replaceAll(' | ', ' *\\| ')}\\b`, 'm')
@@ -28,22 +28,22 @@ function firstCells(head: string): string {
   return table.replaceAll(/^(\|[^|]*\|).*$/gm, '$1')
 }
 
-test('settings', () => {
+test('the documents list every setting of a service', () => {
   const read = captured(SOURCES, /'((?:CURFEW|KAFKA)_[A-Z_]+|DATABASE_URL|HOST|LOG_LEVEL)'/g)
-  // The command line alone reads these two.
+  // Only the command line reads these two.
   const ofServices = read.filter((name) => !['CURFEW_URL', 'CURFEW_KEY'].includes(name))
   expect(ofServices).toContain('CURFEW_RETENTION_DAYS')
   expect(captured(firstCells('variable'), /`([A-Z_]+)`/g)).toEqual(ofServices)
 })
 
-test('metrics', () => {
+test('the documents list every metric', () => {
   const made = captured(SOURCES, /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g)
   expect(made).toContain('sla_share_kept')
-  const told = captured(firstCells('metric'), /`([a-z_]+)`/g)
-  expect(told.filter((name) => name !== 'curfew_')).toEqual(made)
+  const documented = captured(firstCells('metric'), /`([a-z_]+)`/g)
+  expect(documented.filter((name) => name !== 'curfew_')).toEqual(made)
 })
 
-test('every metric that an alert asks about exists', () => {
+test('every metric of an alert exists', () => {
   const alerts = globSync('deploy/alerts/*.yaml', { cwd: ROOT })
     .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
     .join('\n')
@@ -53,10 +53,10 @@ test('every metric that an alert asks about exists', () => {
   expect(made).toEqual(expect.arrayContaining([...asked]))
 })
 
-test('reasons of dead letters', () => {
+test('the documents list every reason of a dead letter', () => {
   expect(captured(firstCells('reason | means'), /`([a-z_]+)`/g)).toEqual([...DEAD_LETTER_REASONS].sort())
 })
 
-test('failures of the network', () => {
+test('the documents list every class of network failure', () => {
   expect(captured(firstCells('class | means'), /`([a-z_]+)`/g)).toEqual(Object.keys(NETWORK).sort())
 })

@@ -17,14 +17,14 @@ const DOCUMENTS = globSync(['*.md', 'docs/**/*.md', '{libs,services,test,deploy}
   exclude: ['**/node_modules/**'],
 })
 
-/** Words that stand in for a name, and private words for things that have one. */
+/** Words that stand in for a name, and private words for things that have a common one. */
 const REFUSED =
   /\b(?:whom|whomever|whoever|nobody|somebody|anew|chores?|poster|posters|holders?|confines)\b/gi
-/** An opening that makes the reader search for the subject of the sentence. A question may open so. */
+/** An opening that makes the reader search for the subject of the sentence. A question may start this way. */
 const OPENING = /^(?:Who|Whom|Whose|Of what|Of whom|What)\b(?!.*\?$)/
-/** Uses that mean something else: the path, and the text that is taken as it is. */
+/** Uses of a refused word with another meaning: the path, and the accepted text. */
 const ALLOWED: readonly (readonly [path: RegExp, text: RegExp])[] = [
-  // The user of this name that every Unix has.
+  // The user `nobody` exists on every Unix.
   [/^libs\/embedded\//, /'nobody'|user nobody/g],
 ]
 
@@ -32,7 +32,7 @@ function lineOf(text: string, index: number): number {
   return text.slice(0, index).split('\n').length
 }
 
-/** The comments of a source: neighbouring lines are one text. */
+/** The comments of a source. Adjacent comment lines form one text. */
 function commentsOf(
   text: string,
   marker: RegExp,
@@ -74,7 +74,7 @@ test.each([
   ['sources', SOURCES, TS_COMMENT],
   ['migrations', MIGRATIONS, SQL_COMMENT],
   ['documents', DOCUMENTS, /^\s*(?:[-*>|]\s*)*(.*)$/],
-] as const)('%s name the things that they are about', (_, paths, marker) => {
+] as const)('%s have no refused word and no refused opening', (_, paths, marker) => {
   expect(paths).not.toEqual([])
   const found = paths.flatMap((path) => {
     const text = readFileSync(`${ROOT}/${path}`, 'utf8')
@@ -83,7 +83,7 @@ test.each([
   expect(found).toEqual([])
 })
 
-test('a refused word, and a refused opening, are found', () => {
+test('refused words and refused openings are found', () => {
   const source = "// Whom a logout is\n// about is asked.\nconst a = 'nobody'\n/** What is it? What waits. */"
   expect([...refusedWords('a.ts', source)]).toEqual(['a.ts:1 Whom', 'a.ts:3 nobody'])
   expect([...refusedOpenings('a.ts', source, TS_COMMENT)]).toEqual([

@@ -14,7 +14,7 @@ import {
 } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 
-// Goal: docs/concepts/session-index.md says which sessions a logout ends as Curfew does it. Method: each cell of its table is a test.
+// Goal: the table in docs/concepts/session-index.md matches the plan of a logout. Method: each cell of the table is a test.
 
 const PAGE = readFileSync(join(import.meta.dirname, '../docs/concepts/session-index.md'), 'utf8')
 const digest = (text: string) => hash('sha256', text)
@@ -66,14 +66,14 @@ const bindingOf = (names: Names) =>
     ...{ fallbackFor: null, disabledReason: null },
   }) as unknown as Binding
 
-/** Sessions that the index answers with: of the subject, or of the event's sid. Another RP holds one, so the subject is known. */
+/** The sessions from the index: of the subject, or of the event's sid. Another RP has one too, so the subject is known. */
 function knownOf(scope: string, sids: readonly string[]): readonly LiveSession[] {
   const held = scope === 'session' && sids.length > 0 ? ['the-event'] : sids
   return [...held.map((sid) => sessionOf('rp', sid)), sessionOf('another', 'the-event')]
 }
 
-/** What the RP gets, in the words of the table. */
-function toldOf(owed: readonly OwedDelivery[], binding: Binding): string {
+/** The deliveries to the RP, in the words of the table. */
+function deliveredOf(owed: readonly OwedDelivery[], binding: Binding): string {
   const [first] = owed
   if (first === undefined) return 'nothing'
   const { sid } = first.delivery
@@ -92,8 +92,8 @@ const CELLS = ROWS.flatMap((row) =>
   }),
 )
 
-describe('the page says which sessions a logout ends', () => {
-  test('for every mode, scope and kind of relying party', () => {
+describe('the table of sessions that a logout ends', () => {
+  test('has every mode, scope and kind of relying party', () => {
     const kinds = TAKES.any?.length
     for (const use of ['partial', 'complete', 'off'])
       for (const scope of ['subject', 'device', 'session']) {
@@ -106,31 +106,37 @@ describe('the page says which sessions a logout ends', () => {
       }
   })
 
-  test.each(CELLS)('$use, $scope, $takes, $held: $says', ({ use, scope, takes, held, says }) => {
-    const sessions = knownOf(scope, HELD[held] ?? [])
-    for (const kind of TAKES[takes] ?? []) {
-      const binding = bindingOf(kind)
-      const issuer = { bindings: [binding], sessionIndex: use as SessionIndexUse }
-      const { deliveries } = plan(eventOf(scope), issuer, { kind: 'known', sessions }, digest)
-      expect([kind, toldOf(deliveries, binding)]).toEqual([kind, says])
-    }
-  })
+  test.each(CELLS)(
+    'matches the plan: $use, $scope, $takes, $held: $says',
+    ({ use, scope, takes, held, says }) => {
+      const sessions = knownOf(scope, HELD[held] ?? [])
+      for (const kind of TAKES[takes] ?? []) {
+        const binding = bindingOf(kind)
+        const issuer = { bindings: [binding], sessionIndex: use as SessionIndexUse }
+        const { deliveries } = plan(eventOf(scope), issuer, { kind: 'known', sessions }, digest)
+        expect([kind, deliveredOf(deliveries, binding)]).toEqual([kind, says])
+      }
+    },
+  )
 
   const subject = CELLS.filter(({ use, scope, takes }) => {
     return use === 'partial' && scope === 'subject' && takes !== 'requires a sid'
   })
-  test.each(subject)('before each further attempt: $takes, $held: $says', ({ takes, held, says }) => {
-    const sessions = (HELD[held] ?? []).map((sid) => sessionOf('rp', sid))
-    for (const kind of TAKES[takes] ?? []) {
-      const binding = bindingOf(kind)
-      const narrowing = narrowingOf(eventOf('subject'), binding, sessions, digest)
-      const told =
-        narrowing.kind === 'sent'
-          ? 'the subject'
-          : narrowing.owed.length === 0
-            ? 'later_session'
-            : toldOf(narrowing.owed, binding)
-      expect([kind, told]).toEqual([kind, says])
-    }
-  })
+  test.each(subject)(
+    'matches the plan before each further attempt: $takes, $held: $says',
+    ({ takes, held, says }) => {
+      const sessions = (HELD[held] ?? []).map((sid) => sessionOf('rp', sid))
+      for (const kind of TAKES[takes] ?? []) {
+        const binding = bindingOf(kind)
+        const narrowing = narrowingOf(eventOf('subject'), binding, sessions, digest)
+        const delivered =
+          narrowing.kind === 'sent'
+            ? 'the subject'
+            : narrowing.owed.length === 0
+              ? 'later_session'
+              : deliveredOf(narrowing.owed, binding)
+        expect([kind, delivered]).toEqual([kind, says])
+      }
+    },
+  )
 })

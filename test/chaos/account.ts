@@ -6,38 +6,39 @@ import type { Chaos } from './chaos.ts'
 import { ISS, type Load } from './load.ts'
 import { locate, type Places, summarise, type Whereabouts } from './whereabouts.ts'
 
-// The end of every chaos case: three counts must agree. What was promised (the ids that got a 202), what was done (what the
-// relying parties counted), and what the ledger says was done.
+// The end of every chaos case compares three counts: the ids that were answered with 202, the tokens that the relying parties
+// counted, and the deliveries that the ledger has. They must agree.
 
-export interface Books extends Places {
+export interface Evidence extends Places {
   readonly load: Load
 }
 
 /**
- * An accepted logout is late when it has not arrived this long after the end of the load. The slowest are those of the bulk lane, which
- * gives way while the processor is busy. On two cores they took 20 to 30 s beside busy loops, and 40 s at a load average of 40.
+ * An accepted logout is late if it has not arrived this long after the end of the load. The slowest are those of the bulk lane,
+ * which yields while the processor is busy. On two cores they took 20 to 30 s beside busy loops, and 40 s at a load average of
+ * 40.
  */
 const LIMIT_MS = 60_000
-/** A logout that has not arrived after this time, on top of the limit, is lost. */
+/** A logout that has not arrived after this further time is lost. */
 const PATIENCE_MS = 180_000
 const LISTED = ['pending', 'in_flight', 'dead_lettered', 'lapsed', 'acknowledged', 'superseded'] as const
 const SETTLED: readonly string[] = ['acknowledged', 'superseded']
 const ASKED_AT_ONCE = 16
 
 /**
- * Waits until the ledger has every accepted event and has settled all that it has; then compares, and fills the report
- * before it throws. After the limit it waits on, to tell a late logout from a lost one.
+ * Waits until the ledger has every accepted event and has settled all deliveries. Then it fills the report and compares the
+ * counts. After the limit it waits longer, to distinguish a late logout from a lost one.
  */
-export async function expectNothingLost({ report, say }: Chaos, books: Books): Promise<void> {
-  const { load, tallies } = books
+export async function expectNothingLost({ report, say }: Chaos, evidence: Evidence): Promise<void> {
+  const { load, tallies } = evidence
   report.accepted = load.accepted.size
-  const atLimit = await readSettledLedger(books, LIMIT_MS)
-  const overdue = await locateMissing(books, atLimit.ledger)
-  if (overdue.size > 0) await sayMissing(say, overdue, books)
-  const { ledger, told } = overdue.size > 0 ? await readSettledLedger(books, PATIENCE_MS) : atLimit
-  const { arrivedMs, slowest } = readArrivals(books, ledger)
+  const atLimit = await readSettledLedger(evidence, LIMIT_MS)
+  const overdue = await locateMissing(evidence, atLimit.ledger)
+  if (overdue.size > 0) await sayMissing(say, overdue, evidence)
+  const { ledger, delivered } = overdue.size > 0 ? await readSettledLedger(evidence, PATIENCE_MS) : atLimit
+  const { arrivedMs, slowest } = readArrivals(evidence, ledger)
   const late = [...overdue.keys()].filter((id) => arrivedMs.has(id))
-  const missingSids = await missingSessions(books)
+  const missingSids = await missingSessions(evidence)
   report.duplicates = tallies.reduce((sum, { times }) => sum + extra(times), 0)
   report.superseded = [...ledger.values()].filter(({ state }) => state === 'superseded').length
   report.sessions = load.sessions.size
@@ -49,7 +50,7 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
     `${report.accepted} accepted and ${report.sessions} sessions (answers: ${answers}), ${report.kills} kills, ${report.lost} lost, ` +
       `${report.late} late, ${report.duplicates} duplicates, ${report.superseded} superseded`,
   )
-  if (slowest !== null) say(await storyOf(slowest, books))
+  if (slowest !== null) say(await storyOf(slowest, evidence))
   const places = summarise(overdue, arrivedMs)
   for (const line of places) say(line)
   expect(
@@ -58,77 +59,80 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
   ).toEqual([])
   expect(missingSids, 'accepted sessions that are not in the index').toEqual([])
 
-  // What was never promised may be told as well: its 202 was lost. But nobody may be told what the ledger does not know.
-  const unknown = told.filter((key) => !SETTLED.includes(ledger.get(key)?.state ?? ''))
-  expect(unknown, 'told, and not settled in the ledger').toEqual([])
+  // An event whose 202 was lost may be delivered too. But a relying party must not receive an event that the ledger does not
+  // know.
+  const unknown = delivered.filter((key) => !SETTLED.includes(ledger.get(key)?.state ?? ''))
+  expect(unknown, 'delivered, but not settled in the ledger').toEqual([])
   const unfounded = [...ledger.values()].filter(
     ({ state, client_id, event_id }) =>
       state === 'acknowledged' &&
       !tallies.some((each) => each.clientId === client_id && each.times.has(event_id)),
   )
-  expect(unfounded, 'acknowledged in the ledger, and never told').toEqual([])
-  await expectSettledOnce(books, ledger)
+  expect(unfounded, 'acknowledged in the ledger, but never delivered').toEqual([])
+  await expectSettledOnce(evidence, ledger)
   const expected = ['202', '503', 'none']
   expect([...load.answers.keys()].filter((answer) => !expected.includes(answer))).toEqual([])
 }
 
 /** Accepted logouts that have not arrived everywhere, or that the event log lacks. */
 async function locateMissing(
-  books: Books,
+  evidence: Evidence,
   ledger: ReadonlyMap<string, Delivery>,
 ): Promise<ReadonlyMap<string, Whereabouts>> {
-  const { arrivedMs } = readArrivals(books, ledger)
-  const missing = [...books.load.accepted.keys()].filter((id) => !arrivedMs.has(id))
-  return locate(missing, books, (id, clientId) => ledger.get(keyOf(id, clientId)))
+  const { arrivedMs } = readArrivals(evidence, ledger)
+  const missing = [...evidence.load.accepted.keys()].filter((id) => !arrivedMs.has(id))
+  return locate(missing, evidence, (id, clientId) => ledger.get(keyOf(id, clientId)))
 }
 
 async function sayMissing(
   say: Chaos['say'],
   overdue: ReadonlyMap<string, Whereabouts>,
-  { log }: Books,
+  { log }: Evidence,
 ): Promise<void> {
   say(`${overdue.size} have not arrived ${LIMIT_MS / 1_000} s after the load:`)
   for (const line of summarise(overdue)) say(line)
   for (const { group } of (await log?.progress()) ?? []) say(group)
 }
 
-/** When the accepted logouts arrived. */
+/** The arrival times of accepted logouts. */
 interface Arrivals {
-  /** From the 202 to the first byte at the last relying party, by id; none for a logout that has not arrived everywhere. */
+  /**
+   * Milliseconds from the 202 to the first byte at the last relying party, by id. Lacks logouts that have not arrived everywhere.
+   */
   readonly arrivedMs: ReadonlyMap<string, number>
   readonly slowest: Slowest | null
 }
 
-function readArrivals({ load, tallies, log }: Books, ledger: ReadonlyMap<string, Delivery>): Arrivals {
+function readArrivals({ load, tallies, log }: Evidence, ledger: ReadonlyMap<string, Delivery>): Arrivals {
   const arrivedMs = new Map<string, number>()
   let slowest: Slowest | null = null
   const byId = new Map(Array.from(ledger.values(), (delivery) => [delivery.id, delivery]))
   for (const [id, acceptedAtMs] of load.accepted) {
     if (log !== undefined && !log.places.has(id)) continue
-    const told = tallies.flatMap(({ clientId, firstAtMs }) => {
+    const arrivals = tallies.flatMap(({ clientId, firstAtMs }) => {
       const last = lastOf(byId, ledger.get(keyOf(id, clientId)))
-      const heardAtMs = firstAtMs.get(last?.event_id ?? id)
-      if (last?.state !== 'acknowledged' || heardAtMs === undefined) return []
-      return [{ ms: heardAtMs - acceptedAtMs, acceptedAtMs, delivery: last.id }]
+      const arrivedAtMs = firstAtMs.get(last?.event_id ?? id)
+      if (last?.state !== 'acknowledged' || arrivedAtMs === undefined) return []
+      return [{ ms: arrivedAtMs - acceptedAtMs, acceptedAtMs, delivery: last.id }]
     })
-    if (told.length < tallies.length) continue
-    const latest = told.reduce((one, other) => (other.ms > one.ms ? other : one))
+    if (arrivals.length < tallies.length) continue
+    const latest = arrivals.reduce((one, other) => (other.ms > one.ms ? other : one))
     arrivedMs.set(id, latest.ms)
     if (slowest === null || latest.ms > slowest.ms) slowest = latest
   }
   return { arrivedMs, slowest }
 }
 
-/** The accepted event that a relying party heard of last after its 202. */
+/** The delivery of an accepted event that took longest after its 202. */
 interface Slowest {
   readonly ms: number
   readonly acceptedAtMs: number
-  /** That told of it. */
+  /** The id of the delivery. */
   readonly delivery: string
 }
 
-/** Where the time of the slowest went. */
-async function storyOf({ ms, acceptedAtMs, delivery }: Slowest, { client }: Books): Promise<string> {
+/** Describes where the time of the slowest delivery went. */
+async function storyOf({ ms, acceptedAtMs, delivery }: Slowest, { client }: Evidence): Promise<string> {
   const { planned_at, attempts } = await client.getDelivery(delivery)
   const after = (time: string) =>
     `${(Date.parse(time) - performance.timeOrigin - acceptedAtMs).toFixed(0)} ms`
@@ -136,9 +140,9 @@ async function storyOf({ ms, acceptedAtMs, delivery }: Slowest, { client }: Book
   return `the slowest after ${ms.toFixed(0)} ms: planned after ${after(planned_at)}, ${tries.join(', ')}`
 }
 
-/** Whoever slept through its lease and wakes must not settle what another has settled since. */
+/** A worker that slept through its lease must not settle a delivery that another worker has settled. */
 async function expectSettledOnce(
-  { client, tallies }: Books,
+  { client, tallies }: Evidence,
   ledger: ReadonlyMap<string, Delivery>,
 ): Promise<void> {
   const twice = tallies.flatMap(({ clientId, times }) =>
@@ -157,14 +161,14 @@ async function expectSettledOnce(
       }
     }
   }
-  expect(wrong, 'deliveries that went on after they were settled').toEqual([])
+  expect(wrong, 'deliveries with attempts after they were settled').toEqual([])
 }
 
 function keyOf(eventId: string, clientId: string): string {
   return `${eventId} ${clientId}`
 }
 
-/** The delivery itself, or the one that covers it in the end. */
+/** The delivery itself, or the last one in its chain of superseding deliveries. */
 function lastOf(byId: ReadonlyMap<string, Delivery>, delivery: Delivery | undefined): Delivery | undefined {
   if (delivery?.state !== 'superseded') return delivery
   const covering = byId.get(delivery.superseded_by ?? '')
@@ -176,29 +180,29 @@ function extra(times: ReadonlyMap<string, number>): number {
   return [...times.values()].reduce((sum, each) => sum + each - 1, 0)
 }
 
-/** Keys of whom the relying parties were told, and then every delivery of the ledger. */
-interface Standing {
-  readonly told: readonly string[]
+/** The keys of the deliveries that the relying parties received, and the deliveries of the ledger. */
+interface Counts {
+  readonly delivered: readonly string[]
   readonly ledger: ReadonlyMap<string, Delivery>
 }
 
-/** How it stands when the ledger owes nothing more, or after `timeoutMs`. */
-async function readSettledLedger(books: Books, timeoutMs: number): Promise<Standing> {
+/** The counts once no delivery is outstanding, or after `timeoutMs`. */
+async function readSettledLedger(evidence: Evidence, timeoutMs: number): Promise<Counts> {
   for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await sleep(300)) {
     try {
-      if (await owes(books.client)) continue
-      const standing = await readMembership(books)
-      if (isComplete(standing.ledger, books)) return standing
+      if (await hasUnsettled(evidence.client)) continue
+      const counts = await readCounts(evidence)
+      if (isComplete(counts.ledger, evidence)) return counts
     } catch (error) {
-      // What was killed last may still be on its way back.
+      // A service that was killed last may still be starting.
       if (!(error instanceof ApiError) || error.status !== 503) throw error
     }
   }
-  return readMembership(books)
+  return readCounts(evidence)
 }
 
-/** By `sid`, accepted sessions that have not come into the index after a while. */
-async function missingSessions({ load: { sessions }, client }: Books): Promise<readonly string[]> {
+/** The `sid` of each accepted session that is missing in the index after a while. */
+async function missingSessions({ load: { sessions }, client }: Evidence): Promise<readonly string[]> {
   const missing = new Set(sessions.keys())
   for (const deadline = Date.now() + LIMIT_MS; missing.size > 0; await sleep(300)) {
     for (const sub of new Set(sessions.values())) {
@@ -217,23 +221,25 @@ async function missingSessions({ load: { sessions }, client }: Books): Promise<r
   return [...missing]
 }
 
-/** While it was read, page by page, deliveries may have come or changed. */
-function isComplete(ledger: ReadonlyMap<string, Delivery>, { load, tallies }: Books): boolean {
+/** Whether the ledger has every delivery settled. Deliveries may have been added or changed while its pages were read. */
+function isComplete(ledger: ReadonlyMap<string, Delivery>, { load, tallies }: Evidence): boolean {
   return (
     [...ledger.values()].every(({ settled_at }) => settled_at !== null) &&
     tallies.every(({ clientId }) => [...load.accepted.keys()].every((id) => ledger.has(keyOf(id, clientId))))
   )
 }
 
-/** The relying parties first: events that nobody was promised may still be told. */
-async function readMembership({ tallies, client }: Books): Promise<Standing> {
-  const told = tallies.flatMap(({ clientId, times }) => [...times.keys()].map((id) => keyOf(id, clientId)))
-  return { told, ledger: await readLedger(client) }
+/** Reads the relying parties first, because events without a 202 may still be delivered. */
+async function readCounts({ tallies, client }: Evidence): Promise<Counts> {
+  const delivered = tallies.flatMap(({ clientId, times }) =>
+    [...times.keys()].map((id) => keyOf(id, clientId)),
+  )
+  return { delivered, ledger: await readLedger(client) }
 }
 
-async function owes(client: Client): Promise<boolean> {
+async function hasUnsettled(client: Client): Promise<boolean> {
   for (const state of ['pending', 'in_flight'] as const) {
-    // A page may be empty and not be the last.
+    // A page may be empty without being the last.
     let cursor: string | null = null
     do {
       const page: Awaited<ReturnType<Client['listDeliveries']>> = await client.listDeliveries({
@@ -247,7 +253,7 @@ async function owes(client: Client): Promise<boolean> {
   return false
 }
 
-/** Every delivery, by event and relying party. */
+/** All deliveries, by event and relying party. */
 async function readLedger(client: Client): Promise<ReadonlyMap<string, Delivery>> {
   const ledger = new Map<string, Delivery>()
   for (const state of LISTED) {

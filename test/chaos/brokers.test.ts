@@ -10,46 +10,46 @@ import { type Chaos, chaosTest } from './chaos.ts'
 import { openCluster } from './cluster.ts'
 import { startLoad } from './load.ts'
 
-// Goal: no accepted logout is lost while one broker of three is away, whichever it is and however it went. Method: the
-// services as processes of their own over three real brokers with three copies of each record, posted to without pause.
-// One broker after the other goes away and comes back. In the end the records in the topics are counted too.
+// Goal: no accepted logout is lost while one broker of three is unavailable, whichever it is and for whatever reason. Method: the
+// services run as processes over three real brokers with three copies of each record, under constant load. One broker after the
+// other goes away and comes back. At the end the records in the topics are counted too.
 
 const processes = useProcesses()
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 
-/** What Kafka needs to start comes on top. */
+/** The time that Kafka needs to start is added. */
 const OUTAGE_MS_MAX = 3_000
 const PATIENCE_MS = 60_000
 const ROLES = ['ingest', 'ingest', 'delivery', 'delivery', 'console'] as const
 
-/** How a broker goes away, and how it comes back. */
+/** The start and the end of a broker's outage. */
 interface Fault {
-  goAway(node: KafkaNode): Promise<void>
-  comeBack(node: KafkaNode): Promise<void>
+  begin(node: KafkaNode): Promise<void>
+  end(node: KafkaNode): Promise<void>
 }
 
-/** Does to one broker after the other what `fault` is, and to the next only when all copies are in sync again. */
-async function takeTurns(chaos: Chaos, nodes: readonly KafkaNode[], fault: Fault): Promise<void> {
+/** Applies `fault` to one broker after the other. Waits until all copies are in sync before the next. */
+async function faultEach(chaos: Chaos, nodes: readonly KafkaNode[], fault: Fault): Promise<void> {
   const { random, struck } = chaos
   const { brokers, replicationFactor } = kafka()
   await using database = await createTestDatabase()
   await using cluster = await openCluster(processes, {
     ...{ brokers, replicationFactor, database, roles: ROLES },
-    // No worker dies here, and three brokers may keep one from its heartbeats for a while.
+    // No worker dies here, but three brokers on one machine may delay a worker's heartbeats.
     env: { CURFEW_LEASE_MS: '10000' },
   })
   const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
   try {
-    for (const node of chaos.turns(nodes)) {
+    for (const node of chaos.rounds(nodes)) {
       await untilInSync(brokers)
       await load.progress(random.integer(50, 300), PATIENCE_MS)
       chaos.report.accepted = load.accepted.size
-      await fault.goAway(node)
-      // Two copies of each record are left, which is enough.
+      await fault.begin(node)
+      // Two copies of each record remain, which is enough.
       await load.progress(50, PATIENCE_MS)
       await sleep(random.next() * OUTAGE_MS_MAX)
-      await fault.comeBack(node)
-      struck(`broker ${node.id} was away`)
+      await fault.end(node)
+      struck(`broker ${node.id} was unavailable`)
     }
     await untilInSync(brokers)
     await load.progress(100, PATIENCE_MS)
@@ -60,23 +60,23 @@ async function takeTurns(chaos: Chaos, nodes: readonly KafkaNode[], fault: Fault
   expect(cluster.members.map((member) => member.process.ended)).toEqual(ROLES.map(() => null))
 }
 
-/** All brokers in a long run, and so many of them in a short one. */
+/** All brokers in a long run, and `inShort` of them in a short one. */
 function some({ long, random }: Chaos, inShort: number): readonly KafkaNode[] {
   const { nodes } = kafka()
   return long ? nodes : random.shuffled(nodes).slice(0, inShort)
 }
 
 chaosTest('brokers-restart', 'brokers are restarted gently, one after the other, under load', (chaos) =>
-  takeTurns(chaos, some(chaos, 2), {
-    goAway: (node) => node.stop(),
-    comeBack: (node) => node.restart(),
+  faultEach(chaos, some(chaos, 2), {
+    begin: (node) => node.stop(),
+    end: (node) => node.restart(),
   }),
 )
 
 chaosTest('brokers-kill', 'brokers are killed and started again, one after the other, under load', (chaos) =>
-  takeTurns(chaos, some(chaos, 1), { goAway: (node) => node.kill(), comeBack: (node) => node.restart() }),
+  faultEach(chaos, some(chaos, 1), { begin: (node) => node.kill(), end: (node) => node.restart() }),
 )
 
 chaosTest('brokers-hang', 'brokers hang and wake up, one after the other, under load', (chaos) =>
-  takeTurns(chaos, some(chaos, 1), { goAway: (node) => node.suspend(), comeBack: (node) => node.resume() }),
+  faultEach(chaos, some(chaos, 1), { begin: (node) => node.suspend(), end: (node) => node.resume() }),
 )

@@ -2,10 +2,10 @@ import { randomInt } from 'node:crypto'
 import { type TestContext, test } from 'vitest'
 import { createRandom, type Random } from './random.ts'
 
-// What makes a test a case of chaos: a seed, a length, and a report. In `npm test` a case takes every blow once; `npm run
-// chaos` gives it a length, and it takes them again and again until the time is up.
+// Defines chaos cases: tests with a seed, a length and a report. In `npm test` a case applies every fault once. In `npm run
+// chaos` it has a length, and repeats the faults until its time is up.
 
-/** What a case came to. */
+/** The result of a case. */
 export interface Report {
   readonly case: string
   readonly seed: number
@@ -16,13 +16,13 @@ export interface Report {
   sessions: number
   /** Processes that were killed, stopped or cut off. */
   kills: number
-  /** Of both, what the ledger, a relying party or the event log does not have; null when it did not come to that. */
+  /** Accepted events and sessions that the ledger, a relying party or the event log lacks; null if they were not counted. */
   lost: number | null
-  /** Accepted logouts that arrived, and later than the limit. */
+  /** Accepted logouts that arrived later than the limit. */
   late: number | null
-  /** Logout tokens beyond the first for an event at a relying party. */
+  /** Logout tokens beyond the first of an event at a relying party. */
   duplicates: number | null
-  /** Deliveries that ended because a later logout covered them. */
+  /** Deliveries that a later logout superseded. */
   superseded: number | null
   /** The longest time from a 202 to the first byte at a relying party, in milliseconds. */
   slowestMs: number | null
@@ -36,22 +36,22 @@ declare module 'vitest' {
 
 export interface Chaos {
   readonly random: Random
-  /** Whether it goes on for minutes. */
+  /** Whether the case runs for minutes. */
   readonly long: boolean
   readonly report: Report
-  /** Every item once, in random order; and, where it is long, again until the time is up. */
-  turns<Item>(items: readonly Item[]): Iterable<Item>
-  /** Counts a blow, and says so where people wait for long. */
+  /** Every item once, in random order. In a long case the items repeat until the time is up. */
+  rounds<Item>(items: readonly Item[]): Iterable<Item>
+  /** Counts a fault. A long case prints it too. */
   struck(what: string, kills?: number): void
   say(line: string): void
 }
 
-/** How long the beginning and the account at the end may take. The account waits longer for a late logout than for a sound run. */
+/** Time for the start and the final comparison, which waits longer for a late logout than for a sound run. */
 const SLACK_MS = 420_000
 
 /**
- * Defines a test of the name `title`. `CHAOS_SECONDS` makes it long; `CHAOS_SEED` gives the random numbers of an earlier
- * run, to see a failure again as far as time allows.
+ * Defines a chaos case as a test. `CHAOS_SECONDS` makes it long. `CHAOS_SEED` gives the random numbers of an earlier run, to
+ * reproduce a failure; timing may still differ.
  */
 export function chaosTest(
   name: string,
@@ -60,7 +60,7 @@ export function chaosTest(
 ): void {
   const long = process.env.CHAOS_SECONDS !== undefined
   const lengthMs = Number(process.env.CHAOS_SECONDS ?? 0) * 1_000
-  // A blow may begin when the time is all but up.
+  // A fault may begin shortly before the time is up.
   test(`${name}: ${title}`, { timeout: lengthMs * 2 + SLACK_MS }, async (context) => {
     const seed = Number(process.env.CHAOS_SEED ?? randomInt(2 ** 31))
     const random = createRandom(seed)
@@ -90,7 +90,7 @@ export function chaosTest(
           random,
           long,
           report,
-          *turns(items) {
+          *rounds(items) {
             do yield* random.shuffled(items)
             while (Date.now() - beganAt < lengthMs)
           },

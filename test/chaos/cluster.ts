@@ -12,25 +12,25 @@ import { openTally, register, type Tally } from './load.ts'
 
 export type Role = 'ingest' | 'delivery' | 'console' | 'bookkeeper'
 
-/** One service in a process of its own, which comes back at the same address. */
+/** One service in its own process. It keeps its address when it is started again. */
 export interface Member {
   readonly role: Role
   readonly name: string
   readonly url: string
   readonly process: TestProcess
-  /** SIGKILL. @throws {Error} when it had ended by itself. */
+  /** Sends SIGKILL. @throws {Error} if the process had ended by itself. */
   kill(): Promise<void>
-  /** SIGTERM, and waits until it has drained. @throws {Error} when it had ended by itself. */
+  /** Sends SIGTERM, and waits until the service has drained. @throws {Error} if the process had ended by itself. */
   stop(): Promise<void>
   start(): void
-  /** Resolves when all that it depends on answers. */
+  /** Resolves when the service is ready. */
   ready(): Promise<void>
 }
 
-/** A migrated database on its own PostgreSQL, because that is killed. */
+/** A migrated database on its own PostgreSQL, because the case kills it. */
 export interface Ledger extends AsyncDisposable {
   readonly url: string
-  /** SIGKILL of the postmaster. It is started again at the same address. */
+  /** Sends SIGKILL to the postmaster, which is started again at the same address. */
   kill(): void
 }
 
@@ -49,26 +49,26 @@ export async function openLedger(processes: Processes): Promise<Ledger> {
   }
 }
 
-/** Services apart, over Kafka and one PostgreSQL, with two relying parties. */
+/** Services in separate processes, over Kafka and one PostgreSQL, with two relying parties. */
 export interface Cluster extends AsyncDisposable {
   readonly members: readonly Member[]
   readonly ingestUrls: readonly string[]
   readonly key: string
   readonly client: Client
-  /** Speaks with an ingest, which knows what became of an event. */
+  /** Calls an ingest, which answers about events. */
   readonly events: Client
   readonly tallies: readonly [Tally, Tally]
-  /** The way to PostgreSQL. */
+  /** The proxy in front of PostgreSQL. */
   readonly gate: Gate
-  /** Of the topics in Kafka. */
+  /** The prefix of the topics in Kafka. */
   readonly topicPrefix: string
 }
 
-/** Silence after which a delivery worker is taken for dead, in milliseconds. */
+/** Silence after which a delivery worker counts as dead, in milliseconds. */
 export const LEASE_MS = 1_000
-/** A worker that was told to stop finishes what it has begun. */
+/** A stopping worker finishes its deliveries under way. */
 const STOP_TIMEOUT_MS = 60_000
-/** Silence after which Kafka gives a worker's partitions to others, in milliseconds. */
+/** Silence after which Kafka assigns a worker's partitions to other workers, in milliseconds. */
 export const SESSION_MS = 6_000
 
 export async function openCluster(
@@ -85,9 +85,9 @@ export async function openCluster(
     replicationFactor?: number
     database: { readonly url: string }
     roles: readonly Role[]
-    /** Default: one of its own. */
+    /** Default: a unique prefix. */
     topicPrefix?: string
-    /** Of every service, beside what they need. */
+    /** More variables for every service. */
     env?: Readonly<Record<string, string>>
   },
 ): Promise<Cluster> {

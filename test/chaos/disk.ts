@@ -4,40 +4,40 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { endServers, gone, type Processes, serversOf } from '../support/processes.ts'
 
-// A data folder on a disk that can be made full, without a disk to spare.
+// A data folder on a disk that can be filled, without a spare disk.
 
 const run = promisify(execFile)
 
 export interface Disk extends AsyncDisposable {
-  /** For people: what stands for the disk. */
+  /** Describes the disk, for people. */
   readonly how: string
   readonly folder: string
-  /** No byte more for what `curfew` and its PostgreSQL write, new processes of theirs included. */
+  /** Leaves no byte for the process `curfew` and its PostgreSQL, including processes that they start later. */
   fill(curfew: number): Promise<void>
   free(curfew: number): Promise<void>
 }
 
-/** Room for an empty database, its write-ahead log, and what a test writes in minutes. */
+/** Room for an empty database, its write-ahead log, and the writes of a test that runs for minutes. */
 const SIZE_MIB = 512
 const BLOCK = Buffer.alloc(1_048_576)
-/** So little that nothing of PostgreSQL's can be written beyond what lies in its first blocks. */
+/** So small that PostgreSQL can write only the first blocks of its files. */
 const FILE_BYTES_MAX = 65_536
 
 /**
- * A small file system in memory where one can be mounted, as root on Linux. Elsewhere on Linux a limit on the size of
- * files: then what is refused is refused with another error, and the write-ahead log is hit first.
+ * Opens a small file system in memory if one can be mounted, which takes root on Linux. Elsewhere on Linux it limits the size of
+ * files. Writes then fail with another error, and the write-ahead log is hit first.
  *
- * @returns why neither can be had, in words.
+ * @returns the reason if neither works.
  */
 export async function openDisk(processes: Processes): Promise<Disk | { readonly missing: string }> {
   const folder = await processes.dataFolder()
   const options = `size=${SIZE_MIB}m,mode=0755`
   const unmountable = await run('mount', ['-t', 'tmpfs', '-o', options, 'curfew-chaos', folder]).then(
     () => null,
-    saidBy,
+    messageOf,
   )
   if (unmountable === null) return onFileSystem(folder)
-  const unlimitable = await run('prlimit', ['--version']).then(() => null, saidBy)
+  const unlimitable = await run('prlimit', ['--version']).then(() => null, messageOf)
   if (unlimitable === null) return underLimit(folder)
   return {
     missing: `no disk that can be made full: mount says "${unmountable}", prlimit says "${unlimitable}"`,
@@ -53,7 +53,7 @@ function onFileSystem(folder: string): Disk {
       const file = await open(ballast, 'w')
       try {
         for (let size = BLOCK.length; size > 0; ) {
-          // The last of the room is taken in small bites.
+          // The last bytes are filled in small writes.
           const { bytesWritten } = await file.write(BLOCK.subarray(0, size)).catch(whenFull)
           if (bytesWritten < size) size = bytesWritten === 0 ? Math.floor(size / 2) : bytesWritten
         }
@@ -74,12 +74,12 @@ function underLimit(folder: string): Disk {
   const limit = async (curfew: number, bytes: string) => {
     for (const pid of [curfew, ...serversOf(folder)]) {
       try {
-        // As the user whose process it is, and the soft limit only: neither asks for a privilege, nor does the way back.
+        // Runs as the owner of the process and sets the soft limit only. Neither this nor undoing it needs a privilege.
         const { uid, gid } = await stat(`/proc/${pid}`)
         await run('prlimit', ['--pid', String(pid), `--fsize=${bytes}:`], { uid, gid })
       } catch (error) {
-        // One of PostgreSQL's may have ended meanwhile.
-        if (pid === curfew || !/No such (?:process|file)/i.test(saidBy(error))) throw error
+        // A process of PostgreSQL may have ended meanwhile.
+        if (pid === curfew || !/No such (?:process|file)/i.test(messageOf(error))) throw error
       }
     }
   }
@@ -100,7 +100,7 @@ function whenFull(error: unknown): { readonly bytesWritten: number } {
   throw error
 }
 
-function saidBy(error: unknown): string {
+function messageOf(error: unknown): string {
   const { stderr, message } = error as { readonly stderr?: string; readonly message: string }
   return (stderr || message).trim().replaceAll('\n', ' ')
 }

@@ -7,7 +7,7 @@ import { chaosTest } from './chaos.ts'
 import { openDisk } from './disk.ts'
 import { openTally, register, startLoad } from './load.ts'
 
-// Goal: a full disk refuses logouts with 503 and loses none; and once there is room again nobody has to lend a hand.
+// Goal: with a full disk, logouts are refused with 503 and none is lost. Once there is room again, Curfew recovers by itself.
 // Method: `curfew up` with its data on a disk that is filled and freed again under load.
 
 const processes = useProcesses()
@@ -33,11 +33,11 @@ chaosTest('full-disk', 'the disk of the embedded database is full for a while', 
   const tallies = await Promise.all([openTally('mail'), openTally('wiki')])
   const [tally] = tallies
   await register(curfew.client, tallies)
-  // Posting never waits for what the full disk holds up.
+  // Posting never waits for deliveries that the full disk blocks.
   const underWayMax = Number.POSITIVE_INFINITY
   const load = startLoad({ urls: [curfew.url], key, random, tally, underWayMax, pauseMs: 50 })
   try {
-    for (const _turn of chaos.turns(['full'])) {
+    for (const _fault of chaos.rounds(['full'])) {
       await load.progress(random.integer(50, 300))
       const before = load.answers.get('503') ?? 0
       await disk.fill(pid)

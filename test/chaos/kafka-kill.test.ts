@@ -11,20 +11,19 @@ import { LEASE_MS, type Member, openCluster, openLedger, type Role, SESSION_MS }
 import { startLoad } from './load.ts'
 import type { Random } from './random.ts'
 
-// Goal: no accepted logout is lost, whichever service, database or broker goes away, whenever. Method: the services as
-// processes of their own over real Kafka and PostgreSQL, posted to without pause while one thing after the other is
-// killed, stopped or cut off.
+// Goal: no accepted logout is lost, whichever service, database or broker fails, at any time. Method: the services run as
+// processes over real Kafka and PostgreSQL under constant load. One thing after the other is killed, stopped or cut off.
 
 const processes = useProcesses()
-// Its own broker, because it is killed.
+// Its own broker, because the case kills it.
 const kafka = useOwnKafka(() => ({ brokers: 1 }))
 
-/** What Kafka needs to start comes on top. Past 5 s, posts are answered with 503. */
+/** The time that Kafka needs to start is added. After 5 s, posts are answered with 503. */
 const OUTAGE_MS_MAX = 3_000
-/** A worker needs about so long to start and join its group. */
+/** About the time that a worker needs to start and join its group. */
 const REBALANCE_MS = 2_000
 
-/** One of them or more. */
+/** At least one of the members, at random. */
 function some(random: Random, members: readonly Member[]): readonly Member[] {
   return random.shuffled(members).slice(0, random.integer(1, members.length))
 }
@@ -35,7 +34,7 @@ async function killAndStart(members: readonly Member[]): Promise<void> {
   await Promise.all(members.map((member) => member.ready()))
 }
 
-/** As a machine does that is starved or migrated: when they wake, others have taken over what they held. */
+/** Suspends processes as a starved or migrated machine does. When they wake, other processes have taken over their work. */
 async function sleepThroughSession(
   members: readonly Member[],
   othersGoOn: () => Promise<void>,
@@ -62,7 +61,7 @@ chaosTest(
       await killAndStart(killed)
       struck(`killed ${killed.map(({ name }) => name).join(' and ')}`, killed.length)
     }
-    const blows = [
+    const faults = [
       kill([...all('ingest'), ...all('console')]),
       kill(all('delivery')),
       async () => {
@@ -77,20 +76,20 @@ chaosTest(
       },
       async () => {
         const asleep = [random.pick(all('ingest')), random.pick(all('delivery'))]
-        const told = cluster.tallies[0].times.size
-        // How soon depends on how soon Kafka gives them what the others held: not long before, it may have been killed itself.
+        const delivered = cluster.tallies[0].times.size
+        // The delay depends on when Kafka reassigns the partitions, and Kafka itself may have been killed shortly before.
         await sleepThroughSession(asleep, () =>
-          expect.poll(() => cluster.tallies[0].times.size, { timeout: 40_000 }).toBeGreaterThan(told),
+          expect.poll(() => cluster.tallies[0].times.size, { timeout: 40_000 }).toBeGreaterThan(delivered),
         )
-        struck(`stopped ${asleep.map(({ name }) => name).join(' and ')} for a while`, asleep.length)
+        struck(`suspended ${asleep.map(({ name }) => name).join(' and ')} for a while`, asleep.length)
       },
     ]
     try {
-      for (const blow of chaos.turns(blows)) {
+      for (const inject of chaos.rounds(faults)) {
         await load.progress(random.integer(50, 300), 40_000)
         await sleep(random.next() * 50)
         chaos.report.accepted = load.accepted.size
-        await blow()
+        await inject()
       }
       await load.progress(100, 40_000)
     } finally {
@@ -103,7 +102,7 @@ chaosTest(
 
 chaosTest(
   'postgres-away',
-  'PostgreSQL is away while events are posted over Kafka: all are kept, and told without a restart of anything',
+  'PostgreSQL is unavailable while events are posted over Kafka: all are kept, and delivered without a restart',
   async (chaos) => {
     const { random, struck } = chaos
     const roles = ['ingest', 'delivery', 'console'] as const
@@ -114,27 +113,27 @@ chaosTest(
       urls: cluster.ingestUrls,
       random,
       tally: cluster.tallies[0],
-      // Posting never waits for what PostgreSQL holds up.
+      // Posting never waits for deliveries that PostgreSQL blocks.
       underWayMax: Number.POSITIVE_INFINITY,
       pauseMs: chaos.long ? 200 : 50,
       ...cluster,
     })
-    // Longer than a lease, so that the worker has to come back under a new name.
-    const awayMs = chaos.long ? 60_000 : LEASE_MS * 5
+    // Longer than a lease, so that the worker must register under a new name.
+    const outageMs = chaos.long ? 60_000 : LEASE_MS * 5
     const ways = [
       { name: 'refused', vanish: () => cluster.gate.shut() },
       { name: 'swallowed', vanish: async () => cluster.gate.swallow() },
     ]
     try {
-      for (const { name, vanish } of chaos.turns([random.pick(ways)])) {
+      for (const { name, vanish } of chaos.rounds([random.pick(ways)])) {
         await load.progress(random.integer(50, 300))
         await sleep(random.next() * 50)
         await vanish()
-        await Promise.all([load.progress(200), sleep(awayMs)])
+        await Promise.all([load.progress(200), sleep(outageMs)])
         expect((await fetch(`${delivery?.url}/readyz`)).status).toBe(503)
         await cluster.gate.open()
         chaos.report.accepted = load.accepted.size
-        struck(`all connections to PostgreSQL were ${name} for ${awayMs / 1_000} s`)
+        struck(`all connections to PostgreSQL were ${name} for ${outageMs / 1_000} s`)
       }
       await load.progress(100)
     } finally {
@@ -148,7 +147,7 @@ chaosTest(
 
 chaosTest(
   'workers-churn',
-  'delivery workers, more of them than partitions, come and go before their group has settled',
+  'more delivery workers than partitions start and stop before their group has settled',
   async (chaos) => {
     const { random, struck } = chaos
     const { brokers } = kafka()
@@ -159,37 +158,37 @@ chaosTest(
     await using cluster = await openCluster(processes, { brokers, database, roles, topicPrefix })
     const workers = cluster.members.filter(({ role }) => role === 'delivery')
     const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
-    const aMoment = () => sleep(random.next() * REBALANCE_MS)
+    const waitBriefly = () => sleep(random.next() * REBALANCE_MS)
 
     const leave = async (member: Member) => {
       await member.stop()
       member.start()
-      struck(`${member.name} was told to stop`)
+      struck(`${member.name} was stopped`)
     }
     const die = async (member: Member) => {
       await member.kill()
       member.start()
       struck(`killed ${member.name}`)
     }
-    /** The group deals its partitions out again while another member dies, and while one that joins does. */
+    /** Kills a member during the rebalance after another member's leave, and a joining member during the next. */
     const dieInRebalance = async () => {
       const [one, other] = random.shuffled(workers) as [Member, Member]
       await one.stop()
-      await aMoment()
+      await waitBriefly()
       await other.kill()
       one.start()
-      await aMoment()
+      await waitBriefly()
       await one.kill()
       one.start()
       other.start()
       struck(`killed ${other.name} and ${one.name} in rebalances`, 3)
     }
     try {
-      for (const blow of chaos.turns([leave, die, dieInRebalance])) {
+      for (const inject of chaos.rounds([leave, die, dieInRebalance])) {
         await load.progress(random.integer(50, 300), 90_000)
         chaos.report.accepted = load.accepted.size
-        await blow(random.pick(workers))
-        await aMoment()
+        await inject(random.pick(workers))
+        await waitBriefly()
       }
       await Promise.all(workers.map((worker) => worker.ready()))
       await load.progress(100, 90_000)

@@ -9,17 +9,17 @@ import { uuidV7 } from '@curfew/domain'
 import { expect } from 'vitest'
 import type { Random } from './random.ts'
 
-// What every chaos case needs while things are killed: somebody who posts without pause, and relying parties that count.
+// The load of every chaos case: a client that posts without pause, and relying parties that count.
 
 export const ISSUER = 'main'
 export const ISS = 'https://idp.example'
 
-/** A relying party that acknowledges everything, and counts how often it was told of each event. */
+/** A relying party that acknowledges everything, and counts the tokens of each event. */
 export interface Tally {
   readonly clientId: string
   readonly uri: string
   readonly times: ReadonlyMap<string, number>
-  /** When it first heard of an event, by `performance.now()`. */
+  /** When the first token of each event arrived, by `performance.now()`. */
   readonly firstAtMs: ReadonlyMap<string, number>
   /** Answers 503 to the next `count` requests. */
   fail(count: number): void
@@ -66,22 +66,22 @@ export async function register(client: Client, tallies: readonly Tally[]): Promi
     await client.putRelyingParty(ISSUER, clientId, {
       backchannel_logout_uri: uri,
       id_token_signed_response_alg: 'ES256',
-      // A healthy RP whose Curfew was killed must not wait for the long schedule.
+      // A healthy RP must not wait for the long schedule after Curfew was killed.
       curfew: { retry_schedule_ms: [1_000, 1_000, 1_000, 1_000, 1_000, 1_000] },
     })
   }
 }
 
 export interface Load {
-  /** Ids of the events that were answered with 202, and when, by `performance.now()`. */
+  /** Ids of the events that were answered with 202, with the time of the answer by `performance.now()`. */
   readonly accepted: ReadonlyMap<string, number>
-  /** Subjects of the sessions that were answered with 202, by their `sid`. No logout is about them. */
+  /** Subjects of the sessions that were answered with 202, by `sid`. No logout concerns them. */
   readonly sessions: ReadonlyMap<string, string>
-  /** Answers by status, and `none` for posts that had no answer. */
+  /** The number of answers by status, with `none` for posts without an answer. */
   readonly answers: ReadonlyMap<string, number>
   /** Resolves when `count` more events have been accepted. */
   progress(count: number, timeoutMs?: number): Promise<void>
-  /** Posts no more. Resolves when what is on its way has been answered. */
+  /** Stops posting. Resolves when all posts under way have been answered. */
   stop(): Promise<void>
 }
 
@@ -89,28 +89,28 @@ export interface LoadOptions {
   readonly urls: readonly string[]
   readonly key: string
   readonly random: Random
-  /** Who counts: while much is on its way to it, nothing new is posted. */
+  /** Counts deliveries. While many events are on their way to it, no new ones are posted. */
   readonly tally: Tally
   /** Most accepted events on their way. Default 400. */
   readonly underWayMax?: number
-  /** Of each of the four that post, after an answer. Default 5. */
+  /** Pause of each of the four senders after an answer, in milliseconds. Default 5. */
   readonly pauseMs?: number
 }
 
-const POSTERS = 4
-/** So many that a logout is seldom covered by a later one before it is told, and so few that it happens. */
+const SENDERS = 4
+/** Few enough that a later logout sometimes supersedes an earlier one, and enough that it seldom does. */
 const USERS = 20_000
 const ARRAY_MAX = 20
-const HOLDERS = 20
+const SUBJECTS = 20
 const SESSION_TTL_MS = 86_400_000
-/** Sessions are posted so much more seldom than logouts. */
+/** Sessions are posted this much less often than logouts. */
 const SESSION_PAUSES = 10
 const RETRY_PAUSE_MS = 20
 const ANSWER_TIMEOUT_MS = 20_000
 
 /**
- * Posts single events and arrays, and sessions beside them, as an IdP does: what was not accepted is posted again under the same ids, wherever
- * somebody listens.
+ * Posts single events and arrays, and sessions beside them, as an IdP does. Refused posts are repeated with the same ids, at any
+ * of the addresses.
  */
 export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs = 5 }: LoadOptions): Load {
   const accepted = new Map<string, number>()
@@ -135,14 +135,14 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
         body: JSON.stringify(body),
         signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
       })
-      // With its body: an answer that was cut off is none.
+      // Reads the body too: an answer that was cut off counts as none.
       return new Response(await response.text(), response)
     } catch {
       return null
     }
   }
 
-  /** Posts until it is answered 202. Null: it was refused, or the load has ended. */
+  /** Posts until the answer is 202. Null: it was refused, or the load has ended. */
   async function postUntilAccepted(path: string, body: unknown): Promise<Response | null> {
     while (!stopping) {
       const response = await post(path, body)
@@ -168,7 +168,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     while (!stopping) {
       const session: SessionInput = {
         iss: ISS,
-        sub: `session_sub-${random.integer(1, HOLDERS)}`,
+        sub: `subject-${random.integer(1, SUBJECTS)}`,
         sid: randomUUID(),
         client_id: tally.clientId,
         expires_at: new Date(Date.now() + SESSION_TTL_MS).toISOString(),
@@ -185,7 +185,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     }
   }
 
-  const projectors = [...Array.from({ length: POSTERS }, keepPosting), keepPostingSessions()]
+  const senders = [...Array.from({ length: SENDERS }, keepPosting), keepPostingSessions()]
   return {
     accepted,
     sessions,
@@ -196,7 +196,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     },
     async stop() {
       stopping = true
-      await Promise.all(projectors)
+      await Promise.all(senders)
     },
   }
 }

@@ -6,30 +6,30 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { type Standalone, startStandalone, useProcesses } from '../support/processes.ts'
 import { ISS, openTally, register, type Tally } from './load.ts'
 
-// Goal: a statement that PostgreSQL carried out, and whose answer got lost with the connection, neither loses a logout nor
-// leaves it lying under a lease that nobody knows of. Method: `curfew up` reaches its database through a proxy that cuts
-// the connection when the answer to the statement in question comes back.
+// Goal: PostgreSQL carries out a statement, and its answer is lost with the connection. No logout is lost, and none stays under a
+// lease that no worker knows. Method: `curfew up` reaches its database through a proxy that cuts the connection when the answer
+// to the chosen statement arrives.
 
-/** A way to PostgreSQL that can lose one answer. */
-interface Thief {
+/** A proxy to PostgreSQL that can lose one answer. */
+interface AnswerDropper {
   readonly url: string
   /**
-   * Cuts the next connection on which `statement` is answered, with `text` in the answer, and keeps the answer. Resolves
-   * when that is done.
+   * Waits for the next answer to `statement` that contains `text`, drops the answer and cuts its connection. Resolves when that
+   * has happened.
    */
-  steal(statement: string, text?: string): Promise<void>
-  /** Cuts every connection, and refuses new ones for as long as `during` lasts. */
+  dropAnswer(statement: string, text?: string): Promise<void>
+  /** Cuts every connection, and refuses new ones until `during` resolves. */
   cut(during: () => Promise<void>): Promise<void>
   close(): Promise<void>
 }
 
-async function openThief(target: string): Promise<Thief> {
+async function openAnswerDropper(target: string): Promise<AnswerDropper> {
   const { hostname, port } = new URL(target)
   const sockets = new Set<Socket>()
   let wanted: { readonly statement: string; readonly text: string; done(): void } | null = null
-  let away = false
+  let unavailable = false
   const server = createServer((near) => {
-    if (away) {
+    if (unavailable) {
       near.destroy()
       return
     }
@@ -49,7 +49,7 @@ async function openThief(target: string): Promise<Thief> {
         near.write(chunk)
         return
       }
-      // PostgreSQL answers after the commit: nothing here is a transaction of several statements.
+      // PostgreSQL answers after the commit, because no statement here is part of a longer transaction.
       near.destroy()
       asked.done()
       asked = null
@@ -72,19 +72,19 @@ async function openThief(target: string): Promise<Thief> {
   const address = server.address()
   const url = new URL(target)
   url.port = String(typeof address === 'object' ? address?.port : '')
-  // Not by the server's own socket, past us.
+  // The server's own Unix socket would bypass the proxy.
   url.searchParams.delete('host')
   return {
     url: url.href,
-    steal: (statement, text = '') =>
+    dropAnswer: (statement, text = '') =>
       new Promise((done) => {
         wanted = { statement, text, done }
       }),
     async cut(during) {
-      away = true
+      unavailable = true
       for (const socket of sockets) socket.destroy()
       await during()
-      away = false
+      unavailable = false
     },
     async close() {
       server.close()
@@ -95,17 +95,17 @@ async function openThief(target: string): Promise<Thief> {
 
 const processes = useProcesses('file')
 let database: TestDatabase
-let thief: Thief
+let dropper: AnswerDropper
 let curfew: Standalone
 let tally: Tally
 
 beforeAll(async () => {
   database = await createTestDatabase()
-  thief = await openThief(database.url)
+  dropper = await openAnswerDropper(database.url)
   curfew = await startStandalone(processes, {
     dataFolder: await processes.dataFolder(),
     env: {
-      DATABASE_URL: thief.url,
+      DATABASE_URL: dropper.url,
       CURFEW_ADMIN_KEY: `cfw_${randomBytes(32).toString('base64url')}`,
       CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
       CURFEW_LEASE_MS: '1000',
@@ -117,11 +117,11 @@ beforeAll(async () => {
 afterAll(async () => {
   await processes.end()
   await tally.close()
-  await thief.close()
+  await dropper.close()
   await database.drop()
 })
 
-async function expectTold(id: string): Promise<void> {
+async function expectDelivered(id: string): Promise<void> {
   await expect
     .poll(() => curfew.client.getLogoutEvent(id).catch(() => null), { timeout: 12_000, interval: 50 })
     .toMatchObject({ status: 'settled', acknowledged: 1, total: 1 })
@@ -134,38 +134,38 @@ test.each([
   'commit_log_records',
   'settle_deliveries',
   'beat',
-])('the answer to %s is lost: the logout is told, and acknowledged', async (statement) => {
-  const stolen = thief.steal(statement)
+])('a logout is delivered and acknowledged although the answer to %s is lost', async (statement) => {
+  const dropped = dropper.dropAnswer(statement)
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: statement })
-  await stolen
-  await expectTold(id)
+  await dropped
+  await expectDelivered(id)
 })
 
-test('the answer to claim_due is lost, with a delivery in it: it is told, and acknowledged', async () => {
-  // The first try and both quick retries: then it is due later, and has to be claimed.
+test('a claimed delivery is sent and acknowledged although the answer to claim_due is lost', async () => {
+  // Fails the first try and both quick retries. The delivery is then due later, and must be claimed.
   tally.fail(3)
-  const stolen = thief.steal('claim_due', ISS)
+  const dropped = dropper.dropAnswer('claim_due', ISS)
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'claim_due' })
-  await stolen
-  await expectTold(id)
+  await dropped
+  await expectDelivered(id)
   expect(tally.times.get(id)).toBe(4)
 })
 
 test.each(['plan_events', 'claim_due'])(
-  'the answer to %s is lost, and PostgreSQL is unavailable for longer than anything waits: the logout is told',
+  'a logout is delivered although the answer to %s is lost and PostgreSQL is unavailable for three days',
   async (statement) => {
     if (statement === 'claim_due') tally.fail(3)
-    const stolen = thief.steal(statement, statement === 'claim_due' ? ISS : '')
+    const dropped = dropper.dropAnswer(statement, statement === 'claim_due' ? ISS : '')
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: `${statement} and an outage` })
-    await stolen
-    await thief.cut(async () => {
-      // Three days pass for the ledger while the worker waits: it comes back, and still lives.
+    await dropped
+    await dropper.cut(async () => {
+      // Three days pass for the ledger while the worker waits. The worker is still alive afterwards.
       for (const table of ['deliveries', 'leases']) {
         await database.db.query(`update ${table} set leased_at = leased_at - interval '3 days'`)
       }
       const { rows } = await database.db.query("select from deliveries where state = 'in_flight'")
       expect(rows).toHaveLength(1)
     })
-    await expectTold(id)
+    await expectDelivered(id)
   },
 )

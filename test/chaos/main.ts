@@ -2,8 +2,8 @@ import { parseArgs } from 'node:util'
 import { startVitest, type TestCase } from 'vitest/node'
 import type { Report } from './chaos.ts'
 
-// npm run chaos: the cases of test/chaos in their long form, one after the other. Progress goes to standard error, a table
-// (or JSON) to standard output; exit status 1 when anything was lost or another expectation failed.
+// npm run chaos: runs the cases of test/chaos in their long form, one after the other. Progress goes to standard error, and a
+// table (or JSON) to standard output. The exit status is 1 if anything was lost or another expectation failed.
 
 const CASES = [
   'services-kill',
@@ -19,17 +19,17 @@ const CASES = [
 const { values: flags } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
-    /** In all, shared by the cases; what they need to begin and to settle comes on top. */
+    /** Minutes in all, shared by the cases. The time to start and settle is added. */
     minutes: { type: 'string', default: '4' },
-    /** Of an earlier run. */
+    /** The seed of an earlier run. */
     seed: { type: 'string' },
-    /** One case only. */
+    /** Runs this case only. */
     case: { type: 'string' },
   },
 })
 const minutes = Number(flags.minutes)
 if (!(minutes > 0) || (flags.case !== undefined && !CASES.includes(flags.case))) {
-  process.stderr.write(`--minutes is a number above 0, --case one of ${CASES.join(', ')}\n`)
+  process.stderr.write(`--minutes must be a number above 0, and --case one of ${CASES.join(', ')}\n`)
   process.exit(2)
 }
 const cases = flags.case === undefined ? CASES : [flags.case]
@@ -61,12 +61,12 @@ await vitest.close()
 
 for (const error of vitest.state.getUnhandledErrors()) process.stderr.write(`${String(error)}\n`)
 const failed = rows.filter(({ result }) => result !== 'passed')
-// Vitest itself sets the exit status, also for what failed outside of a case.
+// Vitest itself sets the exit status for failures outside a case.
 if (failed.some(({ result }) => result !== 'skipped') || rows.length < cases.length) process.exitCode = 1
 process.stdout.write(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `\n${table()}\n`)
 for (const { case: name, seed } of failed) {
   process.stderr.write(
-    `Once more: npm run chaos -- --case ${name} --minutes ${minutes / cases.length} --seed ${seed}\n`,
+    `Run it again: npm run chaos -- --case ${name} --minutes ${minutes / cases.length} --seed ${seed}\n`,
   )
 }
 

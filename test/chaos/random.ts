@@ -1,9 +1,9 @@
-/** Numbers that look random and are the same for the same seed. */
+/** Pseudo-random numbers, which are the same for the same seed. */
 export interface Random {
   readonly seed: number
   /** Uniform in [0, 1). */
   next(): number
-  /** Uniform, both ends included. */
+  /** Uniform, including both ends. */
   integer(min: number, max: number): number
   pick<Item>(items: readonly Item[]): Item
   shuffled<Item>(items: readonly Item[]): Item[]
@@ -25,7 +25,7 @@ export function createRandom(seed: number): Random {
     integer,
     pick(items) {
       const item = items[integer(0, items.length - 1)]
-      if (item === undefined) throw new Error('nothing to pick from')
+      if (item === undefined) throw new Error('cannot pick from an empty list')
       return item
     },
     shuffled: (items) =>

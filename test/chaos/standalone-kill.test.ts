@@ -13,18 +13,18 @@ import { expectNothingLost } from './account.ts'
 import { chaosTest } from './chaos.ts'
 import { openTally, register, startLoad } from './load.ts'
 
-// Goal: no accepted logout is lost, whatever is killed, whenever. Method: `curfew up` in a process of its own is posted
-// to without pause, and it, its database or both are killed with SIGKILL at random moments, and started again.
+// Goal: no accepted logout is lost, whichever process is killed, at any time. Method: `curfew up` runs in its own process under
+// constant load. It, its database or both are killed with SIGKILL at random times, and started again.
 
 const processes = useProcesses()
-/** `twice`: once more while it starts again. */
+/** `twice`: kills it again while it starts. */
 const KINDS = ['curfew', 'both', 'database', 'twice'] as const
-/** A start takes about so long. */
+/** About the time that a start takes. */
 const START_MS = 800
 
 chaosTest(
   'standalone-kill',
-  'curfew up, its database, or both, are killed again and again under load',
+  'curfew up, its database or both are killed repeatedly under load',
   async (chaos) => {
     const { random } = chaos
     const dataFolder = await processes.dataFolder()
@@ -42,7 +42,7 @@ chaosTest(
     await register(curfew.client, tallies)
     const load = startLoad({ urls: [curfew.url], key, random, tally })
     try {
-      for (const kind of chaos.turns(KINDS)) {
+      for (const kind of chaos.rounds(KINDS)) {
         await load.progress(random.integer(50, 400))
         await sleep(random.next() * 50)
         expect(curfew.process.ended).toBeNull()

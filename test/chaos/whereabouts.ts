@@ -3,21 +3,21 @@ import type { Delivery } from '@curfew/contract'
 import type { AuditedLog, LaneProgress, LogPlace } from '../support/kafka-admin.ts'
 import type { Tally } from './load.ts'
 
-// Says where an accepted logout is that has not arrived: in the event log, in the ledger's events, in which state its deliveries are.
+// Finds out where an accepted logout is stuck: its place in the event log and the ledger, and the states of its deliveries.
 
 export interface Places {
   readonly client: Client
-  /** Speaks with an ingest. Default: `client`. */
+  /** Calls an ingest. Default: `client`. */
   readonly events?: Client
   readonly tallies: readonly Tally[]
-  /** Left out where the event log is not Kafka. */
+  /** Omitted if the event log is not Kafka. */
   readonly log?: AuditedLog
 }
 
 export interface Whereabouts {
   /** The same text for all logouts that are stuck at the same place. */
   readonly where: string
-  /** In its partition; null where the log is not read, or lacks it. */
+  /** The offset in its partition; null if the log is not read, or lacks the event. */
   readonly offset: bigint | null
 }
 
@@ -26,7 +26,7 @@ const ASKED_AT_ONCE = 16
 /**
  * Locates accepted logouts.
  *
- * @param deliveryOf the delivery of an event to a client, as the ledger has it.
+ * @param deliveryOf returns the ledger's delivery of an event to a client.
  */
 export async function locate(
   ids: readonly string[],
@@ -76,9 +76,9 @@ function placeText(place: LogPlace | null, progress: readonly LaneProgress[]): s
 }
 
 /**
- * One line for each place: how many logouts are there, and between which offsets.
+ * One line for each place, with the number of logouts there and their range of offsets.
  *
- * @param arrivedMs what each took to arrive; none for a logout that never did. Left out where that is not known yet.
+ * @param arrivedMs the time that each logout took to arrive; without an entry, it never did. Omitted while that is unknown.
  */
 export function summarise(
   found: ReadonlyMap<string, Whereabouts>,

@@ -149,7 +149,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     startSession: async (session) => ledger.startSession(session),
     replay: async () => void ledger.replay(),
-    post: async () => ledger.postSessions(),
+    post: async () => ledger.projectSessions(),
     async sessions() {
       return ledger.sessionRows
         .filter(({ goneAt, session }) => goneAt === null && session.sub === 'alice')

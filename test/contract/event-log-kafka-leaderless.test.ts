@@ -108,7 +108,7 @@ it.each(['runs before', 'starts during the failure'])(
     await node.kill()
     const consumer = early ?? consume(log)
     try {
-      const message = `no broker leads ${names.join(', ')}: a replica that has every record must come back`
+      const message = `no broker leads ${names.join(', ')}: start a broker with an in-sync replica`
       await expect
         .poll(() => consumer.status(), patiently)
         .toMatchObject({ state: 'unreadable', error: { message } })

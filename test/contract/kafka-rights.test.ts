@@ -101,8 +101,8 @@ test('without the right to describe settings everything works, and the monitor n
     faults: [
       {
         setting: 'settings',
-        actual: 'not told',
-        wanted: 'told',
+        actual: 'unreadable',
+        wanted: 'readable',
         why: 'Kafka refuses to describe them to this service',
         fix: `kafka-acls.sh --bootstrap-server ${kafka().brokers.join(',')} --command-config client.properties --add --allow-principal User:NAME --operation DescribeConfigs --topic ${topic}`,
         severe: false,
@@ -121,7 +121,7 @@ test.each([
   if (rights.length > 0) await allow(prefix, rights)
   const { log, monitor } = open(prefix)
   const refused =
-    /^Kafka refuses the user of KAFKA_SASL_USERNAME, who lacks a right .*: Not authorized to access topics/
+    /^Kafka refuses the user of KAFKA_SASL_USERNAME, which lacks a right .*: Not authorized to access topics/
   const why = () =>
     log.check().then(
       () => 'ready',

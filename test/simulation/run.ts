@@ -142,7 +142,7 @@ function runIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void 
   for (const atMs of scenario.replaysMs)
     time.at(atMs, () => trace(`${ledger.replay()} dead letters replayed`))
   const post = () => {
-    ledger.postSessions()
+    ledger.projectSessions()
     time.at(time.nowMs() + POST_EVERY_MS, post)
   }
   time.at(POST_EVERY_MS, post)

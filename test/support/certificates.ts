@@ -4,20 +4,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-// Certificates made for a run, by openssl: node:crypto makes keys and reads certificates, but writes none.
+// Certificates made by openssl for one run: node:crypto creates keys and reads certificates, but does not create certificates.
 
-/** Both in PEM. */
+/** A private key and a certificate in PEM. */
 export interface Certificate {
   readonly key: string
   readonly cert: string
 }
 
 export interface CertificateMaker extends AsyncDisposable {
-  /** Vouches for itself, for two days or as many as are given. @param subjectAltName such as `IP:127.0.0.1`. */
+  /** A self-signed certificate, valid for `days`, two by default. @param subjectAltName such as `IP:127.0.0.1`. */
   selfSigned(subjectAltName: string, days?: number): Promise<Certificate>
-  /** As `selfSigned`, of one day in the year 2020. */
+  /** As `selfSigned`, but valid for one day in the year 2020 only. */
   expired(subjectAltName: string): Promise<Certificate>
-  /** One that `issuer`, self-signed, vouches for. */
+  /** A certificate signed by `issuer`, which is self-signed. */
   signedBy(issuer: Certificate, subjectAltName: string): Promise<Certificate>
 }
 
@@ -28,7 +28,7 @@ export async function openCertificateMaker(): Promise<CertificateMaker> {
   const folder = await mkdtemp(join(tmpdir(), 'curfew-tls-'))
   let made = 0
 
-  /** Runs openssl with files of its own, and reads what it wrote. */
+  /** Runs openssl with separate files, and reads the key and the certificate. */
   async function make(run: (at: (name: string) => string) => Promise<unknown>): Promise<Certificate> {
     made += 1
     const prefix = `${made}-`
@@ -45,7 +45,7 @@ export async function openCertificateMaker(): Promise<CertificateMaker> {
           ...['-subj', '/CN=rp', '-addext', `subjectAltName=${subjectAltName}`],
         ]),
       ),
-    // Only `openssl ca` lets a certificate lie in the past in every version that is about.
+    // Only `openssl ca` accepts validity in the past in every version in use.
     expired: (subjectAltName) =>
       make(async (at) => {
         await writeFile(at('index'), '')

@@ -64,120 +64,120 @@ import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
 import { smallTopics } from './kafka.ts'
 
-// All services as they run in one process, over a database of their own, on a free port of loopback. Nothing in it is a
-// stand-in but the signals of a process, which tests give by hand.
+// All services in one process, over their own database, on a free port of loopback. Everything is real except the signals of the
+// process, which tests give by hand.
 
-/** Issuer of every test that needs no other: its name in our URLs and its `iss`. */
+/** The issuer of most tests: its name in our URLs and its `iss`. */
 export const ISSUER = 'main'
 export const ISS = 'https://idp.example'
 const LOOPBACK = ['127.0.0.0/8', '::1/128']
 
-/** The id that an event has in the database. @param givenId as the API knows it. */
+/** The id of an event in the database. @param givenId its id in the API. */
 export function storedId(givenId: string, iss = ISS): EventId {
   return eventIdOf(iss as Issuer, givenId as GivenEventId, (text) => hash('sha256', text))
 }
 
-/** Tries `check` until it does not throw, for as long as a busy machine may take; gives back what it gave. */
+/** Retries `check` until it does not throw, for as long as a busy machine may take. @returns its result. */
 export function eventually<Result>(check: () => Result | Promise<Result>): Promise<Result> {
   return vi.waitFor(check, { timeout: 25_000, interval: 20 })
 }
 
 export interface CurfewOptions {
-  /** Brokers of the event log, which then has topics of its own there. Default: the event log is in PostgreSQL. */
+  /** Brokers of the event log, which has its own topics there. Default: the event log is in PostgreSQL. */
   readonly kafka?: { readonly brokers: readonly string[]; readonly prefix: string }
-  /** Stands between ingest and the event log, to make it fail. */
+  /** Wraps the event log of ingest, to make it fail. */
   readonly wrapEventLog?: (real: EventLog) => EventLog
   /** Longest wait for an append, in milliseconds. Default 5,000. */
   readonly appendTimeoutMs?: number
-  /** What looks at the event log for the API. Default: the one of PostgreSQL. */
+  /** The monitor of the event log for the API. Default: the one of PostgreSQL. */
   readonly monitor?: EventLogMonitor
   /** Delivery workers to start. Default 1. */
   readonly workers?: number
   /** Bookkeepers to start. Default none. */
   readonly bookkeepers?: number
-  /** Where bookkeepers publish. Default nowhere. */
+  /** The publisher of bookkeepers. Default: none. */
   readonly publisher?: Publisher
-  /** How receipts are issued, where it is not by plain names in a log that names itself. */
+  /** Settings of receipts. Default: subjects in plain text, and no origin of the log. */
   readonly receipts?: Partial<BookkeeperDeps['receipts']>
-  /** How bookkeepers pace notifications, where it is not as ever. */
+  /** The pace of notifications. Default: as in production. */
   readonly notifying?: BookkeeperDeps['notifying']
-  /** Of the workers that are started by default. Default 10,000. */
+  /** Lease of the workers that start by default, in milliseconds. Default 10,000. */
   readonly leaseMs?: number
-  /** Networks that relying parties may live at. Default loopback. */
+  /** Networks that relying parties may be in. Default loopback. */
   readonly allowedNetworks?: readonly string[]
-  /** What an access token grants. Default: none is taken. */
+  /** Verifies access tokens. Default: none is accepted. */
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
-  /** Ports that relying parties may listen at. Default every one. */
+  /** Ports that relying parties may listen on. Default: all. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
-  /** After so long PostgreSQL gives a read up, in milliseconds. Default 5,000. */
+  /** Time after which PostgreSQL cancels a read, in milliseconds. Default 5,000. */
   readonly readTimeoutMs?: number
-  /** How often waiters ask though they heard nothing, in milliseconds. Default as ever. */
+  /** How often waiting requests poll without a notification, in milliseconds. Default: as in production. */
   readonly waitPollMs?: number
-  /** Units that a credential may spend of each budget in a second. Default as many as it likes. */
+  /** Units of each budget that a credential may spend in a second. Default: no limit. */
   readonly requestsPerSecond?: number
   /** Most relying parties, and sessions, of an issuer. Default 20,000 and 20,000,000. */
   readonly relyingPartiesMax?: number
   readonly sessionsMax?: number
-  /** Most records in the bulk lane, and in that of sessions. Default: no limit. */
+  /** Most records in the bulk lane, and in the sessions lane. Default: no limit. */
   readonly backlogMax?: number
-  /** Puts something around the maker of keys that the console has. */
+  /** Wraps the console's maker of keys. */
   readonly wrapKeyMaker?: (real: KeyMaker) => KeyMaker
-  /** By which keys sign and turn. Default the real one. */
+  /** The clock of signing keys and their rotation. Default: the real one. */
   readonly now?: () => Date
 }
 
 /** One delivery worker with its own connections. */
 export interface TestWorker {
-  /** Its way to the database. */
+  /** The proxy in front of the worker's database. */
   readonly gate: Gate
-  /** Rejects while it has a lane that it cannot read. */
+  /** Rejects while the worker has an unreadable lane. */
   checkLanes(): Promise<void>
-  /** Lets it end what it does, and take its leave. */
+  /** Lets the worker finish its work and retire. */
   stop(): Promise<void>
-  /** Tells it to stop, and not to wait for relying parties: what a second signal does, or the deadline. */
+  /** Stops the worker without waiting for relying parties, as a second signal or the deadline does. */
   abandon(): Promise<void>
-  /** What SIGKILL does: it says nothing more to anybody, neither to the database nor to relying parties. */
+  /** Simulates SIGKILL: the worker sends nothing more, neither to the database nor to relying parties. */
   kill(): Promise<void>
 }
 
 /** One bookkeeper with its own connections. */
 export type TestBookkeeper = Pick<TestWorker, 'stop' | 'kill'>
 
-/** One route, as it was registered. */
+/** One registered route. */
 export interface Route {
   readonly method: string
   /** With `:name` for each parameter. */
   readonly path: string
   readonly scope: string
-  /** How a bound credential is confined; empty where it is public. */
+  /** How the access filter of a bound credential applies; empty for a public route. */
   readonly access: string
 }
 
 export interface Curfew extends AsyncDisposable {
   readonly url: string
-  /** Speaks with the admin key. */
+  /** Uses the admin key. */
   readonly client: Client
   readonly adminKey: string
-  /** The database, past all gates. */
+  /** The database, bypassing all gates. */
   readonly db: Database
-  /** The way to the database of all but the workers, who each have their own. */
+  /** The proxy in front of the database for all services except workers, which have their own. */
   readonly gate: Gate
   readonly server: HttpServer
   /** Every route of ingest and console. */
   readonly routes: readonly Route[]
-  /** The event log as ingest and the workers have it, without `wrapEventLog`. */
+  /** The event log of ingest and the workers, without `wrapEventLog`. */
   readonly eventLog: EventLog
   /** Every line logged so far, as it was written. */
   readonly lines: readonly string[]
-  /** A new key that may do just this. */
+  /** A new key with exactly these scopes. */
   keyFor(...scopes: readonly Scope[]): string
-  /** The same, bound to something. */
+  /** A new key with these scopes and this access filter. */
   keyBoundTo(access: AccessFilter, ...scopes: readonly Scope[]): string
-  /** @param options.wallMs the clock of its machine. Default: ours. */
+  /** @param options.wallMs the clock of the worker's machine. Default: ours. */
   startWorker(options?: { readonly leaseMs?: number; readonly wallMs?: () => number }): Promise<TestWorker>
-  /** @param masterKey another one than the others have. */
+  /** @param masterKey differs from the key of the other services. */
   startBookkeeper(options?: { readonly masterKey?: Uint8Array }): Promise<TestBookkeeper>
-  /** A request with the admin key; a body that is no text or bytes goes as JSON. */
+  /** Sends a request with the admin key. A body other than text or bytes is sent as JSON. */
   call(
     method: string,
     path: string,
@@ -250,7 +250,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     title: 'Curfew',
     log,
     metrics,
-    // Keys that a test makes up, beside those that it creates as its users do.
+    // Accepts the keys of `keyFor` besides those created through the API.
     authenticate: async (token) =>
       (await createApiKeyAuthenticator(keys)(token)) ?? credentials.authenticate(token),
     requestsPerSecond: options.requestsPerSecond ?? null,
@@ -460,14 +460,14 @@ interface Running {
   stop(abandon: boolean): Promise<void>
 }
 
-/** Runs a service as a process would. What it rejects with is thrown by `ready` or by `stop`. */
+/** Runs a service as a process does. Its rejection is thrown by `ready` or by `stop`. */
 function run(service: Service): Running {
   const stopping = new AbortController()
   const abandoning = new AbortController()
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>()
   const ended = service.run({ stopping: stopping.signal, abandoning: abandoning.signal, ready: resolve })
   ended.catch(reject)
-  // Whoever asks hears of it; nobody has to ask.
+  // A failure rejects `ready` and `stop`; a test need not await `ready`.
   ready.catch(() => undefined)
   return {
     ready,

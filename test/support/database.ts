@@ -7,8 +7,8 @@ import { createDatabase, type Database, type DatabaseOptions, migrate, openDatab
 import { inject } from 'vitest'
 import type { TestProject } from 'vitest/node'
 
-// One PostgreSQL for a whole run of tests, and in it a database of its own for each test that asks: a copy of a migrated
-// template, made in milliseconds. TEST_DATABASE_URL names another server, by a role that may create databases.
+// One PostgreSQL for a whole test run. Each test that asks gets its own database: a copy of a migrated template, made in
+// milliseconds. TEST_DATABASE_URL names another server, with a role that may create databases.
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -16,7 +16,7 @@ declare module 'vitest' {
   }
 }
 
-/** Prefix of every database that tests make. What has it is dropped without asking. */
+/** Prefix of every database of the tests. Leftover databases with it are dropped without asking. */
 const PREFIX = 'curfew_test_'
 const SLOTS = 16
 
@@ -38,11 +38,11 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 export interface TestDatabase extends AsyncDisposable {
   readonly url: string
   readonly db: Database
-  /** Closes `db` and drops the database, whoever else is connected to it. Idempotent. */
+  /** Closes `db` and drops the database, even if other connections use it. Idempotent. */
   drop(): Promise<void>
 }
 
-/** Makes a private, migrated, empty database. Only within a test run: its server is the run's. */
+/** Creates a private, migrated, empty database on the server of the test run. */
 export async function createTestDatabase(options: DatabaseOptions = {}): Promise<TestDatabase> {
   const template = inject('databaseUrl')
   const name = `${PREFIX}${randomBytes(6).toString('hex')}`
@@ -65,8 +65,8 @@ export async function createTestDatabase(options: DatabaseOptions = {}): Promise
 }
 
 /**
- * The first server of a few that no other run is using. They stay on disk from run to run, for making one takes longer than
- * many a run; and the next run takes over a server whose run was killed.
+ * Opens the first test server that no other run uses. The servers stay on disk between runs, because creating one takes longer
+ * than many a run. The next run takes over a server whose run was killed.
  */
 async function openSlot(): Promise<EmbeddedPostgres> {
   const base = join(tmpdir(), `curfew-test-postgres-${userInfo().uid}`)
@@ -77,7 +77,7 @@ async function openSlot(): Promise<EmbeddedPostgres> {
       return await open()
     } catch (error) {
       if (error instanceof EmbeddedPostgresInUseError) continue
-      // Half of it may have been swept away with other temporary files; nothing in it is worth keeping.
+      // Its files may have been partly deleted with other temporary files. They hold nothing of value.
       await rm(dataDir, { recursive: true, force: true })
       return await open()
     }
@@ -85,9 +85,9 @@ async function openSlot(): Promise<EmbeddedPostgres> {
   throw new Error(`all ${SLOTS} test servers under ${base} are in use`)
 }
 
-async function makeTemplate(url: string, ours: boolean): Promise<string> {
+async function makeTemplate(url: string, isOwn: boolean): Promise<string> {
   await using admin = await openAdmin(url)
-  if (ours) {
+  if (isOwn) {
     const { rows } = await admin.db.query<{ datname: string }>(
       'select datname from pg_database where starts_with(datname, $1)',
       [PREFIX],
@@ -99,7 +99,7 @@ async function makeTemplate(url: string, ours: boolean): Promise<string> {
   const template = withDatabase(url, name)
   const db = await openDatabase(template)
   await migrate(db)
-  // Nobody may be connected to a template while it is copied.
+  // A template is copied only while it has no connection.
   await db.end()
   return template
 }

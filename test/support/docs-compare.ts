@@ -1,8 +1,8 @@
-// Compares the output that a document shows with the output of a run. Ids, times and durations differ from run to run.
+// Compares the output in a document with the output of a run. Ids, times and durations differ from run to run.
 
 const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '<id>'],
-  // An id that a document cuts short.
+  // An id that a document shortens.
   [/[0-9a-f]{8}-(?=…)/g, ''],
   [/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, '<time>'],
   [/cfw_[\w-]{43}/g, '<key>'],
@@ -12,14 +12,14 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   // Columns are as wide as their longest cell.
   [/[ \t]+/g, ' '],
 ]
-/** Members that hold a duration or a moment of the run. */
+/** Members that hold a duration or a time of the run. */
 const VARIABLE_MEMBER = /_(?:ms|s)$/
 
 function normalized(text: string): string {
   return VARIABLE.reduce((rest, [pattern, name]) => rest.replaceAll(pattern, name), text).trim()
 }
 
-/** Whether `actual` is as `expected` says, in which `…` stands for any text. */
+/** Whether `actual` matches `expected`, in which `…` stands for any text. */
 function isLike(expected: string, actual: string): boolean {
   const parts = normalized(expected)
     .split('…')
@@ -27,11 +27,11 @@ function isLike(expected: string, actual: string): boolean {
   return new RegExp(`^${parts.join('.*')}$`, 's').test(normalized(actual))
 }
 
-/** Difference between texts by line; a line `…` stands for any number of lines. Null where there is none. */
+/** The first difference between texts by line; null if there is none. A line `…` stands for any number of lines. */
 export function differenceOfText(expected: string, actual: string): string | null {
   const filled = (text: string) => text.split('\n').filter((line) => line.trim() !== '')
   const lines = filled(actual)
-  // Neighbouring lines stay neighbours: each run of them is looked for as a whole.
+  // Adjacent lines stay adjacent: each run of lines is searched for as a whole.
   const runs: string[][] = [[]]
   for (const line of filled(expected)) {
     if (line.trim() === '…') runs.push([])
@@ -54,7 +54,7 @@ export function differenceOfText(expected: string, actual: string): string | nul
   return at >= lines.length || runs.at(-1)?.length === 0 ? null : `an unexpected line "${lines[at]}"`
 }
 
-/** Where JSON is not as it is shown; the members that are not shown do not count. Null where all is. */
+/** The first difference from the JSON shown; null if there is none. Members that are not shown do not count. */
 export function differenceOfJson(expected: unknown, actual: unknown, at = ''): string | null {
   if (typeof expected === 'string') {
     return typeof actual === 'string' && isLike(expected, actual)

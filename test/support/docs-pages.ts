@@ -2,32 +2,32 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-// The documents of the repository as their reader meets them: the README, then the pages in the order of docs/README.md.
+// The documents of the repository in reading order: the README, then the pages in the order of docs/README.md.
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const INDEX = 'docs/README.md'
 
-/** A fenced block. The words after its language are for the test alone: GitHub does not show them. */
+/** A fenced block. The words after its language are only for the tests: GitHub does not show them. */
 export interface Block {
   readonly page: string
-  /** Of its opening fence, from 1. */
+  /** The line of its opening fence, from 1. */
   readonly line: number
   readonly language: string
   readonly text: string
   /** Such as `exit=1` or `post=/v1/sessions`. */
   readonly attributes: Readonly<Record<string, string>>
-  /** Why it is neither run nor checked; null where it is. */
+  /** The reason that it is neither run nor checked; null if it is. */
   readonly notRun: string | null
 }
 
 export interface Page {
-  /** In the repository. */
+  /** Its path in the repository. */
   readonly path: string
   readonly text: string
   readonly blocks: readonly Block[]
 }
 
-/** Languages of which every block is run, posted or compared, unless it says why not. */
+/** Languages whose blocks are run, posted or compared, unless a block gives a reason not to. */
 export const CHECKED_LANGUAGES: readonly string[] = ['sh', 'json', 'http', 'text']
 
 export function readPages(): readonly Page[] {
@@ -101,7 +101,7 @@ export function linksOf(text: string): readonly Link[] {
   }))
 }
 
-/** Links of a page that lead nowhere. */
+/** The broken links of a page. */
 export function brokenLinks({ path, text }: Page): readonly string[] {
   return linksOf(text).flatMap(({ line, target }) => {
     const [file = '', anchor] = target.split('#')
@@ -114,7 +114,7 @@ export function brokenLinks({ path, text }: Page): readonly string[] {
   })
 }
 
-/** Anchors of the headings, as GitHub makes them. */
+/** The anchors that GitHub generates for the headings. */
 function anchorsOf(text: string): readonly string[] {
   return [...text.matchAll(/^#+ +(.+)$/gm)].map(([, heading = '']) =>
     heading

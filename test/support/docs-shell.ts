@@ -12,29 +12,29 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ROOT } from './docs-pages.ts'
 
-// A shell in which the blocks of one page run one after another, as their reader pastes them.
+// A shell that runs the blocks of one page one after another, as a reader who pastes them does.
 
 export interface Ran {
   readonly stdout: string
   readonly stderr: string
-  /** What is wrong with it; null where the block ended with the status that it should. */
+  /** The failure; null if the block ended with the expected status. */
   readonly fault: string | null
 }
 
 export interface Shell {
-  /** @param exit the status that the block should end with. */
+  /** @param exit the expected exit status of the block. */
   run(script: string, exit: number): Promise<Ran>
   close(): void
 }
 
 export interface ShellOptions {
-  /** What the reader has exported. */
+  /** The exported variables. */
   readonly env: Readonly<Record<string, string>>
-  /** Runs `npx curfew` by npx itself, which takes longer than the command. */
+  /** Runs `npx curfew` through npx itself, which takes longer than the command. */
   readonly realNpx: boolean
 }
 
-/** Runs in a copy of the repository's folder, made of links, so that no page writes into the repository. */
+/** Runs in a folder of links to the repository's files, so that no page writes into the repository. */
 export function openShell({ env, realNpx }: ShellOptions): Shell {
   const folder = mkdtempSync(join(tmpdir(), 'curfew-docs-'))
   const work = join(folder, 'curfew')
@@ -43,7 +43,7 @@ export function openShell({ env, realNpx }: ShellOptions): Shell {
   for (const name of readdirSync(ROOT).filter((each) => !/^\.(git|curfew)$/.test(each))) {
     symlinkSync(join(ROOT, name), join(work, name))
   }
-  // A status of 400 or more fails a block, which curl by itself does not do.
+  // Makes a status of 400 or more fail the block, which curl does not do by default.
   writeShim(bin, 'curl', 'exec /usr/bin/env -S PATH="$REST" curl --fail-with-body "$@"')
   if (!realNpx) {
     const command = `[ "$1" = curfew ] && shift && exec node '${join(ROOT, 'services/cli/src/main.ts')}' "$@"`

@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 
-// The hosts that the documents name, such as https://shop.example, on one port of this machine.
+// Simulates the hosts in the documents, such as https://shop.example, on one port of this machine.
 
 export interface Received {
   readonly method: string
@@ -14,18 +14,18 @@ export interface Received {
 }
 
 export interface World {
-  /** Everything that was sent to a host of the documents, in order. */
+  /** All requests to hosts in the documents, in order. */
   readonly received: readonly Received[]
-  /** Text of a document, with the addresses of this run. */
+  /** Replaces the addresses of the documents by those of this run. */
   here(text: string): string
-  /** Output of this run, with the addresses of the documents. */
+  /** Replaces the addresses of this run by those of the documents. */
   there(text: string): string
   close(): Promise<void>
 }
 
 /** The address of Curfew in the documents. */
 const CURFEW = 'http://127.0.0.1:8480'
-/** Hosts that answer otherwise than with 204. */
+/** Hosts with another answer than 204. */
 const ANSWERS: Readonly<Record<string, { readonly status: number; readonly body: string }>> = {
   'gone.example': { status: 410, body: '' },
   'down.example': { status: 503, body: '' },
@@ -38,7 +38,7 @@ const ANSWERS: Readonly<Record<string, { readonly status: number; readonly body:
   },
 }
 
-/** @param curfewUrl where Curfew listens. @param key the admin key: `cfw_…` in the documents. */
+/** @param curfewUrl the address of Curfew. @param key the admin key: `cfw_…` in the documents. */
 export async function openWorld({ curfewUrl, key }: { curfewUrl: string; key: string }): Promise<World> {
   const received: Received[] = []
   const server = createServer(async (request, response) => {
@@ -57,7 +57,7 @@ export async function openWorld({ curfewUrl, key }: { curfewUrl: string; key: st
       source
         .replaceAll(CURFEW, curfewUrl)
         .replaceAll('cfw_…', key)
-        // The issuer of the demo is a name only: nothing is sent there.
+        // The demo's issuer is a name only: it receives no requests.
         .replaceAll(/https:\/\/((?!idp\.)[a-z0-9.-]+\.example)(?=[/"'\s])/g, `${origin}/$1`),
     there: (output) =>
       output.replaceAll(curfewUrl, CURFEW).replaceAll(key, 'cfw_…').replaceAll(`${origin}/`, 'https://'),

@@ -1,6 +1,6 @@
 import type { Database, Statement } from '@curfew/ledger'
 
-/** A node of a plan that was carried out. */
+/** A node of an executed plan. */
 interface PlanNode {
   readonly 'Node Type': string
   readonly 'Relation Name'?: string
@@ -9,16 +9,16 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-/** A table, or a partition of one, that a statement looked into. */
+/** A table, or a partition of one, that a statement scanned. */
 export interface Scan {
-  /** Such as `Index Scan`. */
+  /** The kind of the scan, such as `Index Scan`. */
   readonly how: string
   readonly relation: string
-  /** How often. */
+  /** The number of scans. */
   readonly times: number
 }
 
-/** A database that runs what it is given, and remembers each statement. */
+/** Wraps a database to record each statement. */
 export function recording(db: Database): Database & { readonly statements: readonly Statement[] } {
   const statements: Statement[] = []
   return Object.assign(Object.create(db) as Database, {
@@ -31,7 +31,7 @@ export function recording(db: Database): Database & { readonly statements: reado
   })
 }
 
-/** What a statement looks into when it is carried out, with a plan for just these values or one for any. */
+/** The scans of a statement when it is executed, with a plan for these values or a generic one. */
 export async function scansOf(
   db: Database,
   { text, values = [] }: Statement,
@@ -65,7 +65,7 @@ function scansIn(node: PlanNode): readonly Scan[] {
 function literal(value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'number') return String(value)
-  // Texts that need no more than quotation marks.
+  // Sufficient for texts without quotation marks and backslashes.
   if (Array.isArray(value)) return literal(`{${value.map((each) => `"${each}"`).join(',')}}`)
   return `'${String(value).replaceAll("'", "''")}'`
 }

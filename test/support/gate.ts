@@ -1,18 +1,18 @@
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 
-/** A way to a server that can be shut: connections through it are cut, new ones refused. */
+/** A proxy to a server that can be shut. Shutting it cuts its connections and refuses new ones. */
 export interface Gate {
-  /** As the server's own, but through the gate. */
+  /** The server's URL, but through the gate. */
   readonly url: string
   shut(): Promise<void>
   open(): Promise<void>
-  /** Takes bytes and passes none on, as a network does that lost its way. Until `open`. */
+  /** Accepts bytes and forwards none until `open`, as a network that drops packets does. */
   swallow(): void
   close(): Promise<void>
 }
 
-/** Opens a gate on loopback, before the server that `target` names. */
+/** Opens a gate on loopback, in front of the server in `target`. */
 export async function openGate(target: string): Promise<Gate> {
   const { hostname, port } = new URL(target)
   const sockets = new Set<Socket>()
@@ -44,10 +44,10 @@ export async function openGate(target: string): Promise<Gate> {
   }
   await listen(0)
   const address = server.address()
-  if (typeof address !== 'object' || address === null) throw new Error('a gate listens on a port')
+  if (typeof address !== 'object' || address === null) throw new Error('the gate does not listen on a port')
   const url = new URL(target)
   url.hostname = '127.0.0.1'
-  // Not by the server's own socket, past us.
+  // The server's own Unix socket would bypass the gate.
   url.searchParams.delete('host')
   url.port = String(address.port)
 

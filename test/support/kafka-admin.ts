@@ -2,7 +2,7 @@ import { groupName, topicName } from '@curfew/broker'
 import kafkajs from 'kafkajs'
 import { expect } from 'vitest'
 
-// What an operator sees of a cluster and reads from it, with a client of its own.
+// Reads the state of a cluster and its topics as an operator does, with a separate client.
 
 const IN_SYNC_TIMEOUT_MS = 60_000
 
@@ -15,7 +15,7 @@ function openClient(brokers: readonly string[], retries = 0) {
   })
 }
 
-/** Partitions that lack a copy in sync, as `topic/partition`; null where the cluster does not answer. */
+/** Partitions that lack a replica in sync, as `topic/partition`; null if the cluster does not answer. */
 async function laggingPartitions(brokers: readonly string[]): Promise<readonly string[] | null> {
   const admin = openClient(brokers).admin()
   try {
@@ -33,7 +33,7 @@ async function laggingPartitions(brokers: readonly string[]): Promise<readonly s
   }
 }
 
-/** Resolves when every copy of every partition is in sync. */
+/** Resolves when every replica of every partition is in sync. */
 export async function untilInSync(brokers: readonly string[]): Promise<void> {
   const look = () => laggingPartitions(brokers)
   await expect
@@ -41,7 +41,7 @@ export async function untilInSync(brokers: readonly string[]): Promise<void> {
     .toEqual([])
 }
 
-/** Creates Curfew's topics for the records of services with fewer partitions than Curfew would. */
+/** Creates the topics of the lanes with fewer partitions than Curfew would create. */
 export async function createLanes(
   brokers: readonly string[],
   prefix: string,
@@ -63,25 +63,25 @@ export async function createLanes(
   }
 }
 
-/** Where a record lies in the event log. */
+/** The place of a record in the event log. */
 export interface LogPlace {
   readonly topic: string
   readonly partition: number
   readonly offset: bigint
 }
 
-/** What the consumers of one lane have done, as Kafka knows it. */
+/** The progress of the consumers of one lane, as Kafka reports it. */
 export interface LaneProgress {
   readonly topic: string
   /** The group's state and its members, in words. */
   readonly group: string
-  /** The offset that each partition has committed; none for a partition without a commit. */
+  /** The committed offset by partition. Lacks partitions without a commit. */
   readonly commits: ReadonlyMap<number, bigint>
 }
 
 const LANES = ['interactive', 'bulk'] as const
 
-/** The topics of a cluster, read by an auditor. */
+/** The topics of a cluster, as an auditor reads them. */
 export interface AuditedLog {
   /** The first record of each logout event, by its id. */
   readonly places: ReadonlyMap<string, LogPlace>
@@ -89,15 +89,15 @@ export interface AuditedLog {
   progress(): Promise<readonly LaneProgress[]>
 }
 
-/** Reads the topics of both lanes to the end that they have at the time of the call. */
+/** Reads the topics of the logout lanes to their end at the time of the call. */
 export async function auditLog(brokers: readonly string[], prefix: string): Promise<AuditedLog> {
   const places = await readLogged(brokers, prefix)
   return { places, progress: () => readProgress(brokers, prefix) }
 }
 
-/** The progress of the consumers of both lanes of logouts. */
+/** The progress of the consumers of the logout lanes. */
 async function readProgress(brokers: readonly string[], prefix: string): Promise<readonly LaneProgress[]> {
-  // kafkajs learns of the brokers by its first retry.
+  // kafkajs finds the other brokers in its first retry.
   const admin = openClient(brokers, 5).admin()
   await admin.connect()
   try {
@@ -127,14 +127,14 @@ async function readLane(
   }
 }
 
-/** Reads the topics of both lanes from their beginning to their end. @returns the first record of each logout event, by its id. */
+/** Reads the topics of the logout lanes from beginning to end. @returns the first record of each logout event, by id. */
 async function readLogged(
   brokers: readonly string[],
   prefix: string,
 ): Promise<ReadonlyMap<string, LogPlace>> {
   const topics = LANES.map((lane) => topicName(lane, { prefix }))
   const kafka = openClient(brokers)
-  /** The end of each partition that has not been read so far. */
+  /** The end of each partition that is not fully read. */
   const ends = new Map<string, bigint>()
   const admin = kafka.admin()
   await admin.connect()

@@ -4,14 +4,14 @@ import kafkajs from 'kafkajs'
 import { onTestFinished } from 'vitest'
 import { smallTopics } from './kafka.ts'
 
-/** One record as it came. */
+/** One received record. */
 export interface Heard {
   readonly key: string
   readonly headers: Readonly<Record<string, string>>
   readonly value: Readonly<Record<string, unknown>>
 }
 
-/** Our publisher, with small topics of their own. Ends with the test. */
+/** Our publisher, with small topics of its own. It closes with the test. */
 export function openPublisher(brokers: readonly string[], prefix: string): Publisher {
   const publisher = createKafkaPublisher({
     brokers,
@@ -22,7 +22,7 @@ export function openPublisher(brokers: readonly string[], prefix: string): Publi
   return publisher
 }
 
-/** A reader of a topic that is none of ours, from its beginning until the test ends. */
+/** Reads a topic from its beginning until the test ends, as a subscriber outside Curfew does. */
 export async function listen(
   brokers: readonly string[],
   topic: OutgoingTopic,

@@ -6,12 +6,14 @@ import type { TopicsSettings } from '@curfew/broker'
 import type { LogRecord } from '@curfew/domain'
 import { type NoKafka, openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
 
-/** Workers inherit it: where to ask for the broker of this run. */
+/** Test workers inherit this variable: the address of the server that starts the broker of this run. */
 const ADDRESS = 'CURFEW_TEST_KAFKA'
 
 /**
- * Vitest's global setup: one broker for the whole run, started when the first test asks for it, so that runs without
- * a Kafka test do not wait for one. Answers the teardown.
+ * Vitest's global setup: one broker for the whole run. It starts when the first test asks for it, so that runs without a Kafka
+ * test do not wait for it.
+ *
+ * @returns the teardown.
  */
 export async function setup(): Promise<() => Promise<void>> {
   let opening: Promise<RunningKafka | NoKafka> | null = null
@@ -36,9 +38,9 @@ export async function setup(): Promise<() => Promise<void>> {
 }
 
 /**
- * The brokers of this run, or why there are none, in words.
+ * The brokers of this run, or the reason that there are none.
  *
- * @throws {Error} when there is none and `CI` is `true`: there, a test that is skipped has failed.
+ * @throws {Error} if there are none and `CI` is `true`: in CI no test may be skipped.
  */
 export async function sharedKafka(): Promise<
   { readonly brokers: readonly string[] } | { readonly missing: string }
@@ -55,9 +57,9 @@ export async function sharedKafka(): Promise<
 }
 
 /**
- * Why there is no broker, in one line, said aloud on standard error.
+ * The reason that there is no broker, in one line. It is also written to standard error.
  *
- * @throws {Error} when `CI` is `true`.
+ * @throws {Error} if `CI` is `true`.
  */
 export function missingKafka(lookedFor: readonly string[]): string {
   const missing = `no Kafka broker: ${lookedFor.join(' ')}`
@@ -66,7 +68,7 @@ export function missingKafka(lookedFor: readonly string[]): string {
   return missing
 }
 
-/** Defines a suite that needs a broker. Without one it is skipped, and says so and why, in its title and aloud. */
+/** Defines a suite that needs a broker. Without one the suite is skipped, with the reason in its title and on standard error. */
 export async function describeWithKafka(
   title: string,
   define: (brokers: readonly string[]) => void,
@@ -85,7 +87,7 @@ export function uniquePrefix(): string {
   return `test.${randomUUID().slice(0, 8)}.`
 }
 
-/** Topics of their own for a test: all alike, and small. */
+/** The topics of one test, all small and alike. */
 export function smallTopics(
   prefix: string,
   { partitions = 4, replicationFactor = 1 }: { partitions?: number; replicationFactor?: number } = {},
@@ -95,7 +97,7 @@ export function smallTopics(
   return { prefix, replicationFactor, ...lanes, deadLetters: each, outcomes: each }
 }
 
-/** A logout record of which only key, number and `ce_id` matter. */
+/** A logout record in which only key, number and `ce_id` matter. */
 export function numberedRecord(key: string, number: number): LogRecord {
   return {
     lane: 'interactive',

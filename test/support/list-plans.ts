@@ -1,8 +1,8 @@
 import type { Database, Statement } from '@curfew/ledger'
 
-// What a list costs: how its statements are planned over many rows, and how many rows they read.
+// Measures the cost of a list: the plans of its statements over many rows, and the number of rows that they read.
 
-/** Rows that a table may have to be read as a whole. */
+/** Reading a whole table with at most this many rows is acceptable. */
 const SMALL = 500
 
 interface PlanNode {
@@ -15,17 +15,17 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-/** What carrying out a statement took. */
+/** The cost of executing a statement. */
 export interface Cost {
-  /** Tables that were read as a whole, or an index of them was. */
+  /** Tables with a sequential scan over more than `SMALL` rows. */
   readonly wholeTables: readonly string[]
-  /** Rows that scans of tables or their indexes looked at. */
+  /** Rows read by scans of tables and indexes. */
   readonly rowsRead: number
   /** Rows of the largest input of a sort. */
   readonly rowsSorted: number
 }
 
-/** Carries out a statement, with a plan for just these values or one for any, and says what that took. */
+/** Executes a statement, with a plan for these values or a generic one, and measures its cost. */
 export async function costOf(db: Database, statement: Statement, how: 'custom' | 'generic'): Promise<Cost> {
   return db.withConnection(async (connection) => {
     await connection.query('begin')
@@ -57,7 +57,7 @@ function costIn(node: PlanNode): Cost {
   const looked = ofTable ? own(node) + removed * node['Actual Loops'] : 0
   return {
     wholeTables: [
-      // A partition of nothing is read as a whole, and that is well.
+      // A sequential scan of a small partition is fine.
       ...(ofTable && looked > SMALL && node['Node Type'].includes('Seq Scan') ? [relation] : []),
       ...costs.flatMap(({ wholeTables }) => wholeTables),
     ],
@@ -74,7 +74,7 @@ function literal(value: unknown): string {
   if (value === null || value === undefined) return 'null'
   if (typeof value === 'number') return String(value)
   if (value instanceof Date) return `'${value.toISOString()}'`
-  // Texts that need no more than quotation marks.
+  // Sufficient for texts without quotation marks and backslashes.
   if (Array.isArray(value)) return `'{${value.map((each) => `"${each}"`).join(',')}}'`
   return `'${String(value).replaceAll("'", "''")}'`
 }

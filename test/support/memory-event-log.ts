@@ -10,35 +10,35 @@ import {
   type Quarantined,
 } from '@curfew/domain'
 
-/** What can be made to go wrong. Each hook may wait or throw; a throw is what the broker's failure would be. */
+/** Hooks that make the log fail. Each may wait or throw; a throw acts as a failure of the broker. */
 export interface MemoryLogFaults {
-  /** `lost` is before anything was stored, `unconfirmed` after. */
+  /** Called with `lost` before the records are stored, and with `unconfirmed` afterwards. */
   append?: (moment: 'lost' | 'unconfirmed') => void | Promise<void>
   commit?: (moment: 'lost' | 'unconfirmed') => void | Promise<void>
 }
 
 export interface MemoryLogOptions {
   readonly partitions?: number
-  /** The clock's: a simulation brings its own. */
+  /** Waits by the clock of the test. A simulation passes its own. */
   readonly sleep?: (ms: number) => Promise<void>
 }
 
 /** One process's view of the log. */
 export interface MemoryEventLog extends EventLog {
-  /** What SIGKILL does: its consumers are gone, and whatever their handlers still come to is never committed. */
+  /** Simulates SIGKILL: the consumers are gone, and results of their handlers are never committed. */
   kill(): void
 }
 
-/** An event log in memory, shared by all that are opened from it. */
+/** An event log in memory, shared by all views opened from it. */
 export interface MemoryLog {
-  /** To be changed at any time. */
+  /** A test may change them at any time. */
   readonly faults: MemoryLogFaults
   readonly quarantined: readonly Quarantined[]
-  /** Records not committed yet. */
+  /** The number of uncommitted records. */
   depth(lane: LogLane): number
-  /** The same, by lane and partition. */
+  /** The uncommitted records, by partition. */
   records(lane: LogLane): readonly ConsumedRecord[]
-  /** While it is away appends reject, nothing is handed out and nothing is committed. */
+  /** While the log is unavailable, appends reject, and no records are given out or committed. */
   setAway(away: boolean): void
   open(): MemoryEventLog
 }
@@ -46,7 +46,7 @@ export interface MemoryLog {
 interface Partition {
   readonly records: ConsumedRecord[]
   busy: boolean
-  restsUntilTold: boolean
+  isResting: boolean
 }
 interface Member {
   readonly lane: LogLane
@@ -61,7 +61,7 @@ export function createMemoryLog({
   sleep = (ms) => timer(ms),
 }: MemoryLogOptions = {}): MemoryLog {
   const makeLane = () =>
-    Array.from({ length: partitions }, (): Partition => ({ records: [], busy: false, restsUntilTold: false }))
+    Array.from({ length: partitions }, (): Partition => ({ records: [], busy: false, isResting: false }))
   const lanes: Record<LogLane, readonly Partition[]> = {
     interactive: makeLane(),
     bulk: makeLane(),
@@ -87,8 +87,8 @@ export function createMemoryLog({
     return partition
   }
 
-  function failWhileAway(): void {
-    if (away) throw new EventLogUnavailableError('the memory event log is away')
+  function failIfUnavailable(): void {
+    if (away) throw new EventLogUnavailableError('the memory event log is unavailable')
   }
 
   function open(): MemoryEventLog {
@@ -120,13 +120,13 @@ export function createMemoryLog({
         }
       }
 
-      /** From the partitions that are this member's by its place among all, and of which nothing is being handled anywhere. */
+      /** Partitions that belong to this member by its index among the members, and have no batch under way. */
       function takeBatch(): Partition[] {
         const peers = membersOf(lane)
         const place = peers.indexOf(member)
         let room = batchSize
         return lanes[lane].filter((partition, index) => {
-          const mine = index % peers.length === place && !partition.busy && !partition.restsUntilTold
+          const mine = index % peers.length === place && !partition.busy && !partition.isResting
           if (!mine || partition.records.length === 0 || room <= 0) return false
           room -= partition.records.length
           return true
@@ -145,10 +145,10 @@ export function createMemoryLog({
         }
         batches++
         try {
-          // A slow batch keeps its partitions here: this log is fast, and its consumers few.
+          // A slow batch keeps its partitions: this log is fast, and has few consumers.
           const refused = await handle(batch, () => undefined)
           if (killed) return
-          failWhileAway()
+          failIfUnavailable()
           await faults.commit?.('lost')
           quarantined.push(...refused)
           for (const { partition, count } of shares) partition.records.splice(0, count)
@@ -166,9 +166,9 @@ export function createMemoryLog({
       }
 
       function rest(touched: readonly Partition[]): void {
-        for (const partition of touched) partition.restsUntilTold = true
+        for (const partition of touched) partition.isResting = true
         void sleep(RETRY_PAUSE_MS).then(() => {
-          for (const partition of touched) partition.restsUntilTold = false
+          for (const partition of touched) partition.isResting = false
           wake()
         })
       }
@@ -202,9 +202,9 @@ export function createMemoryLog({
 
     return {
       async append(records) {
-        failWhileAway()
+        failIfUnavailable()
         await faults.append?.('lost')
-        failWhileAway()
+        failIfUnavailable()
         for (const record of records) {
           const partition = partitionOf(record.lane, record.key)
           partition.records.push({ ...record, position: String(++position) })
@@ -214,7 +214,7 @@ export function createMemoryLog({
       },
       consume,
       async check() {
-        failWhileAway()
+        failIfUnavailable()
       },
       async close() {
         await Promise.resolve()

@@ -45,7 +45,7 @@ import {
 } from './memory-rows.ts'
 import { createMemorySessionIndex, type JournalLine, type MemorySession } from './memory-session-index.ts'
 
-/** The ledger in memory, and what a test may see and do beside its port. */
+/** The ledger in memory, with more access for tests than its port gives. */
 export interface MemoryLedger extends DeliveryLedger {
   readonly events: ReadonlyMap<
     EventId,
@@ -54,35 +54,35 @@ export interface MemoryLedger extends DeliveryLedger {
       readonly digest: string
       readonly basis: PlanBasis
       readonly plannedAt: Date
-      /** By the database's clock; `plannedAt` is the worker's estimate of it. */
+      /** By the database's clock. `plannedAt` is the worker's estimate of it. */
       readonly writtenAt: Date
     }
   >
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
   readonly attempts: readonly MemoryAttempt[]
-  /** Which deliveries were claimed when; those that were settled by that are among them. */
+  /** The claimed deliveries and the times of the claims, including deliveries that the claim itself settled. */
   readonly claims: readonly { readonly id: DeliveryId; readonly at: Date }[]
-  /** Of which events it was said that something of them was settled, in that order. */
+  /** The events for which a settled delivery was announced, in order. */
   readonly announced: readonly EventKey[]
-  /** Which workers say of which bindings that they are down. */
+  /** The open breakers: the binding, and the worker that reported it. */
   readonly breakers: readonly { readonly bindingId: BindingId; readonly workerId: WorkerId }[]
   /** Deliveries that are neither pending nor in flight. */
   readonly settled: number
-  /** What the ledger says of each lease: by it, and by nothing else, a delivery in flight is found again. */
+  /** The rows of the leases. A delivery in flight is found again only through them. */
   readonly leases: readonly MemoryLease[]
-  /** The largest difference between the ledger's clock and a time by which a worker planned, claimed or settled, in milliseconds. */
+  /** The largest difference between the ledger's clock and a worker's time of a plan, claim or settlement, in milliseconds. */
   readonly skewMs: number
   /** All sessions that the index ever had. */
   readonly sessionRows: readonly MemorySession[]
-  /** Registers an issuer that has no relying party yet. */
+  /** Registers an issuer without relying parties. */
   putIssuer(iss: Issuer, sessionIndex?: SessionIndexUse): void
-  /** Puts a session into the index, as the consumer of that lane does. */
+  /** Adds a session to the index, as the consumer of the sessions lane does. */
   startSession(session: Session): void
-  /** Enters into the index what was planned and settled since the last time, as a bookkeeper does. */
-  postSessions(): void
-  /** Whether something was planned or settled that was not entered yet. */
+  /** Projects the journal since the last call onto the index, as a bookkeeper does. */
+  projectSessions(): void
+  /** Whether the journal has entries that are not projected yet. */
   readonly journalled: boolean
-  /** Puts every dead letter back, as an operator does. @returns how many. */
+  /** Replays every dead letter, as an operator does. @returns their number. */
   replay(): number
   /** Registers a binding, or replaces it. */
   putBinding(binding: Binding): void
@@ -100,9 +100,9 @@ export interface MemoryLease {
 }
 
 /**
- * The semantics of the SQL, statement by statement: each is carried out at once and as a whole.
+ * The semantics of the SQL, statement by statement. Each statement is atomic.
  *
- * @param now the database's clock, that all workers share.
+ * @param now the database's clock, which all workers share.
  */
 export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryLedger {
   const events = new Map<
@@ -121,9 +121,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const issuers = new Map<Issuer, SessionIndexUse>()
   let journal: JournalLine[] = []
   const bindings = new Map<BindingId, Binding>()
-  /** Their rows stay, for deliveries name them. */
+  /** Removed bindings. Their rows stay, because deliveries refer to them. */
   const removed = new Map<BindingId, Binding>()
-  /** Those that are removed too. */
+  /** By binding, including removed ones. */
   const clientOf = new Map<BindingId, ClientId>()
   let revision = 0
   let skewMs = 0
@@ -131,7 +131,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     skewMs = Math.max(skewMs, Math.abs(now.getTime() - clock().getTime()))
   }
 
-  /** As `update … set`: the row is changed whole, or, where a CHECK of the schema refuses, not at all. */
+  /** Changes a row like `update … set`: completely, or not at all if a CHECK of the schema refuses. */
   function change(row: MemoryDelivery, to: Partial<MemoryDelivery>): void {
     checkRow({ ...row, ...to })
     Object.assign(row, to)
@@ -146,7 +146,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')
   const leasedBy = (id: WorkerId) =>
     [...unsettled].filter((row) => row.state === 'in_flight' && row.leasedBy === id)
-  /** As the SQL does it: only what is listed in a lease is found. */
+  /** Gives deliveries of lost leases back. As in the SQL, only deliveries listed in a lease are found. */
   const giveBack = (lost: readonly MemoryLease[], held: readonly DeliveryId[] = []) => {
     const dueAt = clock()
     const rows = lost.flatMap(({ workerId, leasedAt, ids }) =>
@@ -162,10 +162,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const [first] = rows
     if (first?.leasedAt == null) return
     if (leases.some((other) => other.workerId === workerId && other.number === number))
-      throw new MemoryConstraintError('23505', `lease ${number} of ${workerId} is there`)
+      throw new MemoryConstraintError('23505', `lease ${number} of ${workerId} exists already`)
     leases = [...leases, { workerId, number, leasedAt: first.leasedAt, ids: rows.map(({ id }) => id) }]
   }
-  const cover = (row: MemoryDelivery, by: DeliveryId, settledAt: Date) =>
+  const supersede = (row: MemoryDelivery, by: DeliveryId, settledAt: Date) =>
     change(row, { state: 'superseded', dueAt: null, settledAt, supersededBy: by })
 
   const timesOf = ({ eventId }: MemoryDelivery) => {
@@ -173,7 +173,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (event === undefined) throw new Error(`no event ${eventId}`)
     return { event, askedMs: askedAtOf(event).getTime(), occurredMs: occurrenceOf(event).getTime() }
   }
-  /** Whether a delivery's event ends all that another's of the same subject does. */
+  /** Whether the newer delivery's event ends all sessions that the older one's ends. Both concern one subject. */
   const endsAllOf = (newer: MemoryDelivery, older: MemoryDelivery) => {
     const [a, b] = [timesOf(newer), timesOf(older)]
     if (a.askedMs < b.askedMs || a.occurredMs < b.occurredMs) return false
@@ -181,7 +181,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (a.event.scope !== 'device') return true
     return b.event.scope === 'device' && b.event.device === a.event.device
   }
-  /** Those that name a subject, by when their logouts were asked for. */
+  /** The order of deliveries that name a subject: by the time at which their logouts were requested. */
   const byRequest = (a: MemoryDelivery, b: MemoryDelivery) =>
     a.delivery.sid === null && b.delivery.sid === null ? timesOf(a).askedMs - timesOf(b).askedMs : 0
 
@@ -210,11 +210,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         ),
       ),
     )
-    // The snapshot of before: what is planned together does not cover one another.
+    // The state before the batch: deliveries that are planned together do not supersede one another.
     const before = waiting()
     for (const row of owed) {
       checkRow(row)
-      if (deliveries.has(row.id)) throw new MemoryConstraintError('23505', `delivery ${row.id} is there`)
+      if (deliveries.has(row.id))
+        throw new MemoryConstraintError('23505', `delivery ${row.id} exists already`)
     }
     for (const { event, digest, basis } of fresh) {
       events.set(event.id, { event, digest, basis, plannedAt: now, writtenAt: clock() })
@@ -227,7 +228,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         if (older.state !== 'pending' || older.bindingId !== row.bindingId || older.target !== row.target)
           continue
         if (row.delivery.sid === null && !endsAllOf(row, older)) continue
-        cover(older, row.id, now)
+        supersede(older, row.id, now)
       }
     }
     lease(
@@ -255,9 +256,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     noteSkew(now)
     if (!workers.has(workerId)) return []
     const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
-    const byLine = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
-    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b, after))
-    const taken = lines
+    const byQueue = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
+    const queues = [...byQueue.values()].toSorted(([a], [b]) => beforeInTurn(a, b, after))
+    const taken = queues
       .flatMap((rows) => {
         const [first] = rows
         if (first === undefined) return []
@@ -282,7 +283,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       })
   }
 
-  /** Settles a delivery that would end a session which its event is not about. @returns false where it is to be sent. */
+  /** Settles a delivery that would end a session which its event does not concern. @returns false if it must be sent. */
   function isNarrowed(row: MemoryDelivery): boolean {
     claims.push({ id: row.id, at: clock() })
     const event = events.get(row.eventId)?.event
@@ -294,12 +295,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (narrowing.kind === 'sent') return false
     for (const owed of narrowing.owed) owe(owed)
     const [first] = narrowing.owed
-    if (first !== undefined) cover(row, first.delivery.id, clock())
+    if (first !== undefined) supersede(row, first.delivery.id, clock())
     else change(row, { state: 'dead_lettered', deadLetterReason: 'later_session', settledAt: clock() })
     return true
   }
 
-  /** As the SQL does it in the transaction in which a delivery ends as a dead letter. */
+  /** Adds the deliveries of fallbacks, as the SQL does in the transaction that makes a delivery a dead letter. */
   function oweFallbacks({ eventId, bindingId, delivery, deadLetterReason }: MemoryDelivery): void {
     const event = events.get(eventId)?.event
     const own = bindings.get(bindingId) ?? removed.get(bindingId)
@@ -334,12 +335,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const keys = new Set(fresh.map(keyOf))
     const twin = fresh.find((attempt) => attemptKeys.has(keyOf(attempt)))
     if (twin !== undefined || keys.size < fresh.length)
-      throw new MemoryConstraintError('23505', `an attempt of ${[...keys].join(', ')} is there`)
+      throw new MemoryConstraintError('23505', `an attempt of ${[...keys].join(', ')} exists already`)
     for (const key of keys) attemptKeys.add(key)
     attempts.push(...fresh)
   }
 
-  /** As the outcome has it; else without what its attempts said; else as a dead letter. */
+  /** Settles with the outcome. If a CHECK refuses, settles without the attempts; if that is refused too, as a dead letter. */
   function settleOne(
     { id, attempts: made, settlement, leased }: Settled,
     { workerId, now }: { workerId: WorkerId; now: Date },
@@ -365,18 +366,18 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const index = createMemorySessionIndex({
     now: clock,
     events,
-    // There is one issuer in each test.
+    // Each test has a single issuer.
     sessionIndex: () => [...issuers.values()][0] ?? 'partial',
     bindingsOf: ({ iss, clientId }) =>
       [...bindings.values()].filter((binding) => binding.iss === iss && binding.clientId === clientId),
-    toldOf: ({ id }, { clientId }) =>
+    deliveriesOf: ({ id }, { clientId }) =>
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
         .map((row) => {
           const { delivery, state, level, settledAt, eventId, deadLetterReason } = lastOf(row, deliveries)
           const narrowed = delivery.sid !== null || deadLetterReason === 'later_session'
           const { id: lastId, sessionEndsAt } = delivery
-          const told = {
+          const found = {
             id: lastId,
             bindingId: row.bindingId,
             sid: row.delivery.sid,
@@ -386,7 +387,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
             sessionEndsAt,
             withheld: row.delivery.sid === null && narrowed,
           }
-          return { ...told, supersededBy: eventId === id ? null : eventId }
+          return { ...found, supersededBy: eventId === id ? null : eventId }
         }),
     owe,
     prolong(id, sessionEndsAt) {
@@ -397,7 +398,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   })
 
   function applySessions(changes: SessionChanges): void {
-    // From the first on, plans that were made without asking the index are refused.
+    // From the first session on, plans made without the index are refused.
     if (index.rows.length === 0 && changes.starts.length > 0) revision += 1
     index.apply(changes)
   }
@@ -419,10 +420,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       }
       return dead.length
     },
-    postSessions() {
+    projectSessions() {
       const lines = journal
       journal = []
-      index.post(lines)
+      index.project(lines)
     },
     attempts,
     get skewMs() {
@@ -516,7 +517,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         const covered = others.filter((older) => newer.delivery.sid !== null || endsAllOf(newer, older))
         return covered.map((older) => ({ older, newer }))
       })
-      for (const { older, newer } of covered) cover(older, newer.id, now)
+      for (const { older, newer } of covered) supersede(older, newer.id, now)
       return covered.length
     },
     async bringForward({ bindingId, now }) {
@@ -532,8 +533,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         const before = dueBefore.get(bindingId)
         return before !== undefined && dueAt !== null && dueAt < before && plannedAt < before
       })
-      const byLine = Map.groupBy(late, ({ lane, bindingId }) => `${lane} ${bindingId}`)
-      const given = [...byLine.values()].flatMap((rows) => rows.toSorted(byDue).slice(0, limit))
+      const byQueue = Map.groupBy(late, ({ lane, bindingId }) => `${lane} ${bindingId}`)
+      const given = [...byQueue.values()].flatMap((rows) => rows.toSorted(byDue).slice(0, limit))
       for (const row of given) {
         const dead = { state: 'dead_lettered', deadLetterReason: 'unreachable' } as const
         change(row, { ...dead, dueAt: null, settledAt: now })
@@ -544,7 +545,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       announced.push(...new Set(ids.map(eventKeyOf)))
     },
     async noteBreakers({ workerId, opened, closed }) {
-      // The rows of before: what is closed is closed for all, what is opened for this worker, as long as it lives.
+      // Computed from the rows before the call. A closed breaker is closed for all workers, an opened one for this worker.
       const others = breakers.filter(({ bindingId }) => !closed.includes(bindingId))
       const known = others.filter((row) => row.workerId === workerId).map(({ bindingId }) => bindingId)
       const fresh = workers.has(workerId) ? opened.filter((id) => !known.includes(id)) : []

@@ -14,7 +14,7 @@ import {
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 
-/** A row of `deliveries`, by the names that the schema has. */
+/** A row of `deliveries`, with the names of the schema. */
 export interface MemoryDelivery {
   readonly id: DeliveryId
   readonly eventId: EventId
@@ -22,7 +22,7 @@ export interface MemoryDelivery {
   readonly target: Target
   readonly lane: Lane
   readonly plannedAt: Date
-  /** What an attempt needs; the counts in it are those at planning. */
+  /** The data for an attempt. Its counts are those at planning. */
   delivery: InFlightDelivery
   state: DeliveryState
   attempts: number
@@ -35,7 +35,7 @@ export interface MemoryDelivery {
   level: Level | null
   deadLetterReason: DeadLetterReason | null
   supersededBy: DeliveryId | null
-  /** How often it was replayed. */
+  /** The number of replays. */
   generation: number
 }
 
@@ -45,7 +45,7 @@ export interface MemoryAttempt extends AttemptRecord {
   readonly workerId: WorkerId
 }
 
-/** What a statement that the schema refuses comes to: `code` is the SQLSTATE of a CHECK or of a key. */
+/** The error of a statement that the schema refuses. `code` is the SQLSTATE of a CHECK or of a key. */
 export class MemoryConstraintError extends Error {
   readonly code: '23505' | '23514'
 
@@ -55,7 +55,11 @@ export class MemoryConstraintError extends Error {
   }
 }
 
-/** A row as it is planned; leased to a worker, or pending and due since its event was accepted, `now` at the latest. @param bornAt by the database's clock. */
+/**
+ * A newly planned row. It is leased to a worker, or pending and due since its event was accepted, `now` at the latest.
+ *
+ * @param bornAt the time by the database's clock.
+ */
 export function bornRow(
   { delivery, target }: OwedDelivery,
   { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
@@ -72,7 +76,7 @@ export function bornRow(
   }
 }
 
-/** What a row is changed to when its delivery is settled. */
+/** The changes to a row when its delivery is settled. */
 export function settledAs(
   row: MemoryDelivery,
   {
@@ -99,7 +103,7 @@ export function settledAs(
   }
 }
 
-/** The lane of people first, then by binding. */
+/** Orders the interactive lane first, then by binding. */
 export function beforeInTurn(
   a: MemoryDelivery | undefined,
   b: MemoryDelivery | undefined,
@@ -120,7 +124,7 @@ export function byPlanning(a: MemoryDelivery, b: MemoryDelivery): number {
   return a.id < b.id ? -1 : Number(a.id > b.id)
 }
 
-/** The CHECKs of the schema, by their names there. */
+/** Checks the CHECK constraints of the schema, by name. */
 export function checkRow(row: MemoryDelivery): void {
   const unsettled = row.state === 'pending' || row.state === 'in_flight'
   const held: Readonly<Record<string, boolean>> = {
@@ -139,7 +143,7 @@ export function checkRow(row: MemoryDelivery): void {
   }
 }
 
-/** The delivery that covers this one in the end. */
+/** The last delivery in the chain of superseding ones. */
 export function lastOf(
   row: MemoryDelivery,
   deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>,

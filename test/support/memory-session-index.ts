@@ -19,16 +19,16 @@ import {
   standingOf,
 } from '@curfew/domain'
 
-/** A row of `sessions`, and what became of it. */
+/** A row of `sessions`, with its later state. */
 export interface MemorySession {
   session: Session
-  /** When the index had it, by the clock of the ledger. */
+  /** When the index first had it, by the clock of the ledger. */
   readonly knownAt: Date
-  /** When it was forgotten; null while the index has it. */
+  /** When the index removed it; null while the index has it. */
   goneAt: Date | null
   logoutEventId: EventId | null
   orphanedAt: Date | null
-  /** When it was last said to begin, where it had been said before to begin earlier. */
+  /** The latest start, if it was reported after an earlier start. */
   restarted: Beginning | null
 }
 
@@ -38,14 +38,14 @@ export interface Surroundings {
   readonly sessionIndex: () => SessionIndexUse
   readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent }>
   bindingsOf(session: Session): readonly Binding[]
-  /** What an event owes, or owed, to the client of a session. */
-  toldOf(event: LogoutEvent, session: Session): readonly SessionDelivery[]
+  /** The deliveries of an event to the client of a session. */
+  deliveriesOf(event: LogoutEvent, session: Session): readonly SessionDelivery[]
   owe(owed: OwedDelivery): void
   prolong(id: DeliveryId, endsAt: Date): void
   digest(text: string): string
 }
 
-/** What the journal says: which events were planned, and which deliveries of theirs were settled. */
+/** A journal entry: an event was planned, or one of its deliveries was settled. */
 export type JournalLine =
   | { readonly kind: 'planned'; readonly eventId: EventId }
   | {
@@ -56,17 +56,17 @@ export type JournalLine =
     }
 
 export interface MemorySessionIndex {
-  /** All that the index ever had. */
+  /** All sessions that the index ever had. */
   readonly rows: readonly MemorySession[]
   find(event: LogoutEvent): readonly LiveSession[]
   apply(changes: SessionChanges): void
-  /** Owes what was missed of sessions that have started. */
+  /** Adds the deliveries that sessions missed because they started late. */
   late(sessions: readonly Session[]): void
-  /** Enters what was planned and settled. */
-  post(lines: readonly JournalLine[]): void
+  /** Projects journal entries onto the index. */
+  project(lines: readonly JournalLine[]): void
 }
 
-/** The semantics of the index in PostgreSQL: each step is carried out at once and as a whole. */
+/** The semantics of the index in PostgreSQL. Each step is atomic. */
 export function createMemorySessionIndex({
   now,
   sessionIndex,
@@ -76,19 +76,19 @@ export function createMemorySessionIndex({
   const rows: MemorySession[] = []
   const known = () => rows.filter(({ goneAt }) => goneAt === null)
 
-  function standing({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
+  function stateOf({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
     return standingOf(event, session, {
       taken: logoutEventId === event.id,
       bindings: ledger.bindingsOf(session),
-      told: ledger.toldOf(event, session),
+      told: ledger.deliveriesOf(event, session),
       digest: ledger.digest,
     })
   }
 
   function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
     const about = touching.filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
-    const standings = about.map((event) => ({ event, standing: standing(row, event) }))
-    const ended = standings.flatMap((each) => (each.standing.kind === 'over' ? [each.event] : []))
+    const states = about.map((event) => ({ event, state: stateOf(row, event) }))
+    const ended = states.flatMap((each) => (each.state.kind === 'over' ? [each.event] : []))
     if (ended.length > 0) {
       row.goneAt = now()
       const { restarted } = row
@@ -96,8 +96,8 @@ export function createMemorySessionIndex({
         restart(row, restarted, touching)
       return
     }
-    const [latest] = standings
-      .flatMap(({ event, standing: found }) => (found.kind === 'covered' ? [{ event, found }] : []))
+    const [latest] = states
+      .flatMap(({ event, state: found }) => (found.kind === 'covered' ? [{ event, found }] : []))
       .toSorted((a, b) => (isLater(a.event, b.event) ? -1 : 1))
     const current = row.logoutEventId === null ? undefined : events.get(row.logoutEventId)?.event
     if (latest === undefined) return
@@ -110,7 +110,7 @@ export function createMemorySessionIndex({
     row.orphanedAt = orphaned ? since : null
   }
 
-  /** What was over has begun anew: all that is known of it is what was said of it since. */
+  /** Restarts a session that had ended. The new row has only the facts reported since. */
   function restart(ended: MemorySession, beginning: Beginning, touching: readonly LogoutEvent[]): void {
     const since = ended.logoutEventId === null ? undefined : events.get(ended.logoutEventId)?.event
     const covered = since !== undefined && !beganAfter(beginning, since)
@@ -165,12 +165,12 @@ export function createMemorySessionIndex({
         const [latest] = [...events.values()]
           .map(({ event }) => event)
           .filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
-          .filter((event) => standing(row, event).kind !== 'untouched')
+          .filter((event) => stateOf(row, event).kind !== 'untouched')
           .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
         if (latest !== undefined) settle(row, [latest])
       }
     },
-    post(lines) {
+    project(lines) {
       if (isOff()) return
       for (const row of known()) {
         const ids = new Set(lines.filter((line) => touches(line, row.session)).map(({ eventId }) => eventId))

@@ -3,11 +3,10 @@ import { type OwnKafka, type OwnKafkaOptions, openKafka } from '../../deploy/kaf
 import { missingKafka } from './kafka.ts'
 
 /**
- * Brokers of a file's own, or of a suite's, for tests that end them or need other settings. Where none can be had, the
- * tests are skipped.
+ * Separate brokers for a file or a suite whose tests stop brokers or need other settings. Without a broker the tests are skipped.
  *
  * @param prepare called once, before the brokers start.
- * @returns the cluster, to be asked for by tests and hooks.
+ * @returns a function that returns the cluster, for tests and hooks.
  */
 export function useOwnKafka(
   prepare: () => Omit<OwnKafkaOptions, 'log'> | Promise<Omit<OwnKafkaOptions, 'log'>>,
@@ -24,7 +23,7 @@ export function useOwnKafka(
   })
   afterAll(() => kafka?.stop())
   return () => {
-    if (kafka === null) throw new Error('the brokers have not been started yet')
+    if (kafka === null) throw new Error('the brokers have not started yet: ask for them in a test or a hook')
     return kafka
   }
 }

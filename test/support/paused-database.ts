@@ -1,7 +1,7 @@
 import type { Database } from '@curfew/ledger'
 import { expect } from 'vitest'
 
-/** The same database, in which something else happens right after a statement. */
+/** Wraps a database to run `meanwhile` right after the statement `name`. */
 export function pausedAfter(db: Database, name: string, meanwhile: () => Promise<void>): Database {
   const withConnection: Database['withConnection'] = (work) =>
     db.withConnection((connection) => {
@@ -16,7 +16,7 @@ export function pausedAfter(db: Database, name: string, meanwhile: () => Promise
   return Object.assign(Object.create(db), { withConnection })
 }
 
-/** Resolves when somebody waits for a row that another has locked. */
+/** Resolves when a connection waits for a row lock. */
 export const blocked = (db: Database) =>
   expect
     .poll(() =>

@@ -8,45 +8,48 @@ import { fileURLToPath } from 'node:url'
 import { type Client, createClient } from '@curfew/client'
 import { afterEach } from 'vitest'
 
-// Real processes of the project, run as users run them, and ended with the test that started them.
+// Real processes of the project, started as users start them. They end with the test that started them.
 
 export interface Ended {
-  /** Exit status; null when a signal ended it. */
+  /** Exit status; null if a signal ended it. */
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
 }
 
 export interface TestProcess {
   readonly pid: number
-  /** Everything on standard output so far. */
+  /** All standard output so far. */
   readonly stdout: string
-  /** Everything on standard error so far. */
+  /** All standard error so far. */
   readonly stderr: string
   readonly ended: Ended | null
-  /** Waits until its output, of both kinds, has `pattern`. @throws {Error} with the output when it ends before, or takes too long. */
+  /**
+   * Waits until standard output or error matches. @throws {Error} with the output, if the process ends or the time runs out
+   * first.
+   */
   says(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
   signal(name: NodeJS.Signals): void
-  /** Waits for its end. @throws {Error} with the output when that takes longer than `timeoutMs`. */
+  /** Waits for the end. @throws {Error} with the output, if it takes longer than `timeoutMs`. */
   exit(timeoutMs?: number): Promise<Ended>
-  /** SIGKILL, and waits. */
+  /** Sends SIGKILL, and waits for the end. */
   kill(): Promise<void>
 }
 
 export interface StartOptions {
-  /** For people who read a failure. */
+  /** Names the process in failures. */
   readonly name: string
-  /** Of the repository, such as `services/ingest/src/main.ts`. */
+  /** Path in the repository, such as `services/ingest/src/main.ts`. */
   readonly file: string
   readonly args?: readonly string[]
-  /** All that it has beside what any process needs: nothing else of this one's environment is passed on. */
+  /** The variables of the process, besides PATH, HOME and TMPDIR. It inherits no others. */
   readonly env?: Readonly<Record<string, string>>
 }
 
 export interface Processes {
   start(options: StartOptions): TestProcess
-  /** A new data folder. What runs in it ends with the test, and the folder with it. */
+  /** Creates a data folder. The processes in it end with the test, and the folder is removed. */
   dataFolder(): Promise<string>
-  /** Ends everything now. For those who start in `beforeAll`. */
+  /** Ends everything now. For processes that were started in `beforeAll`. */
   end(): Promise<void>
 }
 
@@ -55,7 +58,7 @@ const TIMEOUT_MS = 20_000
 const TAIL_LINES = 25
 const LINE_LENGTH_MAX = 400
 
-/** @param lifetime `test`: what a test starts ends with it. `file`: the file calls `end` when it is done. */
+/** @param lifetime `test`: processes end with their test. `file`: the file calls `end` when it is done. */
 export function useProcesses(lifetime: 'test' | 'file' = 'test'): Processes {
   const started: (TestProcess & { readonly name: string })[] = []
   const folders: string[] = []
@@ -94,7 +97,7 @@ export function useProcesses(lifetime: 'test' | 'file' = 'test'): Processes {
     },
     async dataFolder() {
       const folder = await mkdtemp(join(tmpdir(), 'curfew-e2e-'))
-      // As a folder of a user's is: one that only root may enter has a way of its own, and a test of its own.
+      // As a user's own folder: a folder that only root may enter is a case with its own test.
       await chmod(folder, 0o755)
       folders.push(folder)
       return folder
@@ -121,7 +124,7 @@ function startChild({ name, file, args = [], env = {} }: StartOptions): TestProc
       notify()
     })
   }
-  // `close` comes after the last of the output.
+  // `close` follows the last output.
   child.once('close', (code, signal) => {
     ended = { code, signal }
     notify()
@@ -174,7 +177,7 @@ function tail(text: string): string {
   return lines.map((line) => line.slice(0, LINE_LENGTH_MAX)).join('\n')
 }
 
-/** The database of a data folder: as root it may lie elsewhere, see `moved-to`. */
+/** The database cluster of a data folder. As root it may be elsewhere, see `moved-to`. */
 function clusterOf(dataFolder: string): string {
   return join(movedTo(dataFolder) ?? join(dataFolder, 'postgres'), 'cluster')
 }
@@ -184,12 +187,15 @@ function movedTo(dataFolder: string): string | null {
   return existsSync(pointer) ? readFileSync(pointer, 'utf8').trim() : null
 }
 
-/** Where PostgreSQL notes its process id. */
+/** The file with PostgreSQL's process id. */
 export function lockFileOf(dataFolder: string): string {
   return join(clusterOf(dataFolder), 'postmaster.pid')
 }
 
-/** Every living process of the PostgreSQL in `dataFolder`, the postmaster first; each works in the folder of its data, or beside it while it starts. */
+/**
+ * The live processes of the PostgreSQL in `dataFolder`, postmaster first. Each works in its data folder, or the parent while it
+ * starts.
+ */
 export function serversOf(dataFolder: string): readonly number[] {
   const cluster = clusterOf(dataFolder)
   if (!existsSync(cluster)) return []
@@ -209,7 +215,7 @@ function workingFolderOf(pid: string): string {
   try {
     return readlinkSync(`/proc/${pid}/cwd`)
   } catch {
-    // It has ended meanwhile, or is somebody else's.
+    // It has ended meanwhile, or belongs to another user.
     return ''
   }
 }
@@ -222,7 +228,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Signals the postmaster of the PostgreSQL in `dataFolder`, if one lives. @returns whether it does. */
+/** Signals the postmaster of the PostgreSQL in `dataFolder`. @returns whether it was running. */
 export function endServers(dataFolder: string, signal: NodeJS.Signals): boolean {
   const [postmaster] = serversOf(dataFolder)
   if (postmaster === undefined) return false
@@ -233,33 +239,33 @@ export function endServers(dataFolder: string, signal: NodeJS.Signals): boolean 
   }
 }
 
-/** Resolves when no process of the PostgreSQL in `dataFolder` is left. */
+/** Resolves when no process of the PostgreSQL in `dataFolder` remains. */
 export async function gone(dataFolder: string): Promise<void> {
   for (const deadline = Date.now() + 10_000; serversOf(dataFolder).length > 0; await sleep(10)) {
     if (Date.now() > deadline) throw new Error(`PostgreSQL still runs in ${dataFolder}`)
   }
 }
 
-/** `curfew up` in a process of its own. */
+/** `curfew up` in its own process. */
 export interface Standalone {
   readonly process: TestProcess
   readonly url: string
-  /** As it was printed, at the start that made it. */
+  /** The key printed at the first start; null otherwise. */
   readonly adminKey: string | null
-  /** Speaks with the key that was given or printed. */
+  /** Uses the given or printed key. */
   readonly client: Client
 }
 
 export interface StandaloneOptions {
   readonly dataFolder: string
   readonly args?: readonly string[]
-  /** Beside CURFEW_DATA, and a port of its own choice. */
+  /** More variables. CURFEW_DATA is set, and the port is chosen freely by default. */
   readonly env?: Readonly<Record<string, string>>
-  /** Of an earlier start. */
+  /** The key printed at an earlier start. */
   readonly adminKey?: string | null
 }
 
-/** Starts `curfew up` without waiting for anything. */
+/** Starts `curfew up` without waiting. */
 export function spawnStandalone(
   processes: Processes,
   { dataFolder, args = [], env = {} }: StandaloneOptions,
@@ -272,18 +278,18 @@ export function spawnStandalone(
   })
 }
 
-/** Starts `curfew up`, and waits until it is up. */
+/** Starts `curfew up`, and waits until it is ready. */
 export async function startStandalone(processes: Processes, options: StandaloneOptions): Promise<Standalone> {
   const process = spawnStandalone(processes, options)
   const [, url = ''] = await process.says(/Curfew is up at (\S+)/)
-  // The last of what it prints at a start.
+  // The last lines of the output at a start.
   await process.says(/^ *curl .*\n.*\n.*-d .*$/m)
   const adminKey = /^ *(cfw_\S+)$/m.exec(process.stdout)?.[1] ?? null
   const key = adminKey ?? options.adminKey ?? options.env?.CURFEW_ADMIN_KEY ?? ''
   return { process, url, adminKey, client: createClient({ url, key }) }
 }
 
-/** Runs the command to its end: what it said, and its exit status. */
+/** Runs a command of the CLI to its end. @returns its output and exit status. */
 export async function runCurfew(
   processes: Processes,
   args: readonly string[],

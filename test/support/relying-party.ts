@@ -10,18 +10,18 @@ import { type Curfew, eventually, ISS, ISSUER } from './curfew.ts'
 /** How a relying party answers. */
 export type Manner =
   | { readonly status: number; readonly body?: string; readonly headers?: Readonly<Record<string, string>> }
-  /** Cuts the connection without a word. */
+  /** Resets the connection without an answer. */
   | 'reset'
-  /** Says what is not HTTP. */
+  /** Sends bytes that are not HTTP. */
   | 'garbage'
-  /** A 200 of which the body never ends. */
+  /** A 200 with a body that never ends. */
   | 'endless body'
   /** A good answer, one byte at a time. */
   | 'byte by byte'
-  /** Says nothing, for as long as the other end waits. */
+  /** Never answers. */
   | 'hang'
 
-/** One request as it came. */
+/** One received request. */
 export interface Received {
   /** By the clock of the process, in milliseconds. */
   readonly atMs: number
@@ -30,7 +30,7 @@ export interface Received {
   readonly target: string
   readonly headers: IncomingHttpHeaders
   readonly body: string
-  /** The token's header and claims, read without looking at the signature. */
+  /** The token's header and claims, read without verification. */
   readonly header: Readonly<Record<string, unknown>>
   readonly claims: LogoutTokenClaims & Readonly<Record<string, unknown>>
   readonly verification: Verification
@@ -39,16 +39,16 @@ export interface Received {
 export interface RelyingParty extends AsyncDisposable {
   readonly clientId: string
   readonly uri: string
-  /** Every request, in the order in which they came. */
+  /** Every request, in order of arrival. */
   readonly received: readonly Received[]
-  /** Most requests that were under way at the same time. */
+  /** Most concurrent requests so far. */
   readonly mostAtOnce: number
-  /** Answers in this manner from now on; null is the proper one, which verifies. */
+  /** Sets the manner of later answers. Null is the proper one, which verifies. */
   behave(manner: Manner | null | ((number: number) => Manner | null)): void
   /** Refuses connections until `comeUp`. */
   goDown(): Promise<void>
   comeUp(): Promise<void>
-  /** Waits for that many requests. */
+  /** Waits for `count` requests in all. */
   told(count: number): Promise<readonly Received[]>
   close(): Promise<void>
 }
@@ -66,8 +66,9 @@ export interface RelyingPartyOptions {
 }
 
 /**
- * A relying party on a real port, registered at Curfew. It verifies each token against the keys that Curfew publishes (kept,
- * and asked for anew when a token names another) as Back-Channel Logout 2.6 demands, and answers 200 or 400; unless it is told to misbehave.
+ * A relying party on a real port, registered at Curfew. It verifies each token against the keys that Curfew publishes, as
+ * Back-Channel Logout 2.6 requires, and answers 200 or 400 unless a test sets another manner. It caches the keys, and fetches
+ * them again for an unknown key id.
  */
 export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOptions): Promise<RelyingParty> {
   const {
@@ -158,7 +159,7 @@ export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOpti
     told: (count) =>
       eventually(() => {
         if (received.length < count)
-          throw new Error(`${clientId} was told ${received.length} of ${count} times`)
+          throw new Error(`${clientId} received ${received.length} of ${count} requests`)
         return received
       }),
     close,
@@ -209,7 +210,7 @@ function readPart(token: string, part: number): Record<string, unknown> {
   try {
     return JSON.parse(text) as Record<string, unknown>
   } catch {
-    // What is no token has neither.
+    // The body is not a token, so it has neither part.
     return {}
   }
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, jwtVerify } from 'jose'
 import { type Curfew, ISS, ISSUER } from './curfew.ts'
 
-/** What a receiver does wrong. */
+/** A fault of a receiver. */
 export type RevocationFault =
   | 'takes any request'
   | 'takes alg none'
@@ -15,7 +15,7 @@ export type RevocationFault =
   | 'takes any body'
   | 'takes GET'
 
-/** One request as it came. */
+/** One received request. */
 export interface RevocationRequest {
   readonly method: string
   readonly target: string
@@ -26,14 +26,14 @@ export interface RevocationRequest {
 }
 
 /**
- * An endpoint for Global Token Revocation on a real port. It is strict: a credential of the issuer, signed by a key that Curfew
- * publishes, for this address, not older than it says; a body of one member that names a user in a known format. It knows the users
- * `alice` and `alice@example.com`, and answers 404 for others.
+ * A strict endpoint for Global Token Revocation on a real port. The credential must come from the issuer, be signed by a
+ * published key, be addressed to this endpoint, and live for 300 s at most. The body must have one member, which names a user in
+ * a known format. The known users are `alice` and `alice@example.com`; others are answered with 404.
  */
 export interface RevocationReceiver extends AsyncDisposable {
   readonly uri: string
   readonly received: readonly RevocationRequest[]
-  /** Answers with this status from now on; null: as it should. */
+  /** Answers later requests with this status; null: with the proper one. */
   behave(status: number | null): void
 }
 
@@ -49,19 +49,19 @@ export async function openRevocationReceiver(
   }: {
     /** The `sub` of the credential. */
     readonly app: string
-    /** Takes this token, and no signed one. */
+    /** Accepts only this token, and no signed one. */
     readonly bearer?: string | null
     readonly fault?: RevocationFault | null
     readonly member?: string
     readonly success?: number
-    /** Repeats the credential in its answer. */
+    /** Repeats the credential in the answer. */
     readonly echo?: boolean
   },
 ): Promise<RevocationReceiver> {
   const received: RevocationRequest[] = []
   let fixed: number | null = null
 
-  async function vouchedFor(credential: string): Promise<boolean> {
+  async function isCredible(credential: string): Promise<boolean> {
     if (fault === 'takes any request') return true
     if (bearer !== null) return credential === bearer
     const [header = '', claims = ''] = credential.split('.')
@@ -81,7 +81,7 @@ export async function openRevocationReceiver(
       )
       return typeof payload.jti === 'string' && (payload.exp ?? 0) - (payload.iat ?? 0) <= 300
     } catch {
-      // It does not matter here why: the answer is 401.
+      // The reason does not matter: the answer is 401.
       return false
     }
   }
@@ -97,7 +97,7 @@ export async function openRevocationReceiver(
   const server = createServer(async (request, response) => {
     const body = await bodyOf(request)
     const credential = (request.headers.authorization ?? '').replace(/^Bearer /, '')
-    const status = fixed ?? ((await vouchedFor(credential)) ? statusFor(request.method ?? '', body) : 401)
+    const status = fixed ?? ((await isCredible(credential)) ? statusFor(request.method ?? '', body) : 401)
     received.push({
       ...{ method: request.method ?? '', target: request.url ?? '' },
       ...{ contentType: request.headers['content-type'], credential, body, status },
@@ -122,13 +122,13 @@ export async function openRevocationReceiver(
   }
 }
 
-/** The user that a body names by its one member; null where it names none. */
+/** The user in the single member of a body; null if there is none. */
 function userOf(body: string, member: string): string | null {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)
   } catch {
-    // No JSON names no user.
+    // A body that is not JSON names no user.
     return null
   }
   const entries = Object.entries(Object(parsed))
@@ -143,7 +143,7 @@ function partOf(part: string): Record<string, unknown> {
   try {
     return JSON.parse(Buffer.from(part, 'base64url').toString('utf8'))
   } catch {
-    // What cannot be read says nothing.
+    // An unreadable part has no members.
     return {}
   }
 }

@@ -7,24 +7,24 @@ export interface SessionWish {
   readonly sid: string
   readonly clientId: string
   readonly device?: string
-  /** Default a minute ago. */
+  /** Default: a minute ago. */
   readonly startedAt?: Date
-  /** Default true. */
+  /** Default: true. */
   readonly startedStated?: boolean
-  /** Default now. */
+  /** Default: now. */
   readonly acceptedAt?: Date
-  /** Default in an hour. */
+  /** Default: in an hour. */
   readonly expiresAt?: Date
 }
 
-/** Puts a session into the index, without looking for a logout that it was late for. */
+/** Adds a session to the index, without looking for a logout that came before it. */
 export async function insertSession(db: Database, wish: SessionWish): Promise<Session> {
   const session = sessionOf(wish)
   await applySessions(db, { ends: [], starts: [session] })
   return session
 }
 
-/** Puts many of one issuer into the index, without looking for logouts that they were late for. */
+/** Adds many sessions of one issuer to the index, without looking for logouts that came before them. */
 export async function insertSessions(
   db: Database,
   iss: string,
@@ -47,14 +47,14 @@ function sessionOf(wish: SessionWish): Session {
   }
 }
 
-/** Applies the start of a session to the index. */
+/** Applies the start of a session to the index, as intake does. */
 export async function startSession(db: Database, wish: SessionWish): Promise<Session> {
   const session = await insertSession(db, wish)
   await oweLateLogouts(db, [session])
   return session
 }
 
-/** Empties the index: what is in so many partitions is deleted sooner than they are truncated. */
+/** Empties the index. With this many partitions, `delete` is faster than `truncate`. */
 export async function forgetSessions(db: Database): Promise<void> {
   for (const table of ['sessions', 'session_ids', 'session_issuers']) await db.query(`delete from ${table}`)
 }
@@ -66,7 +66,7 @@ export interface SessionState {
   readonly orphaned: boolean
 }
 
-/** The sessions of a subject that the index has, in an order; both tables agree, or it throws. */
+/** The sessions of a subject in the index, by client and sid. Throws if the two tables disagree. */
 export async function sessionsOf(db: Database, sub: string): Promise<readonly SessionState[]> {
   const { rows } = await db.query<SessionState & { readonly paired: boolean }>(
     `select s.sid, s.client_id as "clientId", s.logout_event_id as "logoutEventId", s.orphaned_at is not null as orphaned,

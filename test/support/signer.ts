@@ -4,26 +4,26 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { SigningAlgorithm } from '@curfew/domain'
 
-/** What a signer was asked. */
+/** One request to a signer. */
 export interface SignerCall {
   readonly target: string
   readonly headers: IncomingHttpHeaders
   readonly body: Readonly<Record<string, unknown>>
 }
 
-/** A signer on a real port: it has the private key, and signs what it is asked to. */
+/** A signer on a real port. It has the private key, and signs every request. */
 export interface HttpSigner extends AsyncDisposable {
   readonly url: string
   readonly calls: readonly SignerCall[]
-  /** Answers with this status and no signature, until null is given. */
+  /** Answers with this status and no signature, until it is set to null. */
   fail(status: number | null): void
-  /** Signs with this key from now on. */
+  /** Signs with this key from then on. */
   use(privateJwk: object): void
 }
 
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST }
 
-/** @param flavour `curfew`: our own protocol. `vault`: as the transit engine of Vault answers. */
+/** @param flavour `curfew`: our own protocol. `vault`: the transit engine of Vault. */
 export async function openSigner(
   privateJwk: object,
   { algorithm, flavour }: { algorithm: SigningAlgorithm; flavour: 'curfew' | 'vault' },

@@ -6,10 +6,10 @@ import type { AddressInfo } from 'node:net'
 import { LOGOUT_EVENT_MEMBER } from '@curfew/channels'
 import type { Certificate } from './certificates.ts'
 
-// A relying party that does all that Back-Channel Logout 2.6 demands, and more strictly than it must; with one fault at a
-// time, which it does not. Written out by hand, for a library would not let itself be broken.
+// A relying party that makes all checks of Back-Channel Logout 2.6, and stricter ones, except for one fault at a time. It is
+// written by hand, because a library cannot be made to skip checks.
 
-/** What it leaves out, or does besides. */
+/** A check that it omits, or another deviation. */
 export type ReceiverFault =
   | Check
   | 'takes alg none'
@@ -50,10 +50,10 @@ interface Token {
 
 export interface Receiver extends AsyncDisposable {
   readonly uri: string
-  /** Path and query of each request, and whom its token named. */
+  /** The method and the token of each request. */
   readonly requests: readonly { readonly method: string; readonly token: Token | null }[]
   fault: ReceiverFault | null
-  /** What it was told of nobody real must stay empty. */
+  /** The `sid` or `sub` of every session that it ended. Must stay free of real users. */
   readonly loggedOut: readonly unknown[]
 }
 
@@ -68,7 +68,7 @@ const SKEW_S = 60
 const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Each says what is wrong, or null. */
+/** The checks. Each returns the fault, or null. */
 const CHECKS = {
   crit: ({ header }) => ('crit' in header ? 'crit is not understood' : null),
   iss: ({ claims }, { iss }) => (claims.iss === iss ? null : 'iss is another'),
@@ -81,11 +81,12 @@ const CHECKS = {
     typeof iat === 'number' && iat > nowS + SKEW_S ? 'iat is in the future' : null,
   'jti missing': ({ claims: { jti } }) => (typeof jti === 'string' ? null : 'jti is missing'),
   'events missing': ({ claims: { events } }) => (events === undefined ? 'events is missing' : null),
-  'events object': ({ claims: { events } }) => (Array.isArray(events) ? 'events is no object' : null),
+  'events object': ({ claims: { events } }) => (Array.isArray(events) ? 'events is not an object' : null),
   'events member': ({ claims: { events } }) =>
-    isObject(events) && !isObject(events[LOGOUT_EVENT_MEMBER]) ? 'events is of another event' : null,
-  nonce: ({ claims }) => ('nonce' in claims ? 'nonce is there' : null),
-  subject: ({ claims: { sub, sid } }) => (sub === undefined && sid === undefined ? 'nobody is named' : null),
+    isObject(events) && !isObject(events[LOGOUT_EVENT_MEMBER]) ? 'events names another event' : null,
+  nonce: ({ claims }) => ('nonce' in claims ? 'nonce is present' : null),
+  subject: ({ claims: { sub, sid } }) =>
+    sub === undefined && sid === undefined ? 'sub and sid are missing' : null,
   replay: ({ claims: { jti } }, { seen }) => {
     if (seen.has(jti)) return 'jti was seen before'
     seen.add(jti)
@@ -133,7 +134,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
 
   async function faultOf(raw: string): Promise<string | null> {
     const token = read(raw)
-    if (token === null) return 'logout_token is no token'
+    if (token === null) return 'logout_token is not a token'
     const { header, claims } = token
     const badSignature = await signatureFault(raw, token)
     if (badSignature !== null) return badSignature
@@ -148,7 +149,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     if (broken('needs sid') && claims.sid === undefined) return 'sid is missing'
     if (broken('needs sub') && claims.sub === undefined) return 'sub is missing'
     if (broken('refuses both') && claims.sid !== undefined && claims.sub !== undefined)
-      return 'both are there'
+      return 'both are present'
     if (broken('crashes without sid') && claims.sid === undefined) return 'crash'
     if (broken('knows no session')) return `no session ${claims.sid ?? claims.sub}`
     loggedOut.push(claims.sid ?? claims.sub)
@@ -176,7 +177,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     const fields = request.method === 'GET' ? searchParams : form
     const raw = isJson ? String(Object(JSON.parse(body)).logout_token) : fields.get('logout_token')
     requests.push({ method: request.method ?? '', token: raw === null ? null : read(raw) })
-    if (always !== null) return end(Number(always[1]), 'so it is')
+    if (always !== null) return end(Number(always[1]), 'this endpoint always answers so')
     if (pathname !== '/backchannel-logout') return end(404)
     if (request.method !== 'POST' && !broken('takes GET')) return end(405)
     if (request.method === 'POST' && !isForm && !isJson) return end(415)
@@ -192,7 +193,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
   }
 
   const server = createServer(certificate, (request, response) => {
-    // It was cut, by the one end or the other.
+    // Either end may have closed the connection.
     answer(request, response).catch(() => response.destroy())
   })
   server.listen(0, '127.0.0.1')
@@ -210,7 +211,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
 
 const BODY_BYTES_MAX = 64 * 1024
 
-/** Null where it is too large; what hangs is read to its end and never answered. */
+/** Null if the body is too large. With a fault, a large body hangs or resets the connection. */
 async function bodyOf(request: IncomingMessage, fault: ReceiverFault | null): Promise<string | null> {
   const chunks: Buffer[] = []
   let bytes = 0

@@ -4,7 +4,7 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { eventually } from './curfew.ts'
 
-/** One webhook as it came. */
+/** One received webhook. */
 export interface ReceivedWebhook {
   readonly id: string
   readonly headers: IncomingHttpHeaders
@@ -16,13 +16,13 @@ export interface ReceivedWebhook {
 export interface WebhookReceiver extends AsyncDisposable {
   readonly url: string
   readonly received: readonly ReceivedWebhook[]
-  /** What it answers from now on; null: nothing, for as long as the other end waits. */
+  /** Answers later requests with this status; null: never answers. */
   behave(status: number | null): void
-  /** Waits for that many. */
+  /** Waits for `count` webhooks in all. */
   told(count: number): Promise<readonly ReceivedWebhook[]>
 }
 
-/** A receiver of webhooks on a real port of loopback. It answers 204 unless told otherwise. */
+/** A receiver of webhooks on a real port of loopback. It answers 204 by default. */
 export async function openWebhookReceiver(): Promise<WebhookReceiver> {
   const received: ReceivedWebhook[] = []
   let status: number | null = 204
@@ -44,7 +44,7 @@ export async function openWebhookReceiver(): Promise<WebhookReceiver> {
     },
     told: (count) =>
       eventually(() => {
-        if (received.length < count) throw new Error(`told ${received.length} of ${count} times`)
+        if (received.length < count) throw new Error(`received ${received.length} of ${count} webhooks`)
         return received
       }),
     async [Symbol.asyncDispose]() {
@@ -54,7 +54,7 @@ export async function openWebhookReceiver(): Promise<WebhookReceiver> {
   }
 }
 
-/** Which of these secrets signed it, as Standard Webhooks has it; in the order of the signatures. */
+/** The indices of the secrets that signed a webhook (Standard Webhooks), in the order of its signatures. */
 export function signers(
   { headers, id, raw }: ReceivedWebhook,
   secrets: readonly string[],

@@ -3,7 +3,7 @@ import { type Client, type ConnectionOptions, createClient, within } from './cli
 import { tolerant } from './metadata.ts'
 
 const REQUEST_TIMEOUT_MS = 4_000
-/** kafkajs asks a broker that hangs again and again. The next connection begins with another broker. */
+/** kafkajs asks a broker that hangs again and again. The next connection starts with another broker. */
 const CONNECT_TIMEOUT_MS = 4_000
 const DISCONNECT_TIMEOUT_MS = 1_000
 
@@ -13,7 +13,7 @@ export interface Admins {
   close(): Promise<void>
 }
 
-/** One administrative connection, opened when it is needed and given up at the first failure. */
+/** One administrative connection. It opens on first use and closes at the first failure. */
 export function createAdmins(connection: ConnectionOptions): Admins {
   let open: { client: Client; admin: Admin; connected: Promise<void> } | null = null
 
@@ -44,7 +44,7 @@ export function createAdmins(connection: ConnectionOptions): Admins {
     },
     async close() {
       const admin = open?.admin
-      // A gentle end first, so that the broker logs none; `drop` makes sure of it.
+      // Disconnecting first keeps the broker from logging an error. `drop` closes the sockets in any case.
       if (admin !== undefined)
         await within(admin.disconnect(), DISCONNECT_TIMEOUT_MS, 'disconnecting').catch(() => undefined)
       drop()

@@ -11,7 +11,7 @@ export class Append {
   readonly #settle: (error: EventLogUnavailableError | null) => void
 
   /**
-   * @param onTimeout is to reject it.
+   * @param onTimeout must reject the append.
    * @param onSettled called once.
    */
   constructor(
@@ -31,7 +31,7 @@ export class Append {
     }
   }
 
-  /** One of its records is confirmed. */
+  /** Counts one record as confirmed. */
   confirm(): void {
     this.#unconfirmed--
     if (this.#unconfirmed === 0) this.#end(null)

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { type Batch, createBacklog } from './backlog.ts'
 import { type Entry, lostSince, type Mark, type Place } from './mark.ts'
 
-// Goal: a worker handles the records of the log, and those that it read and the log has lost, in whatever order reads, handlers,
-// joins and losses come. Method: a log in memory, and random steps.
+// Goal: a worker handles all records of the log, and all records that it read before the log lost them. The order of reads,
+// handlers, joins and losses does not matter. Method: a log in memory, and random steps.
 
 const HOUR_MS = 3_600_000
 
@@ -15,7 +15,7 @@ function createLog() {
   let number = 0
   return {
     commit: null as Place | null,
-    /** An hour later, so that `lostSince` tells records from each other. */
+    /** Two hours later than the previous records, so that `lostSince` can tell them apart. */
     append(count: number) {
       nowMs += 2 * HOUR_MS
       for (let index = 0; index < count; index++) records.push({ id: `r${number++}`, epoch, atMs: nowMs })
@@ -26,7 +26,7 @@ function createLog() {
       epoch++
     },
     ids: () => records.map(({ id }) => id),
-    /** Null: out of range. */
+    /** Null: `from` is out of range. */
     read(from: number, count: number): Entry[] | null {
       if (from > records.length) return null
       return records.slice(from, from + count).map(({ id, epoch: by, atMs }, index) => ({
@@ -44,7 +44,7 @@ function createLog() {
   }
 }
 
-/** One worker, without kafkajs: it does at each step what the consumer does at an event. */
+/** One worker without kafkajs. Each method does what the consumer does at the event of that name. */
 function createWorker(log: ReturnType<typeof createLog>) {
   const backlog = createBacklog()
   const handled: string[] = []
@@ -62,7 +62,7 @@ function createWorker(log: ReturnType<typeof createLog>) {
   const worker = {
     handled,
     read,
-    /** A worker that has read nothing since a rewind has no record by which it could know a second loss. */
+    /** After a rewind, a worker has no mark until its next read. Without one it cannot detect a second loss. */
     hasMark: () => hasMark,
     assign: (partitions: readonly number[]) => backlog.assign(partitions),
     leave: () => backlog.leave(),
@@ -93,7 +93,7 @@ function createWorker(log: ReturnType<typeof createLog>) {
       backlog.release(inFlight)
       inFlight = null
     },
-    /** A handler that begins before a join and ends after it. */
+    /** Runs a handler that starts before `meanwhile` and ends after it. */
     slowly(meanwhile: () => void) {
       if (inFlight === null) return meanwhile()
       const records = backlog.records(inFlight)
@@ -175,7 +175,7 @@ function run(done: readonly Step[]) {
   return { log, worker }
 }
 
-test('a worker that is alone handles all that it read, and all that the log has, whatever the log loses', () => {
+test('a single worker handles every record that it read or that the log has, whatever the log loses', () => {
   const some = fc.array(fc.oneof(...steps, ...steps, ...steps, loss), { minLength: 20, maxLength: 60 })
   fc.assert(
     fc.property(some, (done) => {
@@ -186,7 +186,7 @@ test('a worker that is alone handles all that it read, and all that the log has,
   )
 })
 
-test('a worker that is alone handles each record once and in order, where the log loses nothing', () => {
+test('a single worker handles each record once and in order if the log loses nothing', () => {
   const some = fc.array(fc.oneof(...steps), { minLength: 20, maxLength: 60 })
   fc.assert(
     fc.property(some, (done) => {

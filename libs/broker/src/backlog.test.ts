@@ -2,10 +2,10 @@ import { describe, expect, it } from 'vitest'
 import { createBacklog, type Read } from './backlog.ts'
 import { markOf } from './mark.ts'
 
-// Goal: no record is lost, handed out twice at once or committed too early, whatever a rebalance or a loss in the log does in between.
-// Method: reads, rebalances and losses in the orders in which kafkajs and Kafka can produce them.
+// Goal: the backlog loses no record, gives out no record twice at once and commits none too early, despite rebalances and losses
+// in the log. Method: reads, rebalances and losses in the orders that kafkajs and Kafka produce.
 
-/** @param log which log it was: another has other records at the same offsets. @param epoch of its leader. */
+/** @param log names the log: another log has other records at the same offsets. @param epoch the leader's epoch. */
 function read(partition: number, from: number, count: number, { log = 'a', epoch = 0 } = {}): Read {
   return {
     partition,
@@ -27,10 +27,10 @@ function read(partition: number, from: number, count: number, { log = 'a', epoch
   }
 }
 
-/** A commit of `next`, with the record before it. */
+/** A commit of `next`, with the mark of the record before it. */
 function commit(next: number, { log = 'a', epoch = 0 } = {}) {
   const [entry] = read(0, next - 1, 1, { log, epoch }).entries
-  if (entry === undefined) throw new Error('a record')
+  if (entry === undefined) throw new Error('the read has no record')
   return { next: BigInt(next), mark: markOf(entry) }
 }
 
@@ -47,7 +47,7 @@ function open(...partitions: number[]) {
     backlog.release(batch)
   }
   const due = () => backlog.dueCommits().map(({ partition, next }) => ({ partition, next: Number(next) }))
-  /** As the group does it: a partition without a commit begins at 0. */
+  /** Assigns and places partitions without a commit, so that they start at 0. */
   const assign = (...assigned: number[]) => {
     backlog.assign(assigned)
     for (const partition of assigned) backlog.place(partition, null)
@@ -66,7 +66,7 @@ function open(...partitions: number[]) {
 }
 
 describe('the backlog', () => {
-  it('fills a batch from several partitions and keeps these to itself until it is released', () => {
+  it('fills a batch from several partitions, and gives these to no other batch until its release', () => {
     const backlog = open(0, 1, 2)
     backlog.add(read(0, 0, 3))
     backlog.add(read(1, 0, 3))
@@ -80,7 +80,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next(100))).toEqual(['1@1', '1@2'])
   })
 
-  it('commits what has been handled, once, and not what has only been taken or was rejected', () => {
+  it('commits handled records once, and does not commit records that were only taken or rejected', () => {
     const backlog = open(0, 1)
     backlog.add(read(0, 0, 5))
     backlog.add(read(1, 0, 2))
@@ -94,7 +94,7 @@ describe('the backlog', () => {
     expect(backlog.dueCommits()).toEqual([])
   })
 
-  it('forgets a partition that was taken away: no records, no commit', () => {
+  it('forgets the records and commits of a partition that was assigned away', () => {
     const backlog = open(0, 1)
     backlog.add(read(0, 0, 2))
     backlog.add(read(1, 0, 2))
@@ -106,7 +106,7 @@ describe('the backlog', () => {
     expect(backlog.add(read(0, 2, 1))).toBe('refused')
   })
 
-  it('does not hand out a partition that came back while what was begun before goes on', () => {
+  it('gives out no records of a reassigned partition while its earlier batch is under way', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 2))
     const before = backlog.next()
@@ -119,7 +119,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
   })
 
-  it('does not handle again what it handled through a rebalance that left it the partition', () => {
+  it('gives out no record twice if it was handled during a rebalance that keeps the partition', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)
@@ -131,7 +131,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@2', '0@3', '0@4'])
   })
 
-  it('hands out again what was not handled before a rebalance, in its order', () => {
+  it('gives out records that were not handled before a rebalance again, in order', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(3)
@@ -143,7 +143,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
   })
 
-  it('commits nothing of a partition before it is known where the commit of the group is', () => {
+  it('commits nothing of a partition until it is placed at the commit of the group', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)
@@ -154,7 +154,7 @@ describe('the backlog', () => {
     expect(backlog.due()).toEqual([{ partition: 0, next: 2 }])
   })
 
-  it('drops what others handled since', () => {
+  it('drops records that another consumer has handled', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 6))
     const before = backlog.next(2)
@@ -165,7 +165,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@4', '0@5'])
   })
 
-  it('takes nothing of a partition before it is known where it is to be read', () => {
+  it('takes no records of a partition until it is placed', () => {
     const backlog = createBacklog()
     backlog.assign([0])
     expect(backlog.add(read(0, 0, 3))).toBe('refused')
@@ -175,7 +175,7 @@ describe('the backlog', () => {
     expect(backlog.waiting(0)).toBe(1)
   })
 
-  it('reads again where a read begins beyond what was expected, and takes the gap where nothing is in it', () => {
+  it('reads again if a read starts beyond the expected offset, and accepts the gap the second time', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 5))
     backlog.assign(0)
@@ -187,7 +187,7 @@ describe('the backlog', () => {
     expect(backlog.add(read(0, 11, 2))).toBe('taken')
   })
 
-  it('lets no full partition keep the others waiting', () => {
+  it('starts each batch at another partition, so that a full one does not block the rest', () => {
     const backlog = open(0, 1)
     backlog.add(read(0, 0, 50))
     backlog.add(read(1, 0, 1))
@@ -198,7 +198,7 @@ describe('the backlog', () => {
 })
 
 describe('a commit that is compared with the log', () => {
-  it('reads the marked record once more, and hands out what follows it', () => {
+  it('reads the marked record again, and gives out the records after it', () => {
     const backlog = createBacklog()
     backlog.assign([0])
     backlog.place(0, commit(5))
@@ -207,7 +207,7 @@ describe('a commit that is compared with the log', () => {
     expect(backlog.dueCommits()).toEqual([])
   })
 
-  it('says so where the log has another record there, and takes nothing', () => {
+  it('reports another record in the place of the marked one, and takes nothing', () => {
     const backlog = createBacklog()
     backlog.assign([0])
     backlog.place(0, commit(5))
@@ -216,14 +216,14 @@ describe('a commit that is compared with the log', () => {
     expect(backlog.next(0)).toEqual(commit(5))
   })
 
-  it('is believed where it has no mark', () => {
+  it('is accepted if it has no mark', () => {
     const backlog = createBacklog()
     backlog.assign([0])
     backlog.place(0, { next: 5n, mark: null })
     expect(backlog.add(read(0, 5, 2, { log: 'b' }))).toBe('taken')
   })
 
-  it('gives way to what was handled and could not be committed yet, and goes before what others handled since', () => {
+  it('yields to our own uncommitted position, unless another consumer has moved beyond it', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     backlog.finish(backlog.next())
@@ -236,7 +236,7 @@ describe('a commit that is compared with the log', () => {
     expect(backlog.dueCommits()).toEqual([])
   })
 
-  it('is not undone by what was begun before others went on', () => {
+  it('is not undone by a batch from before another consumer moved the commit', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next()
@@ -249,21 +249,21 @@ describe('a commit that is compared with the log', () => {
 })
 
 describe('a log that changes while it is read', () => {
-  it('is compared where another leader has appended to it, and read on where it is the same', () => {
+  it('is compared when another leader has appended to it, and read on if it is the same', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 5))
     expect(backlog.add(read(0, 5, 2, { epoch: 1 }))).toBe('again')
     expect(backlog.readFrom(0)).toBe(4n)
     const whole = read(0, 4, 3)
     const [marked, ...others] = whole.entries
-    if (marked === undefined) throw new Error('a record')
+    if (marked === undefined) throw new Error('the read has no record')
     const later = others.map((entry) => ({ ...entry, epoch: 1 }))
     expect(backlog.add({ ...whole, entries: [marked, ...later] })).toBe('taken')
     expect(backlog.add(read(0, 7, 1, { epoch: 1 }))).toBe('taken')
     expect(backlog.positions(backlog.next())).toEqual(Array.from({ length: 8 }, (_, at) => `0@${at}`))
   })
 
-  it('is handled anew from where it was rewound to; what it has lost is handled too, and moves no commit', () => {
+  it('is handled again from the rewind on; lost records are handled too, and move no commit', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 6))
     const before = backlog.next(2)
@@ -290,7 +290,7 @@ describe('a log that changes while it is read', () => {
   it.each([
     ['a rebalance', () => undefined],
     ['another membership', (backlog: ReturnType<typeof open>) => backlog.leave()],
-  ])('is compared after %s by the last record that was read', (_, between) => {
+  ])('is compared after %s with the last record read', (_, between) => {
     const backlog = open(0)
     backlog.add(read(0, 0, 6))
     const before = backlog.next(4)
@@ -309,7 +309,7 @@ describe('a log that changes while it is read', () => {
     expect(backlog.due()).toEqual([{ partition: 0, next: 9 }])
   })
 
-  it('has what waits handled when retention has removed it, also after a rebalance', () => {
+  it('has its waiting records handled after retention removed them, even after a rebalance', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)
@@ -319,7 +319,7 @@ describe('a log that changes while it is read', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
   })
 
-  it('goes on behind what retention removed', () => {
+  it('continues after the records that retention removed', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 2))
     backlog.finish(backlog.next())
@@ -328,7 +328,7 @@ describe('a log that changes while it is read', () => {
     expect(backlog.add(read(0, 50, 1, { epoch: 3 }))).toBe('taken')
   })
 
-  it('is compared once more on request', () => {
+  it('is compared again on request', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 2))
     backlog.recheck(0)

@@ -1,10 +1,10 @@
 import type { ConsumedRecord } from '@curfew/domain'
 import { type Entry, isMarked, type Mark, markOf, type Place } from './mark.ts'
 
-/** What was read from one partition at one go. */
+/** The records of one fetch of one partition. */
 export interface Read {
   readonly partition: number
-  /** The offset that was asked for. */
+  /** The requested offset. */
   readonly from: bigint
   /** The offset after the last one read. */
   readonly next: bigint
@@ -12,8 +12,8 @@ export interface Read {
 }
 
 /**
- * What became of a read. `refused`: it belongs to another time. `again`: the partition is read again, from `readFrom`. `other`: the
- * log has other records than those that were handled.
+ * The result of a read. `refused`: the partition is not placed, so the read is stale. `again`: the partition must be read again
+ * from `readFrom`. `other`: the log has another record at the offset of the marked one.
  */
 export type Added = 'taken' | 'refused' | 'again' | 'other'
 
@@ -25,82 +25,84 @@ interface Share {
   readonly entries: readonly Waiting[]
 }
 
-/** Records that were taken together. No other batch has records of the same partitions until it is released. */
+/** Records taken together. Until its release, no other batch has records of the same partitions. */
 export interface Batch {
   readonly shares: readonly Share[]
 }
 
-/** A commit that is due: everything below `next` has been handled. */
+/** A commit that is due: all records below `next` are handled. */
 export interface DueCommit extends Place {
   readonly partition: number
   readonly log: number
 }
 
-/** Read and not yet taken. Without an offset where the log has lost it: it is handled, and moves no commit. */
+/** A record that was read and not yet taken. Its offset is null if the log has lost it: it is handled, but moves no commit. */
 type Waiting = Omit<Entry, 'offset'> & { readonly offset: bigint | null }
 
-/** One partition from when the group gave it to us until it gives it to another consumer. */
+/** One partition, from its assignment to us until its assignment to another consumer. */
 interface Partition {
   readonly partition: number
-  /** False from each join until the group's commit is known: other consumers may have gone on. */
+  /** False from each join until the group's commit is known. Another consumer may have moved the commit. */
   isPlaced: boolean
   waiting: Waiting[]
-  /** The offset that must be taken next. */
+  /** The offset of the next record to take. */
   expected: bigint
-  /** The last record read, which lies before `expected`; null where it is not known. */
+  /** The last record read, below `expected`; null if unknown. */
   mark: Mark | null
-  /** Nothing is taken until the marked record has been seen again. */
+  /** While true, no records are taken: the marked record must be seen again first. */
   checking: boolean
-  /** Everything below has been handled. */
+  /** All records below it are handled. */
   handled: Place | null
-  /** Everything below has been committed. */
+  /** All records below it are committed. */
   committed: bigint | null
-  /** The group's commit may be one of the log before the rewind. */
+  /** The group's commit may be from the log before the rewind. */
   isRewound: boolean
-  /** Everything below was handled, or given up, when reading was last placed. */
+  /** All records below it were handled or skipped at the last placement. */
   placed: bigint
-  /** A read that began beyond what was expected, seen once. */
+  /** The start of a read beyond `expected`, seen once. */
   gap: bigint | null
-  /** Counts the joins: a batch of an earlier one is not tried again. */
+  /** Counts joins. A batch from an earlier join is not retried. */
   generation: number
-  /** Counts the logs: offsets of one say nothing of another. */
+  /** Counts logs. Offsets of different logs cannot be compared. */
   log: number
 }
 
 /**
- * What one consumer has read and not yet handled, partition by partition. Pure bookkeeping, apart from kafkajs so that
- * it can be tested alone: order, what must not be handled twice at once, what may be committed, and where reading goes on.
+ * The records that one consumer has read and not yet handled, by partition. It does no I/O and does not know kafkajs, so that
+ * tests cover it alone. It decides order, exclusion between batches, which commits are due, and where reading continues.
  */
 export interface Backlog {
   /**
-   * The group gave us these. Nothing is taken of a partition until it is placed. The records that wait are kept where the partition was
-   * ours before: if the log has lost its end, they are the last copies.
+   * Sets the partitions that the group assigned to us. No records of a partition are taken until it is placed. A partition that
+   * was ours before keeps its waiting records: if the log has lost its end, they are the last copies.
    */
   assign(partitions: readonly number[]): void
-  /** We are no member of the group. Which partitions are ours, `assign` says. */
+  /** Notes that we left the group. The next `assign` says which partitions are ours. */
   leave(): void
-  /** Where the group's commit is; null where there is none. The partition is read from `readFrom`. */
+  /** Sets the group's commit; null if there is none. The partition must then be read from `readFrom`. */
   place(partition: number, commit: Place | null): void
-  /** Retention has removed what lay below `at`: reading goes on there. */
+  /** Continues at `at`, because retention removed all records below it. */
   skip(partition: number, at: bigint): void
-  /** The log is another from `at` on. What waits is the last copy of what the log has lost, and is handled all the same. */
+  /**
+   * Starts over at `at`, because the log differs from there on. The waiting records are still handled: they are the last copies.
+   */
   rewind(partition: number, at: bigint): void
-  /** The marked record must be seen again before more is taken: the log may have changed since it was read. */
+  /** Takes no more records until the marked record is seen again, because the log may have changed since it was read. */
   recheck(partition: number): void
-  /** Whether the marked record must be seen again at `offset` before more is taken. */
+  /** Whether the record at `offset` must be seen again before more records are taken. */
   awaits(partition: number, offset: bigint): boolean
-  /** Where a partition is to be read: from the marked record on, where it must be seen again. */
+  /** Where to read a partition: at the marked record if it must be seen again, otherwise at the next record. */
   readFrom(partition: number): bigint
-  /** What is to be taken next, and the record before it; null where that is not known, or the partition is not ours. */
+  /** The next offset to take and the record before it; null if the partition is not ours or not placed. */
   next(partition: number): Place | null
   add(read: Read): Added
-  /** The next batch, or null when nothing can be handed out now. */
+  /** The next batch, or null if there is none to handle at present. */
   take(batchSize: number): Batch | null
-  /** The records of a batch that are still ours to handle; none of a partition that was assigned since. */
+  /** The records of a batch that are still ours to handle. It leaves out partitions assigned again since. */
   records(batch: Batch): readonly ConsumedRecord[]
-  /** The batch has been handled. */
+  /** Marks the batch as handled. */
   handled(batch: Batch): void
-  /** The batch's partitions may be handed out again. Its records wait again unless they were handled. */
+  /** Frees the partitions of the batch for other batches. Its records wait again unless they were handled. */
   release(batch: Batch): void
   waiting(partition: number): number
   dueCommits(): readonly DueCommit[]
@@ -109,7 +111,7 @@ export interface Backlog {
 
 export function createBacklog(): Backlog {
   let partitions = new Map<number, Partition>()
-  /** Outlives ownership: a partition that comes back must wait for what was begun before it went. */
+  /** Outlives ownership: a partition that returns to us waits for its earlier batch. */
   const busy = new Map<number, Share>()
   let cursor = 0
 
@@ -134,13 +136,13 @@ export function createBacklog(): Backlog {
       if (owned === undefined) return
       const own = owned.handled
       const ours = own !== null && (commit === null || own.next >= commit.next || owned.isRewound)
-      // Where another consumer went on meanwhile, what we handled before it says nothing any more.
+      // Another consumer has moved the commit, so our own position is out of date.
       if (!ours) owned.handled = null
       const { next, mark } = ours ? own : (commit ?? { next: 0n, mark: null })
       owned.isPlaced = true
       owned.committed = commit?.next ?? null
       owned.waiting = owned.waiting.filter(({ offset }) => offset === null || offset >= next)
-      // The commit's mark shows a loss behind it, and only the last record read shows a loss before that record.
+      // The commit's mark shows a loss behind it. Only the last record read shows a loss before that record.
       if (next < owned.expected && owned.mark !== null) moveTo(owned, next, owned)
       else moveTo(owned, next, { expected: next, mark })
     },
@@ -186,8 +188,8 @@ export function createBacklog(): Backlog {
       if (!owned?.isPlaced) return 'refused'
       const start = readFrom(owned)
       if (read.from > start) {
-        // kafkajs may hand over what it asked for before a rebalance or a seek: the right records are read then. If the same
-        // gap comes again it is real, for kafkajs keeps control records to itself.
+        // kafkajs may deliver a fetch from before a rebalance or a seek, so the partition is read again. If the same gap comes
+        // again it is real: kafkajs filters control records out.
         const seen = owned.gap === read.from
         owned.gap = read.from
         if (!seen) return 'again'
@@ -220,7 +222,7 @@ export function createBacklog(): Backlog {
         busy.set(owned.partition, share)
         shares.push(share)
       }
-      // The next batch begins elsewhere, so that a full partition does not keep the others waiting.
+      // The next batch starts at another partition, so that a full partition does not block the others.
       cursor = order.length === 0 ? 0 : (cursor + 1) % order.length
       return shares.length === 0 ? null : { shares }
     },
@@ -290,7 +292,7 @@ function unplaced(owned: Partition): Partition {
   return owned
 }
 
-/** Reading goes on from `expected`, once the marked record has been seen again. */
+/** Continues reading at `expected`, once the marked record has been seen again. */
 function moveTo(
   owned: Partition,
   placed: bigint,
@@ -303,7 +305,7 @@ function moveTo(
   owned.gap = null
 }
 
-/** Reading begins again at `at`. What was read before keeps no place in the log. */
+/** Starts reading at `at`. Earlier records lose their place in the log. */
 function restart(owned: Partition, at: bigint): void {
   owned.waiting = owned.waiting.map(withoutOffset)
   owned.log += 1
@@ -318,7 +320,7 @@ function readFrom({ expected, mark, checking }: Partition): bigint {
   return checking && mark !== null ? mark.offset : expected
 }
 
-/** Takes what is new. What is below was taken before. */
+/** Takes the new records. Records below `expected` were taken before. */
 function take(owned: Partition, { next, entries }: Read): void {
   const { expected } = owned
   for (const entry of entries) if (entry.offset >= expected) owned.waiting.push(entry)

@@ -2,7 +2,7 @@ import { expect, it, onTestFinished } from 'vitest'
 import { createClient } from './client.ts'
 import { openFakeCluster } from './fake-cluster.fixture.ts'
 
-it('a new client begins with another broker than the last, for one of them may hang', async () => {
+it('a new client starts with another broker than the previous one, which may hang', async () => {
   const cluster = await openFakeCluster(2, { t: [2] })
   onTestFinished(() => cluster.close())
   cluster.suspend(1)

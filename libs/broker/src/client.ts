@@ -4,17 +4,17 @@ import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig, type RetryO
 import { readHeadersInOnePass } from './record-headers.ts'
 import { calmRequestQueue } from './request-queue.ts'
 
-/** Where the cluster is and how it is spoken to. */
+/** The brokers of a cluster, and how to connect to them. */
 export interface ConnectionOptions {
-  /** `host:port` of some brokers of the cluster; the others are learnt from them. */
+  /** `host:port` of some brokers of the cluster. They name the others. */
   readonly brokers: readonly string[]
-  /** Seen in the brokers' logs and quotas. */
+  /** Appears in the brokers' logs and quotas. */
   readonly clientId: string
-  /** TLS; true for the system's authorities. Default: none. */
+  /** TLS; true uses the authorities that Node trusts. Default: no TLS. */
   readonly ssl?: NonNullable<KafkaConfig['ssl']>
-  /** Default: none. */
+  /** Default: no authentication. */
   readonly sasl?: NonNullable<KafkaConfig['sasl']>
-  /** Told of what kafkajs says; it writes nothing to standard output. Default: silence. */
+  /** Receives the log of kafkajs, which writes nothing to standard output. Default: none. */
   readonly log?: KafkaLog
 }
 
@@ -24,12 +24,12 @@ export type KafkaLog = (
   details: Readonly<Record<string, unknown>>,
 ) => void
 
-/** A kafkajs client of our own that can be ended for good. */
+/** A kafkajs client that can be ended for good. */
 export interface Client {
   readonly kafka: Kafka
-  /** Opens the client's sockets, for parts of kafkajs that are used without its `Kafka`. */
+  /** Opens the client's sockets, for parts of kafkajs that do not go through its `Kafka`. */
   readonly socketFactory: ISocketFactory
-  /** Destroys its connections and refuses new ones, so that nothing it still retries reaches a broker. Idempotent. */
+  /** Destroys the connections and refuses new ones. No retry inside kafkajs reaches a broker afterwards. Idempotent. */
   kill(): void
 }
 
@@ -37,8 +37,8 @@ export const CONNECT_TIMEOUT_MS = 3_000
 const KEEP_ALIVE_MS = 30_000
 
 /**
- * Retries inside kafkajs are few, for ours stand around them and can be stopped. Every member is given: where NODE_ENV
- * is `test`, kafkajs takes other defaults.
+ * kafkajs retries only a few times, because our own retries surround it and can be stopped. Every member is set: kafkajs has
+ * other defaults if NODE_ENV is `test`.
  */
 export const FEW_RETRIES: RetryOptions = {
   retries: 2,
@@ -48,15 +48,15 @@ export const FEW_RETRIES: RetryOptions = {
   multiplier: 2,
 }
 
-/** Which of the brokers the next client begins with. */
+/** The index of the first broker of the next client. */
 let first = Math.floor(Math.random() * 1_000)
 
 /**
- * Opens nothing yet. Each client begins with another broker: kafkajs goes on to the next one where a broker refuses,
- * but asks one that hangs again and again.
+ * Creates a client without opening a connection. Each client starts with another broker: kafkajs moves on from a broker that
+ * refuses, but asks one that hangs again and again.
  *
- * One client for each use: consumers of one client share, and clear, each other's committed
- * offsets, and one client's connections cannot be told apart by use.
+ * Each use has its own client. Consumers of one client share and clear each other's committed offsets, and the connections of one
+ * client cannot be told apart by use.
  */
 export function createClient(
   { brokers, clientId, ssl, sasl, log }: ConnectionOptions,
@@ -68,15 +68,15 @@ export function createClient(
   const sockets = new Set<Socket>()
   let killed = false
 
-  // kafkajs cannot be stopped: a producer that was disconnected connects again to finish its retries, and a
-  // connection waits for answers that never come. With the sockets in our hands, an end is an end.
+  // kafkajs cannot be stopped: a disconnected producer connects again to finish its retries, and a connection waits for answers
+  // that never come. Destroying the sockets ends it for certain.
   const socketFactory: ISocketFactory = ({ host, port, ssl: tls, onConnect }) => {
     if (killed) throw new Error('this Kafka client has been closed')
     const socket = tls
       ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...tls }, onConnect)
       : connectTcp({ host, port }, onConnect)
     socket.setKeepAlive(true, KEEP_ALIVE_MS)
-    // kafkajs leaves Nagle's algorithm on, which holds a small request back behind an unacknowledged one.
+    // kafkajs leaves Nagle's algorithm on, which delays a small request until the previous one is acknowledged.
     socket.setNoDelay(true)
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
@@ -87,7 +87,7 @@ export function createClient(
     brokers: [...brokers.slice(first), ...brokers.slice(0, first)],
     clientId,
     ...(ssl === undefined ? {} : { ssl }),
-    // A copy, for kafkajs adds to it, and a configuration that was read is frozen.
+    // A copy, because kafkajs adds to it and our configuration is frozen.
     ...(sasl === undefined ? {} : { sasl: { ...sasl } }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     authenticationTimeout: CONNECT_TIMEOUT_MS * 2,
@@ -98,9 +98,8 @@ export function createClient(
     logLevel: kafkajs.logLevel.INFO,
     logCreator: () => (entry) => {
       const { message, timestamp: _timestamp, logger: _logger, ...details } = entry.log
-      if (killed || log === undefined || IDLE_TALK.some((text) => message.startsWith(text))) return
-      // It calls every answer that is not "yes" an error, also those of an orderly rebalance. What comes of one that
-      // matters is thrown.
+      if (killed || log === undefined || IGNORED_MESSAGES.some((text) => message.startsWith(text))) return
+      // kafkajs logs every answer with an error code as an error, even in an orderly rebalance. Important errors are thrown too.
       const level = message.startsWith('Response ') ? 'info' : levelName(entry.level)
       log(level, message, { namespace: entry.namespace, ...details })
     },
@@ -116,8 +115,10 @@ export function createClient(
   }
 }
 
-/** What we do on purpose, or all the time, or hear again as the error that is thrown. While a broker is away it would be dozens of lines a second. */
-const IDLE_TALK = [
+/**
+ * Log messages about our own requests, routine work, or errors that are thrown too. An unavailable broker causes dozens a second.
+ */
+const IGNORED_MESSAGES = [
   'Limiting retries for the idempotent producer',
   'Pausing fetching',
   'Resuming fetching',
@@ -132,9 +133,9 @@ function levelName(level: kafkajs.logLevel): 'error' | 'warn' | 'info' {
 }
 
 /**
- * Waits for `work` no longer than `timeoutMs`. What it comes to later is let go.
+ * Waits for `work` for `timeoutMs` at most. Ignores its later result.
  *
- * @throws {Error} `what` and "timed out", or what `work` threw.
+ * @throws {Error} `what` and "timed out", or the error of `work`.
  */
 export async function within<Result>(
   work: Promise<Result>,
@@ -152,7 +153,7 @@ export async function within<Result>(
   }
 }
 
-/** What went wrong in the first place: kafkajs wraps an error once for each of its layers. */
+/** The innermost cause: kafkajs wraps an error once per layer. */
 export function original(error: unknown): unknown {
   let current = error
   while (current instanceof Error && current.cause instanceof Error) current = current.cause

@@ -18,21 +18,21 @@ import {
 
 const CONFIGS_TIMEOUT_MS = 5_000
 const READY_TIMEOUT_MS = 15_000
-/** A broker that takes longer may hang, and the next is asked. A probe waits for two seconds. */
+/** A broker that takes longer may hang, so the next one is asked. A readiness probe waits for two seconds. */
 const SOON_MS = 800
 
-/** The topics that one process uses, in their cluster. */
+/** The topics of one process in their Kafka cluster. */
 export interface Cluster {
-  /** Creates topics that are missing and looks at the settings of all. Once that was done it resolves at once. */
+  /** Creates missing topics and checks the settings of all. Resolves at once after the first success. */
   ready(): Promise<void>
-  /** The next `ready` looks at the topics again: to be called when Kafka says that it does not know one. */
+  /** Makes the next `ready` check the topics again. Call it when Kafka does not know a topic. */
   lookAgain(): void
   /**
-   * Resolves when each topic takes records. Where only some of its partitions do, the log names the others: a service that did not count
-   * as ready would take no logouts at all. Creates topics that vanished.
+   * Resolves if every topic takes records. Creates topics that vanished. If only some partitions of a topic take records, it logs
+   * the others and resolves: a service that is not ready takes no logouts at all.
    *
-   * @throws {EventLogUnavailableError} where a vital topic takes none, or no broker answers.
-   * @throws {EventLogDegradedError} where another topic takes none.
+   * @throws {EventLogUnavailableError} if a vital topic takes none, or no broker answers.
+   * @throws {EventLogDegradedError} if another topic takes none.
    */
   check(): Promise<void>
   close(): Promise<void>
@@ -42,11 +42,11 @@ export interface Cluster {
 interface Refusing {
   readonly vital: boolean
   readonly vanished: boolean
-  /** In words. */
+  /** The fault, in words. */
   readonly what: string
 }
 
-/** Opens nothing until it is asked. */
+/** Opens no connection until its first use. */
 export function createCluster({
   connection,
   topics,
@@ -57,7 +57,7 @@ export function createCluster({
   connection: ConnectionOptions
   topics: TopicsSettings
   kinds: readonly TopicKind[]
-  /** Of `kinds`: those without which the service is of no use. */
+  /** The kinds that the service cannot work without. */
   vital: readonly TopicKind[]
   log: KafkaLog | undefined
 }): Cluster {
@@ -82,7 +82,7 @@ export function createCluster({
     report(found)
   }
 
-  /** Says what is not as it must be, once for as long as it stays the same. */
+  /** Logs the faults of the topics, once until they change. */
   function report(found: readonly FoundTopic[]): void {
     const lines = found.flatMap((each) =>
       faultsOf(each, topics, tooling).map((fault) => ({ topic: each.topic, ...fault })),
@@ -118,15 +118,15 @@ export function createCluster({
     settingUp = null
   }
 
-  /** What keeps topics from taking records. */
+  /** The topics that take no records. */
   async function look(): Promise<readonly Refusing[]> {
     const names = kinds.map((kind) => topicName(kind, topics))
     const { topics: answers, partitions, nodes } = await reader.read(names)
     const refused = [...answers.values()].find((answer) => !isLeaders(answer) && !isMissing(answer))
     if (refused !== undefined) throw refused
     const existing = names.filter((name) => partitions.get(name)?.length)
-    // Operators may change what a partition needs at any time. One broker alone answers this, and it may hang: then its answer counts
-    // at the next look.
+    // Operators may change `min.insync.replicas` at any time. A single broker answers this, and it may hang: its answer then
+    // counts at the next look.
     const asking = admins
       .use((admin) => describeConfigs(admin, existing), CONFIGS_TIMEOUT_MS)
       .then((answer) => {
@@ -138,7 +138,8 @@ export function createCluster({
     ])
     const found = kinds.map((kind) => {
       const topic = topicName(kind, topics)
-      // A broker that lost the others tells of them as they were. Where enough of them are present, one of these will lead.
+      // A broker cut off from the others still names their old state. If enough of them are present, one of these becomes the
+      // leader.
       const all = (partitions.get(topic) ?? []).map(({ partition, led, isr }) => ({
         ...{ partition, led },
         inSync: isr.filter((id) => present.has(id)).length,
@@ -187,7 +188,7 @@ export function createCluster({
   }
 }
 
-/** Whether a topic is not there, or has no leaders yet. */
+/** Whether a topic does not exist, or has no leaders yet. */
 function isMissing({ type }: ProtocolError): boolean {
   return type === 'UNKNOWN_TOPIC_OR_PARTITION' || type === 'LEADER_NOT_AVAILABLE'
 }

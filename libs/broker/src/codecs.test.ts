@@ -6,7 +6,7 @@ import { compressSync } from 'snappy'
 import { expect, test } from 'vitest'
 import { registerCodecs } from './codecs.ts'
 
-// Goal: no batch fills the memory, however small it is. Method: what each codec makes of many zeros.
+// Goal: no batch exhausts the memory, however small it is when compressed. Method: batches of many zeros.
 
 const { CompressionCodecs, CompressionTypes } = kafkajs
 registerCodecs()
@@ -30,13 +30,13 @@ test.each(codecs)('%s reads a batch of 60 MB and refuses one of 70 MB', async (_
 test.each([
   ['with checksums', { blockChecksums: true, contentChecksum: true }],
   ['without checksums', {}],
-])('LZ4 knows what a frame of runs, copies and random bytes comes to, %s', async (_, options) => {
+])('LZ4 computes the length of a frame of runs, copies and random bytes %s', async (_, options) => {
   const words = Array.from({ length: 200_000 }, (__, at) => `value ${(at * 7919) % 100_003}`)
   const parts = [randomBytes(300_000), Buffer.from(words.join()), Buffer.alloc(1_000_000)]
   const bytes = Buffer.concat([...parts, ...parts])
   expect(bytes.equals(await decompress(CompressionTypes.LZ4, compressFrameSync(bytes, options)))).toBe(true)
   const tooMany = Buffer.concat(Array.from({ length: 20 }, () => bytes))
   await expect(lengthOf(CompressionTypes.LZ4, compressFrameSync(tooMany, options))).rejects.toThrow(
-    `comes to ${tooMany.length} bytes`,
+    `expands to ${tooMany.length} bytes`,
   )
 })

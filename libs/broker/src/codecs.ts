@@ -2,17 +2,17 @@ import { promisify } from 'node:util'
 import { gunzip, zstdDecompress } from 'node:zlib'
 import kafkajs from 'kafkajs'
 
-// Brokers and foreign producers may compress records as they like: a cluster-wide `compression.type` holds for our topics too.
-// kafkajs reads gzip alone by itself.
+// Brokers and foreign producers may compress records with any codec: a cluster-wide `compression.type` holds for our topics too.
+// kafkajs itself reads gzip only.
 
-/** Most bytes that one batch may come to. Brokers take batches of 2 MiB from us; what comes to more is an attack or a mistake. */
+/** Largest decompressed size of a batch. We send batches of up to 2 MiB; a larger one is an attack or a mistake. */
 const BATCH_BYTES_MAX = 64 * 1_048_576
 
 type Decompress = (compressed: Buffer) => Promise<Buffer>
 
 let registered = false
 
-/** Lets kafkajs read every codec that Kafka knows. It writes none of them. */
+/** Lets kafkajs read every codec of Kafka. It adds no codec for writing. */
 export function registerCodecs(): void {
   if (registered) return
   registered = true
@@ -20,7 +20,7 @@ export function registerCodecs(): void {
   const bounded = { maxOutputLength: BATCH_BYTES_MAX }
   const gzip: Decompress = (compressed) => promisify(gunzip)(compressed, bounded)
   const zstd: Decompress = (compressed) => promisify(zstdDecompress)(compressed, bounded)
-  // What kafkajs can write it may go on to write.
+  // kafkajs keeps its own gzip compression.
   const { compress: compressGzip } = CompressionCodecs[CompressionTypes.GZIP]()
   CompressionCodecs[CompressionTypes.GZIP] = () => ({ compress: compressGzip, decompress: gzip })
   const codecs: Readonly<Record<number, Decompress>> = {
@@ -37,18 +37,19 @@ async function compress(): Promise<never> {
   throw new Error('libs/broker compresses nothing')
 }
 
-/** How the Java client frames Snappy: a magic word, two versions of 4 bytes, then blocks that each have their length before them. */
+/** The header of Snappy in the Java client: a magic word and two versions of 4 bytes. Blocks follow, each after its length. */
 const XERIAL = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0])
 const XERIAL_HEADER_BYTES = 16
 
 async function snappy(compressed: Buffer): Promise<Buffer> {
-  // Loaded when it is needed: a platform without its binary runs well where nothing is compressed by it.
+  // Loaded on first use: a platform without the binary then works if its topics do not use Snappy.
   const { uncompress } = await import('snappy')
   const blocks = compressed.subarray(0, XERIAL.length).equals(XERIAL)
     ? [...xerialBlocks(compressed)]
     : [compressed]
   const bytes = blocks.reduce((sum, block) => sum + snappyLength(block), 0)
-  if (bytes > BATCH_BYTES_MAX) throw new RangeError(`a batch that comes to ${bytes} bytes`)
+  if (bytes > BATCH_BYTES_MAX)
+    throw new RangeError(`a batch expands to ${bytes} bytes, more than ${BATCH_BYTES_MAX}`)
   const parts = await Promise.all(blocks.map((block) => uncompress(block, { asBuffer: true })))
   return Buffer.concat(parts as Buffer[])
 }
@@ -56,13 +57,13 @@ async function snappy(compressed: Buffer): Promise<Buffer> {
 function* xerialBlocks(framed: Buffer): Iterable<Buffer> {
   for (let at = XERIAL_HEADER_BYTES; at < framed.length; ) {
     const end = at + 4 + framed.readUInt32BE(at)
-    if (end > framed.length) throw new RangeError('a Snappy block that is cut short')
+    if (end > framed.length) throw new RangeError('a Snappy block is cut short')
     yield framed.subarray(at + 4, end)
     at = end
   }
 }
 
-/** Snappy begins with the length that a block comes to, as a varint. */
+/** The decompressed length of a Snappy block, which starts with it as a varint. */
 function snappyLength(block: Buffer): number {
   let length = 0
   for (let index = 0; index < 5; index++) {
@@ -70,25 +71,26 @@ function snappyLength(block: Buffer): number {
     length += (byte & 0x7f) * 2 ** (7 * index)
     if (byte < 0x80) return length
   }
-  throw new RangeError('a Snappy block without a length')
+  throw new RangeError('a Snappy block has no length')
 }
 
 const LZ4_MAGIC = 0x184d2204
-/** LZ4 makes at most so many bytes of one. */
+/** The highest compression ratio of LZ4. */
 const LZ4_RATIO_MAX = 255
 
 async function lz4(compressed: Buffer): Promise<Buffer> {
   if (compressed.length * LZ4_RATIO_MAX > BATCH_BYTES_MAX) {
     const bytes = lz4Length(compressed)
-    if (bytes > BATCH_BYTES_MAX) throw new RangeError(`a batch that comes to ${bytes} bytes`)
+    if (bytes > BATCH_BYTES_MAX)
+      throw new RangeError(`a batch expands to ${bytes} bytes, more than ${BATCH_BYTES_MAX}`)
   }
   const { decompressFrame } = await import('lz4-napi')
   return decompressFrame(compressed)
 }
 
-/** What a frame comes to. Its header need not say it, and may lie. */
+/** The decompressed length of a frame. Its header may omit the length, or lie. */
 function lz4Length(frame: Buffer): number {
-  if (frame.readUInt32LE() !== LZ4_MAGIC) throw new RangeError('a batch that is no LZ4 frame')
+  if (frame.readUInt32LE() !== LZ4_MAGIC) throw new RangeError('a batch is not an LZ4 frame')
   const flags = frame.readUInt8(4)
   const checksumBytes = flags & 0x10 ? 4 : 0
   let length = 0
@@ -103,7 +105,7 @@ function lz4Length(frame: Buffer): number {
   return length
 }
 
-/** A block is a sequence of bytes to take as they are, and of copies of what came before. */
+/** The decompressed length of a block, which is a sequence of literal bytes and of copies of earlier bytes. */
 function lz4BlockLength(block: Buffer): number {
   let length = 0
   let at = 0

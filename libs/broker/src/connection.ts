@@ -3,38 +3,38 @@ import type { ISocketFactory, Logger, Message } from 'kafkajs'
 import { CONNECT_TIMEOUT_MS, type ConnectionOptions, createClient, within } from './client.ts'
 import { type PartitionState, statesOf } from './metadata.ts'
 
-/** Where one broker listens. */
+/** The address of one broker. */
 export interface BrokerAddress {
   readonly host: string
   readonly port: number
 }
 
-/** The leaders of a topic's partitions, by partition. Null: none at the moment. */
+/** The leaders of a topic's partitions, by partition. Null: the partition has none at present. */
 export type Leaders = readonly (number | null)[]
 
 export interface Metadata {
-  /** Null where the broker is too old to name it. */
+  /** Null if the broker is too old to name it. */
   readonly clusterId: string | null
   readonly nodes: ReadonlyMap<number, BrokerAddress>
-  /** The leaders of each topic, or why the broker does not name them. */
+  /** The leaders of each topic, or the broker's error. */
   readonly topics: ReadonlyMap<string, Leaders | ProtocolError>
-  /** The partitions of each topic in their order; none of a topic that is not there. */
+  /** The partitions of each topic in order; empty for a topic that does not exist. */
   readonly partitions: ReadonlyMap<string, readonly PartitionState[]>
 }
 
-/** Kafka tells producers apart by it. */
+/** Identifies a producer to Kafka. */
 export interface ProducerId {
   readonly id: string
   readonly epoch: number
 }
 
-/** Records for one partition. Kafka knows a repetition by producer id and sequence. */
+/** Records for one partition. Kafka recognises a repetition by producer id and sequence. */
 export interface RecordBatch {
   readonly topic: string
   readonly partition: number
   readonly messages: readonly Message[]
   readonly producer: ProducerId
-  /** The number of the first message. */
+  /** The sequence number of the first message. */
   readonly sequence: number
 }
 
@@ -42,40 +42,40 @@ export interface RecordBatch {
 export interface BatchAnswer {
   readonly topic: string
   readonly partition: number
-  /** Null: confirmed by every replica in sync. */
+  /** Null: every replica in sync has confirmed the batch. */
   readonly error: ProtocolError | null
 }
 
-/** An error that Kafka answered. */
+/** An error code in an answer of Kafka. */
 export interface ProtocolError extends Error {
-  /** Kafka's name for it, such as `NOT_LEADER_FOR_PARTITION`. */
+  /** Kafka's name of the error, such as `NOT_LEADER_FOR_PARTITION`. */
   readonly type: string
   readonly retriable: boolean
 }
 
 /** One connection to one broker. The broker answers its requests one after the other. */
 export interface BrokerConnection {
-  /** Also while it is being opened. */
+  /** Whether requests may be sent: true while it opens, too. */
   isOpen(): boolean
-  /** Whether it is being opened, or could not be. */
+  /** Whether it has not connected yet. Stays true if connecting failed. */
   isOpening(): boolean
   metadata(topics: readonly string[]): Promise<Metadata>
   initProducerId(): Promise<ProducerId>
   /**
    * @param timeoutMs how long the broker may wait for its replicas.
-   * @returns an answer for each batch. A broker may leave batches out.
+   * @returns one answer for each batch. A broker may leave batches out.
    */
   produce(batches: readonly RecordBatch[], timeoutMs: number): Promise<readonly BatchAnswer[]>
-  /** Closes it at once. Requests under way reject. Idempotent. */
+  /** Closes the connection at once and rejects requests under way. Idempotent. */
   close(): void
 }
 
 /**
- * Opens a connection. Requests wait until it is open, and reject when that fails.
+ * Opens a connection. Requests wait until it is open, and reject if that fails.
  *
- * This is kafkajs one layer below its producer, with kafkajs's TLS, SASL, framing and encoding. Its producer is left
- * out, because it resolves sends that a broker never got (a leader that moves between its retries), throws away which
- * partition of a request failed, and lets one hung broker hold all sends.
+ * It uses kafkajs one layer below its producer, with the TLS, SASL, framing and encoding of kafkajs. The producer itself has
+ * three faults. It resolves sends that no broker received, if a leader moves between its retries. It hides which partition of a
+ * request failed. And one broker that hangs blocks all its sends.
  */
 export function openConnection(
   options: ConnectionOptions,
@@ -95,7 +95,7 @@ export function openConnection(
       logger: client.kafka.logger(),
       socketFactory: client.socketFactory,
       ssl: options.ssl ?? null,
-      // A copy, for kafkajs adds to it, and a configuration that was read is frozen.
+      // A copy, because kafkajs adds to it and our configuration is frozen.
       sasl: options.sasl === undefined ? null : { ...options.sasl },
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: requestTimeoutMs,
@@ -111,10 +111,10 @@ export function openConnection(
     CONNECT_TIMEOUT_MS * 2,
     'connecting',
   )
-  // Requests report it; there may be none.
+  // Requests report the failure; without a request it is ignored.
   connecting.catch(() => undefined)
 
-  /** Sends a request and decodes the answer. kafkajs's own `parse`, which throws at the first error, is left out. */
+  /** Sends a request and decodes the answer, without kafkajs's own `parse`, which throws at the first error. */
   async function ask<Answer>(
     api: { readonly key: number; readonly protocol: RequestDefinition },
     input: object,
@@ -171,13 +171,13 @@ export function openConnection(
   }
 }
 
-/** `host:port` as an address. */
+/** Parses `host:port`. */
 export function addressOf(broker: string): BrokerAddress {
   const colon = broker.lastIndexOf(':')
   return { host: broker.slice(0, colon), port: Number(broker.slice(colon + 1)) }
 }
 
-/** Whether a broker named the leaders of a topic. */
+/** Whether the broker named the leaders of a topic. */
 export function isLeaders(found: Leaders | ProtocolError): found is Leaders {
   return Array.isArray(found)
 }
@@ -189,8 +189,8 @@ function leadersOf(partitions: MetadataAnswer['topicMetadata'][number]['partitio
 }
 
 /**
- * The body of a produce request, versions 3 to 7. kafkajs's own encoder gives all batches of a request one producer id;
- * the protocol gives each its own.
+ * Encodes the body of a produce request, versions 3 to 7. kafkajs's own encoder gives all batches of a request the same producer
+ * id; the protocol allows a different one for each batch.
  */
 async function encodeProduce(batches: readonly RecordBatch[], timeoutMs: number): Promise<Encoder> {
   const topics: Encoder[] = []
@@ -220,7 +220,7 @@ function encodeBatch({ messages, producer, sequence }: RecordBatch): Promise<Enc
   })
 }
 
-// The parts of kafkajs that it does not export, as far as they are used here. The version is pinned for this.
+// The parts of kafkajs used here that it does not export. Its version is pinned for this reason.
 
 interface Encoder {
   size(): number
@@ -321,5 +321,5 @@ const { createErrorFromCode } = load('kafkajs/src/protocol/error.js') as {
 const PRODUCE = { key: 0, protocol: requests.Produce }
 const METADATA = { key: 3, protocol: requests.Metadata }
 const INIT_PRODUCER_ID = { key: 22, protocol: requests.InitProducerId }
-/** Confirmed once every replica in sync has it. */
+/** A record is confirmed once every replica in sync has it. */
 const ACKS_ALL = -1

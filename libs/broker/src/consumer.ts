@@ -16,53 +16,52 @@ import { createPlacing, type Placing } from './placing.ts'
 export interface LaneConsumerOptions extends ConsumeOptions {
   readonly connection: ConnectionOptions
   readonly topic: string
-  /** One group for each topic: kafkajs deals the leader's topics to every member, whatever they subscribed to. */
+  /** Each topic needs its own group: kafkajs assigns the leader's topics to every member, whatever it subscribed to. */
   readonly groupId: string
-  /** After how long without a sign of life the group gives a member's partitions to others, in milliseconds. */
+  /** After this silence the group assigns a member's partitions to others, in milliseconds. */
   readonly sessionTimeoutMs: number
   /** Resolves when the topics exist. */
   readonly ready: () => Promise<void>
-  /** Kafka does not know the topic: `ready` is to look again. */
+  /** Makes the next `ready` check the topics again. Called when Kafka does not know the topic. */
   readonly lookAgain?: () => void
   readonly quarantine: Quarantine
-  /** The ledger that handles the records. Default: commits name none. */
+  /** The ledger that handles the records. Default: commits name no ledger. */
   readonly ledger?: (() => Promise<OwnLedger | null>) | undefined
 }
 
-/** How long a full partition holds the fetch loop before it is paused, which costs up to a fetch's wait to undo. */
+/** How long a full partition blocks the fetch loop before it is paused. Undoing a pause costs up to one fetch wait. */
 const FULL_WAIT_MS = 100
 const PAUSE_MS_MIN = 100
 const PAUSE_MS_MAX = 5_000
 const RECONNECT_PAUSE_MS_MAX = 2_000
-/** Pause between two looks whether this process can work. */
+/** Pause between two checks whether this process can work. */
 const ABLE_PAUSE_MS = 500
-/** How long a partition that cannot be read is left alone. */
+/** Pause before an unreadable partition is fetched again. */
 const UNREADABLE_PAUSE_MS = 5_000
-/** How long `stop` tries to commit when the broker does not answer. What is not committed comes again. */
+/** How long `stop` tries to commit when the broker does not answer. Uncommitted records are handled again. */
 const LAST_COMMIT_TIMEOUT_MS = 10_000
 
 /**
- * Consumes one lane. kafkajs only reads: its loop fills the backlog and is never held up by a handler, so that
- * heartbeats go on and rebalances are noticed however long a handler takes. Handling, repeating, committing, and where reading begins
- * are ours.
+ * Consumes one lane. kafkajs only reads: its loop fills the backlog and never waits for a handler. Heartbeats and rebalances
+ * therefore continue while a handler is slow. Handling, retries, commits and the start of reading are done here.
  */
 export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHandler): Consumer {
   const { lane, topic, batchSize, batchesInFlight, sessionTimeoutMs, onError } = options
   const { able = () => true, onFault = async () => undefined } = options
   const backlog = createBacklog()
   const full = batchSize * 2
-  /** Partitions that kafkajs fetches nothing from, for there is no room, and since when. */
+  /** Partitions that kafkajs does not fetch from, because the backlog is full, and since when. */
   const held = new Map<number, number>()
   const unreadable = new Map<number, Error>()
   const leaderless = createLeaderless(topic)
-  /** What the group gave us. */
+  /** The partitions that the group assigned to us. */
   let own: readonly number[] = []
   let membership: Membership | null = null
   let ledger: OwnLedger | null = null
   let placing: Placing | null = null
   let paused = false
   let state: Exclude<ConsumerStatus['state'], 'unreadable'> = 'joining'
-  /** Why Kafka does not let us take part. */
+  /** The reason Kafka does not let us join. */
   let forbidden: Error | null = null
   let joining = false
   let stopping = false
@@ -71,7 +70,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
   let committing = false
   let changed = Promise.withResolvers<void>()
   const halt = Promise.withResolvers<never>()
-  // Nobody may be listening at the moment when it is rejected.
+  // The promise may reject while it has no listener.
   halt.promise.catch(() => undefined)
 
   function notify(): void {
@@ -79,7 +78,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     changed = Promise.withResolvers()
   }
 
-  /** Waits for `condition`, which is looked at after every change; at most `timeoutMs`. Says whether it came. */
+  /** Waits for `condition`, checked after every change, for `timeoutMs` at most. Returns whether it holds. */
   async function until(condition: () => boolean, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
     if (condition()) return true
     let late = false
@@ -111,11 +110,11 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     let pauseMs = PAUSE_MS_MIN
     while (await until(() => stopping || mayHandOut())) {
       const records = backlog.records(batch)
-      // None left: the group was joined anew, and what this consumer could not handle waits until its partitions are placed.
+      // Empty after a rejoin: unhandled records wait until their partitions are placed.
       if (stopping || records.length === 0) break
       handling++
       try {
-        // One offset says how far a partition has been handled, so a slow batch keeps its partitions.
+        // A single offset says how far a partition has been handled, so a slow batch keeps its partitions.
         const quarantined = await handle(records, () => undefined)
         if (quarantined.length > 0) await options.quarantine(quarantined)
         backlog.handled(batch)
@@ -135,7 +134,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     pump()
   }
 
-  /** Commits what has been handled, all partitions together, one request at a time, until nothing is due. */
+  /** Commits the handled records of all partitions, one request at a time, until none are due. */
   async function commit(): Promise<void> {
     if (committing) return
     committing = true
@@ -146,7 +145,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
         await by.commit(due, ledger)
         if (by === membership) backlog.committed(due)
       } catch (error) {
-        // During a rebalance the commit waits for its end: what is still ours then is committed by the new generation.
+        // During a rebalance the commit waits. The new generation commits the partitions that are still ours.
         if (!isRebalance(error)) onError(error)
         await until(() => by !== membership, PAUSE_MS_MIN)
       }
@@ -155,14 +154,14 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     notify()
   }
 
-  /** Lets kafkajs fetch again from partitions that have room. */
+  /** Resumes the fetches from partitions that have room. */
   function letGo(): void {
     for (const [partition, sinceMs] of held) {
       if (membership === null || placing?.isMoving(partition) !== false) continue
       if (unreadable.has(partition) || backlog.waiting(partition) > batchSize / 2) continue
       held.delete(partition)
       if (performance.now() - sinceMs > sessionTimeoutMs) {
-        // After a long pause the log may have been made anew, and have grown beyond where we are.
+        // During a long pause the topic may have been deleted, created again, and have grown beyond our position.
         backlog.recheck(partition)
         placing.reread(partition)
       }
@@ -176,9 +175,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
   }
 
   /**
-   * Called before every join. kafkajs has no hook for "partitions are about to be taken away" and joins at once. We
-   * let what is being handled come to its end and commit it first, so that a rebalance repeats nothing. Not
-   * longer than half a session, for there are no heartbeats meanwhile; what takes longer may be handled twice.
+   * Called before every join. kafkajs has no hook for "partitions are about to be revoked" and joins at once. We finish and
+   * commit the batches under way first, so that a rebalance repeats nothing. We wait for half a session at most, because there
+   * are no heartbeats meanwhile. A batch that takes longer may be handled twice.
    */
   async function beforeJoin(): Promise<void> {
     joining = true
@@ -220,18 +219,18 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     hold(partition)
     const timer = setTimeout(() => {
       if (by !== membership || by === null || !held.delete(partition)) return
-      // Until it has been read the partition counts as unreadable.
+      // The partition counts as unreadable until a fetch succeeds.
       by.resume(partition)
     }, UNREADABLE_PAUSE_MS)
     timer.unref()
   }
 
-  /** Takes part in the group until that fails, we stop, or this process cannot work. */
+  /** Stays in the group until it fails, the consumer stops, or this process cannot work. */
   async function takePart(): Promise<void> {
     await Promise.race([options.ready(), halt.promise])
     joining = false
     held.clear()
-    // kafkajs may go on for a while with what it was about when its membership ended.
+    // kafkajs may continue its current work for a while after the membership ended.
     const ended = () => membership !== current
     const current: Membership = openMembership(options, {
       beforeJoin: async () => {
@@ -314,7 +313,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
         if (failureType(error) === 'UNKNOWN_TOPIC_OR_PARTITION') options.lookAgain?.()
         if (isForbidden(error)) forbidden = error
       }
-      // What held for a while is worth an early try.
+      // After a membership that lasted, the first retry is early.
       if (performance.now() - startedAt > sessionTimeoutMs) pauseMs = PAUSE_MS_MIN
       await until(() => stopping, pauseMs)
       pauseMs = Math.min(pauseMs * 2, RECONNECT_PAUSE_MS_MAX)

@@ -6,7 +6,7 @@ import { readKafkaConnection } from './environment.ts'
 const read = (env: Readonly<Record<string, string>>) =>
   readEnvironment(env, (reader) => ({ kafka: readKafkaConnection(reader) })).kafka
 
-test('without brokers there is no Kafka; a variable that names none is a mistake', () => {
+test('without brokers there is no Kafka; a variable that names no broker is an error', () => {
   expect(read({})).toBeNull()
   expect(() => read({ KAFKA_BROKERS: ',' })).toThrow('KAFKA_BROKERS names no broker')
   expect(read({ KAFKA_BROKERS: 'kafka-1:9092, kafka-2:9092' })?.brokers).toEqual([
@@ -15,13 +15,13 @@ test('without brokers there is no Kafka; a variable that names none is a mistake
   ])
 })
 
-test('a prefix that no topic can have is a mistake', () => {
+test('a prefix with a character that Kafka refuses is an error', () => {
   const brokers = { KAFKA_BROKERS: 'kafka-1:9092' }
   expect(read({ ...brokers, KAFKA_TOPIC_PREFIX: 'staging.' })?.topics.prefix).toBe('staging.')
   expect(() => read({ ...brokers, KAFKA_TOPIC_PREFIX: 'a b' })).toThrow('KAFKA_TOPIC_PREFIX')
 })
 
-test('an authority that is no certificate in PEM is a mistake that names the setting and shows no value', async () => {
+test('a CA that is not a PEM certificate is an error that names the setting and hides the value', async () => {
   const brokers = { KAFKA_BROKERS: 'kafka-1:9092' }
   await using certificates = await openCertificateMaker()
   const { cert: ca } = await certificates.selfSigned('IP:127.0.0.1')
@@ -30,6 +30,6 @@ test('an authority that is no certificate in PEM is a mistake that names the set
   const broken = ca.replace(/MII/, 'AAA')
   for (const wrong of ['/etc/kafka/ca.pem', 'x', broken, `${ca}\n${broken}`])
     expect(() => read({ ...brokers, KAFKA_SSL_CA: wrong })).toThrow(
-      /^KAFKA_SSL_CA must be the certificates of authorities in PEM, not the name of a file$/,
+      /^KAFKA_SSL_CA must contain CA certificates in PEM, not the name of a file$/,
     )
 })

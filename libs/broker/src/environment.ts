@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import type { ConnectionOptions } from './client.ts'
 import { DEFAULT_TOPICS, type TopicsSettings } from './topics.ts'
 
-/** As much of an environment reader as is needed here. */
+/** The methods of an environment reader that are used here. */
 interface Reader {
   optional(name: string): string | null
   list(name: string, check?: (item: string) => string | null): readonly string[]
@@ -15,14 +15,15 @@ export type KafkaConnection = Pick<ConnectionOptions, 'brokers' | 'ssl' | 'sasl'
   readonly topics: TopicsSettings
 }
 
-/** What Kafka takes as a part of a topic's name. */
+/** The characters that Kafka allows in a topic's name. */
 const TOPIC_NAME = /^[A-Za-z0-9._-]*$/
 
 const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
 /**
- * Reads `KAFKA_BROKERS`, `KAFKA_SSL`, `KAFKA_SSL_CA` (PEM), `KAFKA_SASL_MECHANISM`, `KAFKA_SASL_USERNAME`,
- * `KAFKA_SASL_PASSWORD` and, for the topics that we create, `KAFKA_REPLICATION_FACTOR` and `KAFKA_TOPIC_PREFIX`. Null where there are no brokers: then the event log is PostgreSQL.
+ * Reads `KAFKA_BROKERS`, `KAFKA_SSL`, `KAFKA_SSL_CA` (PEM), `KAFKA_SASL_MECHANISM`, `KAFKA_SASL_USERNAME` and
+ * `KAFKA_SASL_PASSWORD`. For the topics that we create, it reads `KAFKA_REPLICATION_FACTOR` and `KAFKA_TOPIC_PREFIX`. Returns
+ * null without brokers: the event log is then in PostgreSQL.
  */
 export function readKafkaConnection(read: Reader): KafkaConnection | null {
   const brokers = read.list('KAFKA_BROKERS', (item) =>
@@ -30,7 +31,7 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
   )
   const ca = read.optional('KAFKA_SSL_CA')
   if (ca !== null && !isPem(ca))
-    read.fault('KAFKA_SSL_CA must be the certificates of authorities in PEM, not the name of a file')
+    read.fault('KAFKA_SSL_CA must contain CA certificates in PEM, not the name of a file')
   const ssl = read.flag('KAFKA_SSL', ca !== null) ? (ca === null ? true : { ca: [ca] }) : null
   const sasl = readSasl(read)
   const replicationFactor = read.integer('KAFKA_REPLICATION_FACTOR', {
@@ -39,9 +40,9 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
     max: 100,
   })
   const prefix = read.optional('KAFKA_TOPIC_PREFIX') ?? DEFAULT_TOPICS.prefix
-  if (!TOPIC_NAME.test(prefix)) read.fault('KAFKA_TOPIC_PREFIX may have letters, digits, and . _ - only')
+  if (!TOPIC_NAME.test(prefix)) read.fault('KAFKA_TOPIC_PREFIX may contain only letters, digits, and . _ -')
   if (brokers.length === 0) {
-    // The service would append to the event log in PostgreSQL, and the workers read the one in Kafka.
+    // Otherwise this service would append to PostgreSQL while the workers read from Kafka.
     if (read.optional('KAFKA_BROKERS') !== null) read.fault('KAFKA_BROKERS names no broker')
     return null
   }
@@ -55,7 +56,7 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs
 
-/** Whether a text holds certificates in PEM, each of which can be read. Node takes any other text for no authority at all. */
+/** Whether a text holds readable certificates in PEM. Node silently ignores any other text. */
 function isPem(text: string): boolean {
   const blocks = text.match(CERTIFICATE) ?? []
   try {

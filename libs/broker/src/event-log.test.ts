@@ -3,8 +3,8 @@ import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createKafkaEventLog } from './event-log.ts'
 
-// Goal: nothing hangs and nothing piles up where no broker answers. Method: a port that refuses, and one that takes
-// connections and never says a word. What needs a broker is in the contract tests.
+// Goal: without a broker that answers, no call hangs and no memory piles up. Method: a port that refuses connections, and one
+// that accepts them and never answers. The contract tests cover a real broker.
 
 const record: LogRecord = { lane: 'interactive', key: 'k', value: new Uint8Array(1_000), headers: {} }
 
@@ -25,7 +25,7 @@ afterEach(async () => {
   await new Promise((resolve) => mute.close(resolve))
 })
 
-/** Nothing may listen on port 1 without being root, and nothing does. */
+/** A port on which only root may listen, and on which no process listens. */
 const REFUSING = '127.0.0.1:1'
 
 function open(broker: string, options: { appendTimeoutMs?: number; queueBytesMax?: number } = {}) {
@@ -47,7 +47,7 @@ describe('the Kafka event log without a broker', () => {
     await log.close()
   })
 
-  it('rejects at once what does not fit into its queue, and what waits when it is closed', async () => {
+  it('rejects an append beyond its queue at once, and waiting appends on close', async () => {
     const log = open(REFUSING, { queueBytesMax: 3_000 })
     const waiting = Promise.allSettled([log.append([record]), log.append([record])])
     await expect(log.append([record])).rejects.toThrow('too many appends')
@@ -56,19 +56,19 @@ describe('the Kafka event log without a broker', () => {
     await expect(log.append([record])).rejects.toThrow('closed')
   })
 
-  it('resolves an append of nothing', async () => {
+  it('resolves an append without records', async () => {
     const log = open(REFUSING)
     await log.append([])
     await log.close()
   })
 
-  it('says that it is away', async () => {
+  it('reports that it is unavailable', async () => {
     const log = open(REFUSING)
     await expect(log.check()).rejects.toBeInstanceOf(EventLogUnavailableError)
     await log.close()
   })
 
-  it('reports what a consumer meets, goes on, and stops when asked', async () => {
+  it('reports the errors of a consumer, continues, and stops on request', async () => {
     const log = open(REFUSING)
     const onError = vi.fn()
     const consumer = log.consume(

@@ -14,34 +14,34 @@ import { refusalOf } from './refusal.ts'
 import { DEFAULT_TOPICS, groupName, LANES, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
-  /** Consumers of one group share the records. Each lane has a group of its own: `groupId`, `groupId.bulk`, `groupId.sessions`. */
+  /** Consumers of one group share the records. Each lane has its own group: `groupId`, `groupId.bulk`, `groupId.sessions`. */
   readonly groupId: string
-  /** Where records go that a consumer refuses. Their offset is not committed before it resolves. */
+  /** Stores the records that a consumer rejects. Their offset is committed after it resolves. */
   readonly quarantine: Quarantine
   /**
-   * The ledger that consumers plan for, which their commits name. A partition whose last commit names another ledger is not read.
-   * Default: commits name none.
+   * The ledger that the consumers plan for, named in their commits. A partition whose last commit names another ledger is not
+   * read. Default: commits name no ledger.
    */
   readonly ledger?: () => Promise<OwnLedger | null>
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
-  /** From the call of `append` to its rejection when Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
+  /** Time from the call of `append` to its rejection if Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
   readonly appendTimeoutMs?: number
-  /** Most bytes of records waiting to be confirmed; an append beyond is rejected at once. Default 64 MiB. */
+  /** Most bytes of records that wait for confirmation. A larger append is rejected at once. Default 64 MiB. */
   readonly queueBytesMax?: number
   /**
-   * After how long the group takes a silent consumer for dead, in milliseconds: so long the partitions of a killed
-   * process stand still, and everything after a restart of the whole cluster. Default 6 000 (6 s), the least that
-   * brokers allow by default.
+   * The silence after which the group removes a consumer, in milliseconds. For that time the partitions of a killed process are
+   * not consumed; after a restart of the whole cluster, none are. Default 6 000 (6 s), the shortest that brokers allow by
+   * default.
    */
   readonly sessionTimeoutMs?: number
 }
 
 /**
- * The event log in Apache Kafka. Opens nothing until it is used, and needs no broker to be there at first: topics are
- * created and looked at (see `Cluster.ready`) before the first append or fetch that reaches the cluster.
+ * The event log in Apache Kafka. It connects on first use and starts without a broker. Before the first append or fetch that
+ * reaches the cluster it creates and checks the topics (see `Cluster.ready`).
  *
- * @see {EventLog} for what its methods promise.
+ * @see {EventLog} for the guarantees of its methods.
  */
 export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   const { groupId, topics = DEFAULT_TOPICS, sessionTimeoutMs = 6_000, log } = options
@@ -84,7 +84,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   }
 }
 
-/** The error itself, or one that names the setting to look at. */
+/** The error itself, or one that names the setting to check. */
 function explained(error: unknown): unknown {
   const refusal = refusalOf(error)
   return refusal === null ? error : new EventLogUnavailableError(refusal, { cause: error })

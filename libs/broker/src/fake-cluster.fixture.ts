@@ -11,7 +11,7 @@ export interface ReceivedBatch {
 }
 
 export interface ReceivedProduce {
-  /** The broker that got the request. */
+  /** The id of the broker that received the request. */
   readonly node: number
   readonly batches: readonly ReceivedBatch[]
 }
@@ -23,7 +23,7 @@ export interface BatchAnswer {
   readonly error: number
 }
 
-/** A broker answers a produce request, closes the connection, or never answers. */
+/** A broker's reaction to a produce request: an answer, a closed connection, or no answer at all. */
 export type ProduceReply = readonly BatchAnswer[] | 'close' | 'silence'
 
 export const NOT_LEADER = 6
@@ -32,8 +32,8 @@ const OUT_OF_ORDER_SEQUENCE = 45
 const LEADER_NOT_AVAILABLE = 5
 
 /**
- * Brokers in this process, with as much of Kafka's protocol as a producer uses: ApiVersions, Metadata,
- * InitProducerId and Produce. They check sequence numbers as Kafka does. `onProduce` scripts their answers.
+ * Brokers in this process, with the part of Kafka's protocol that a producer uses: ApiVersions, Metadata, InitProducerId and
+ * Produce. They check sequence numbers as Kafka does. `onProduce` scripts their answers.
  */
 export interface FakeCluster {
   /** `host:port` of each broker, in the order of their ids: 1, 2, … */
@@ -42,7 +42,7 @@ export interface FakeCluster {
   readonly leaders: Record<string, (number | null)[]>
   /** Every produce request, in the order of arrival. */
   readonly received: readonly ReceivedProduce[]
-  /** Default: `write` all batches. */
+  /** Default: calls `write` with all batches. */
   onProduce: (
     request: ReceivedProduce,
     write: (batches: readonly ReceivedBatch[]) => readonly BatchAnswer[],
@@ -51,20 +51,20 @@ export interface FakeCluster {
   log(topic: string, partition: number): readonly string[]
   /** Empties a topic's logs, as deleting and creating the topic does. */
   empty(topic: string): void
-  /** The broker hangs: it takes connections and bytes, and answers nothing until `wake`. */
+  /** Makes the broker hang: it accepts connections and bytes, and answers nothing until `wake`. */
   suspend(node: number): void
-  /** Ends `suspend`; the broker then works through the requests that came meanwhile. */
+  /** Ends `suspend`. The broker then works through the requests that arrived meanwhile. */
   wake(node: number): void
-  /** The controller takes the broker for dead: metadata names it no more. */
+  /** Removes the broker from the metadata, as the controller does with a dead broker. */
   fence(node: number): void
-  /** The broker is cut off from the controllers: it names the leaders of this time for ever. */
+  /** Cuts the broker off from the controllers: it names the current leaders for ever. */
   cutOff(node: number): void
   close(): Promise<void>
 }
 
 interface PartitionLog {
   readonly values: string[]
-  /** The last batch of each producer id. */
+  /** The sequence numbers of each producer id's last batch. */
   readonly producers: Map<bigint, { first: number; last: number }>
 }
 
@@ -161,7 +161,7 @@ export async function openFakeCluster(
 
   function serve(node: number, socket: Socket): void {
     sockets.add(socket)
-    // A client that gave up resets the connection; nothing follows from that here.
+    // A client that gives up resets the connection. The fake broker ignores that.
     socket.on('error', () => sockets.delete(socket))
     let buffered = Buffer.alloc(0)
     // A broker answers the requests of one connection one after the other.

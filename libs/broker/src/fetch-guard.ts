@@ -3,22 +3,22 @@ import { failureType } from './failures.ts'
 
 type FetchRequest = Parameters<Broker['fetch']>[0]
 type AskedTopic = FetchRequest['topics'][number]
-/** What is asked of one partition. */
+/** The fetch request for one partition. */
 type Asked = Pick<AskedTopic, 'topic'> & AskedTopic['partitions'][number]
 
-/** What the guard tells of a fetch. */
+/** The events of a fetch. */
 export interface FetchListener {
-  /** The partition has no record at the offset that was asked for, neither now nor later. It is to be read from elsewhere. */
+  /** The requested offset is outside the partition's log and stays outside. The partition must be read from elsewhere. */
   outOfRange(partition: number): void
-  /** Records of the partition cannot be read, or may not be. It is to be left out of what is fetched. */
+  /** The partition's records cannot be read, or access is denied. It must be left out of fetches. */
   unreadable(partition: number, error: Error): void
   /** These partitions have been read. */
   read(partitions: readonly number[]): void
-  /** The partition had no record at the offset that was asked for, nor beyond. */
+  /** The partition has no record at the requested offset or beyond. */
   atEnd(partition: number, offset: bigint): void
 }
 
-/** As much of an answer as is looked at here. */
+/** The part of an answer that is used here. */
 interface Answer {
   readonly responses: readonly {
     readonly partitions: readonly {
@@ -32,10 +32,14 @@ interface Answer {
 const NOTHING = { responses: [] }
 
 /**
- * Stands between kafkajs and its fetches of one topic, to hear of three answers. At an offset out of range kafkajs commits the
- * beginning of the log and reads on there, without a word. At a batch that it cannot decode it ends the consumer, for the sake of one
- * partition. Both come to us, and kafkajs is given an empty answer. Where an answer has no records though the partition has more,
- * kafkajs asks again for ever: a broker answers so at a batch whose length is damaged.
+ * Intercepts the fetches of one topic by kafkajs, to handle three answers:
+ *
+ * - At an offset out of range kafkajs commits the beginning of the log and continues there, without an error.
+ * - At a batch that it cannot decode kafkajs ends the consumer, for the sake of one partition.
+ * - If an answer has no records although the partition has more, kafkajs asks again for ever. A batch with a damaged length
+ *   causes it.
+ *
+ * The listener gets the first two, and kafkajs gets an empty answer.
  */
 export function guardFetches(cluster: Cluster, listener: FetchListener): void {
   const guarded = new WeakSet<Broker>()
@@ -82,14 +86,14 @@ async function guardedFetch(
   }
 }
 
-const SILENT = 'the broker hands out none of the records that it has: a record batch may be damaged'
+const SILENT = 'the broker returns none of the records that the partition has: a record batch may be damaged'
 
-/** For so long a partition may be crowded out of the answers by others that have much, in milliseconds. */
+/** Other partitions with many records may crowd a partition out of the answers for this long, in milliseconds. */
 const CROWDED_MS = 2_000
 
 /**
- * The silent partitions that are to be fetched by themselves: where the answer has no record at all, or had none of theirs for a while.
- * To ask each time would read a long backlog once for each partition.
+ * The silent partitions to fetch alone: all of them if the answer has no record at all, otherwise those that were silent for a
+ * while. Fetching them alone each time would read a long backlog once for each partition.
  */
 function suspectsOf(
   { responses }: Answer,
@@ -106,7 +110,7 @@ function suspectsOf(
   })
 }
 
-/** Which partitions have records that the broker does not hand out when they are fetched by themselves. */
+/** The partitions with records that the broker does not return even if they are fetched alone. */
 async function findSilent(
   fetch: Broker['fetch'],
   request: FetchRequest,
@@ -114,14 +118,14 @@ async function findSilent(
 ): Promise<readonly number[]> {
   const found: number[] = []
   for (const { topic, ...asked } of suspects) {
-    // One byte brings the first batch whole.
+    // With a limit of one byte the broker still returns the first batch whole.
     const alone = { ...request, topics: [{ topic, partitions: [{ ...asked, maxBytes: 1 }] }] }
     if (emptyOf(alone, await fetch(alone)).silent.length > 0) found.push(asked.partition)
   }
   return found
 }
 
-/** The partitions of which an answer has no record: `silent` have more at the broker, and `atEnd` do not. */
+/** The partitions without records in an answer. The broker has more records for the `silent` ones, and none for those `atEnd`. */
 function emptyOf(
   { topics }: FetchRequest,
   { responses }: Answer,
@@ -136,7 +140,7 @@ function emptyOf(
   return { silent: empty.filter(isSilent), atEnd: empty.filter((each) => !isSilent(each)) }
 }
 
-/** Which partitions of a failed fetch it failed for: each is fetched by itself. */
+/** The partitions that made a fetch fail. Fetches each partition alone. */
 async function findUnreadable(
   fetch: Broker['fetch'],
   request: FetchRequest,
@@ -165,13 +169,15 @@ function outOfRange(error: unknown): number | null {
   return typeof partition === 'number' ? partition : null
 }
 
-/** Answers of brokers that tell of one partition, and that no try at once mends. kafkajs would end the consumer of all partitions. */
+/**
+ * Errors that concern one partition and that an immediate retry does not cure. kafkajs would end the consumer of all partitions.
+ */
 const UNREADABLE =
   /^(?:CORRUPT_MESSAGE|KAFKA_STORAGE_ERROR|UNKNOWN|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
 
 /**
- * Whether an answer came and could not be read, or says that we may not read. Errors of kafkajs without a type are about connections
- * and the cluster, or about a codec that it lacks. All other errors come from decoding.
+ * Whether an answer could not be decoded, or denies access. Errors of kafkajs without a type concern connections, the cluster, or
+ * a missing codec. All other errors come from decoding.
  */
 function isUnreadable(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

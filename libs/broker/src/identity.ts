@@ -5,10 +5,10 @@ import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
 const TIMEOUT_MS = 2_000
 
 /**
- * Names the event log that the settings lead to, for people and for comparison. Two names are equal only where cluster and topics are
- * the same, whichever brokers the settings list.
+ * Names the event log that the settings lead to, for people and for comparison. Two names are equal only if the cluster and the
+ * topics are the same, whichever brokers the settings list.
  *
- * @throws whatever the last broker said, when none answers.
+ * @throws the last broker's error, if none answers.
  */
 export async function identifyKafka(
   options: ConnectionOptions & { readonly topics?: TopicsSettings },

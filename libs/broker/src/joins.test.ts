@@ -3,7 +3,7 @@ import kafkajs from 'kafkajs'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { settleJoins } from './joins.ts'
 
-// Goal: a join of kafkajs succeeds or ends its consumer. Method: kafkajs's consumer group with a join that the test scripts.
+// Goal: a join of kafkajs succeeds or ends its consumer. Method: kafkajs's consumer group with scripted joins.
 
 interface Group {
   joinAndSync(): Promise<void>
@@ -27,7 +27,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-it('joins of one consumer at the same time are one', async () => {
+it('concurrent joins of one consumer are merged', async () => {
   const { promise, resolve } = Promise.withResolvers<void>()
   join.mockReturnValue(promise)
   const group = newGroup()
@@ -41,7 +41,7 @@ it('joins of one consumer at the same time are one', async () => {
   expect(join).toHaveBeenCalledTimes(3)
 })
 
-it('a join that fails for a while is repeated', async () => {
+it('a join that fails briefly is retried', async () => {
   join.mockRejectedValueOnce(LOADING).mockRejectedValueOnce(LOADING).mockResolvedValue()
   const joined = newGroup().joinAndSync()
   await vi.advanceTimersByTimeAsync(1_000)
@@ -49,7 +49,7 @@ it('a join that fails for a while is repeated', async () => {
   expect(join).toHaveBeenCalledTimes(3)
 })
 
-it('a join that fails for long ends the consumer, and the reason is kept', async () => {
+it('a join that keeps failing ends the consumer, with the reason as its cause', async () => {
   join.mockRejectedValue(LOADING)
   const failed = newGroup()
     .joinAndSync()
@@ -58,7 +58,7 @@ it('a join that fails for long ends the consumer, and the reason is kept', async
   expect(await failed).toMatchObject({ retriable: false, message: LOADING.message, cause: LOADING })
 })
 
-it('a join that cannot succeed ends the consumer at once', async () => {
+it('a join with a permanent error ends the consumer at once', async () => {
   const refused = new kafkajs.KafkaJSNonRetriableError('not authorized')
   join.mockRejectedValue(refused)
   await expect(newGroup().joinAndSync()).rejects.toMatchObject({ retriable: false, cause: refused })

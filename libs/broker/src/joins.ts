@@ -1,25 +1,25 @@
 import { createRequire } from 'node:module'
 import kafkajs from 'kafkajs'
 
-/** As much of kafkajs's consumer group as is used here. The version is pinned for this. */
+/** The part of kafkajs's consumer group that is used here. The version of kafkajs is pinned for this reason. */
 interface ConsumerGroup {
   joinAndSync(): Promise<void>
 }
 
-/** A failed join is repeated for this long. A broker that becomes the coordinator loads its groups first. */
+/** How long a failed join is retried. A broker that becomes the coordinator loads its groups first. */
 const JOIN_MS_MAX = 10_000
 const PAUSE_MS = 250
 
 let patched = false
 
 /**
- * Lets each join of kafkajs succeed, or end its consumer.
+ * Makes each join of kafkajs succeed or end its consumer.
  *
- * After most failed joins kafkajs fetches on under the old generation, and says nothing. A closed connection is such a failure, a
- * coordinator that loads its groups is another. The member then waits for an assignment that never comes, or reads partitions that
- * the group gave to another member. That lasts until another member starts a rebalance.
+ * After most failed joins kafkajs keeps fetching under the old generation, without an error. Examples are a closed connection and
+ * a coordinator that loads its groups. The member then waits for an assignment that never comes, or reads partitions that the
+ * group assigned to another member. That lasts until another member starts a rebalance.
  *
- * Joins of one consumer at the same time become one. Each fetch loop of kafkajs joins by itself, and each join of the group's leader
+ * Concurrent joins of one consumer are merged. Each fetch loop of kafkajs joins by itself, and each join of the group's leader
  * starts a rebalance.
  */
 export function settleJoins(): void {
@@ -41,7 +41,7 @@ export function settleJoins(): void {
   }
 }
 
-/** @throws {KafkaJSNonRetriableError} which ends the consumer. */
+/** @throws {KafkaJSNonRetriableError} which makes kafkajs end the consumer. */
 async function joinForLong(join: () => Promise<void>): Promise<void> {
   const deadline = performance.now() + JOIN_MS_MAX
   for (;;) {
@@ -54,7 +54,7 @@ async function joinForLong(join: () => Promise<void>): Promise<void> {
   }
 }
 
-/** As an error after which kafkajs ends the consumer. */
+/** Wraps an error so that kafkajs ends the consumer. */
 function final(error: unknown): Error {
   const why = error instanceof Error ? error : String(error)
   return Object.assign(new kafkajs.KafkaJSNonRetriableError(why), { cause: error })

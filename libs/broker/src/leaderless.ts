@@ -1,23 +1,23 @@
 import type { Cluster } from 'kafkajs'
 import { withoutLeaders } from './metadata.ts'
 
-/** What the guard needs of kafkajs's broker pool, which kafkajs does not type. The version is pinned for this. */
+/** The part of kafkajs's broker pool that is used here, which kafkajs does not type. Its version is pinned for this reason. */
 interface BrokerPool {
   refreshMetadata(topics: readonly string[]): Promise<unknown>
-  /** When kafkajs looks again by itself. */
+  /** The time of kafkajs's next metadata refresh. */
   metadataExpireAt: number | null
 }
 
-/** Else kafkajs looks every five minutes. */
+/** By default kafkajs refreshes its metadata every five minutes. */
 const LOOK_AGAIN_MS = 1_000
-/** Elections are over sooner. */
+/** Elections take less time. */
 const ELECTION_MS_MAX = 5_000
 
 /**
- * Lets kafkajs consume the partitions that have a leader while others have none, and look for the leaders of those. It asks no broker
- * for a partition without a leader.
+ * Lets kafkajs consume the partitions that have a leader while others have none. It asks no broker for a partition without a
+ * leader, and refreshes the metadata often until all have one.
  *
- * @param onLook told of the partitions of `topic` without a leader at every look.
+ * @param onLook called at every refresh with the partitions of `topic` that have no leader.
  */
 export function guardLeaders(
   cluster: Cluster,
@@ -39,10 +39,10 @@ export function guardLeaders(
   }
 }
 
-/** Which partitions of a topic have no leader, and for how long. */
+/** Tracks which partitions of a topic have no leader, and since when. */
 export interface Leaderless {
   looked(leaderless: readonly number[]): void
-  /** Says which of these partitions have had none for longer than an election takes; null: none of them. */
+  /** An error that names those of `partitions` without a leader for longer than an election takes; null if there are none. */
   errorOf(partitions: readonly number[]): Error | null
 }
 
@@ -61,7 +61,7 @@ export function createLeaderless(topic: string): Leaderless {
         .map((partition) => `${topic}/${partition}`)
       return names.length === 0
         ? null
-        : new Error(`no broker leads ${names.join(', ')}: a replica that has every record must come back`)
+        : new Error(`no broker leads ${names.join(', ')}: start a broker with an in-sync replica`)
     },
   }
 }

@@ -5,18 +5,18 @@ import { expect, onTestFinished, test } from 'vitest'
 import { openFakeCluster } from './fake-cluster.fixture.ts'
 import { createMetadataReader } from './leaders.ts'
 
-// Goal: a cluster whose answers take long is asked all the same. Method: a broker in this process, behind a long way.
+// Goal: a cluster with slow answers can be read. Method: a broker in this process, behind a slow proxy.
 
-test('a broker to which a connection takes longer to open than an answer may take is asked over that connection', async () => {
+test('a connection that opens more slowly than an answer may take is kept for the next request', async () => {
   const cluster = await openFakeCluster(1, { t: [1] })
-  const { port, close } = await openLongWay(cluster.brokers[0] ?? '', 60)
+  const { port, close } = await openSlowProxy(cluster.brokers[0] ?? '', 60)
   const reader = createMetadataReader({ brokers: [`127.0.0.1:${port}`], clientId: 'test' }, 100)
   onTestFinished(async () => {
     reader.close()
     close()
     await cluster.close()
   })
-  // To open it takes a question and an answer.
+  // Opening takes a request and an answer, which exceeds the limit.
   await expect(reader.read(['t'])).rejects.toThrow('timed out')
   await expect
     .poll(
@@ -30,8 +30,8 @@ test('a broker to which a connection takes longer to open than an answer may tak
     .toEqual([1])
 })
 
-/** A way to a broker on which each question takes `delayMs`. */
-async function openLongWay(broker: string, delayMs: number) {
+/** A proxy to a broker that delays each request by `delayMs`. */
+async function openSlowProxy(broker: string, delayMs: number) {
   const [host = '', port = ''] = broker.split(':')
   const server = createServer((near) => {
     const far = connect(Number(port), host)

@@ -7,33 +7,33 @@ import {
   openConnection,
 } from './connection.ts'
 
-/** Asks the cluster which broker leads which partition. */
+/** Reads from the cluster which broker leads each partition. */
 export interface MetadataReader {
-  /** @throws whatever the last broker said, when none answers in time. */
+  /** @throws the last broker's error, if none answers in time. */
   read(topics: readonly string[]): Promise<Metadata>
   close(): void
 }
 
-/** Questions that follow each other by less are about one trouble. */
+/** Requests that follow each other within this time belong to one problem. */
 const APART_MS = 2_000
-/** How long the answers of one broker may be of no help. Most elections are over sooner, and the next broker may be one that hangs. */
+/** How long a broker's answers may fail to help. Most elections take less time, and the next broker may be one that hangs. */
 const HELPLESS_MS = 4_000
 
 /**
- * Asks one broker over a connection of its own, and the next where that one does not answer within `timeoutMs`. A
- * connection that also carried records would keep the answer back while they wait for their replicas.
+ * Asks one broker over its own connection, and the next broker if it does not answer within `timeoutMs`. On a connection that
+ * also carried records, the answer would wait until the replicas confirm them.
  *
- * A broker that is cut off from the controllers names the leaders of before for ever. Where question follows question, the next
+ * A broker that is cut off from the controllers keeps naming the old leaders. If requests repeat for some seconds, the next
  * broker is asked.
  */
 export function createMetadataReader(options: ConnectionOptions, timeoutMs: number): MetadataReader {
   const configured = options.brokers.map(addressOf)
   let known: readonly BrokerAddress[] = configured
-  // Processes ask different brokers.
+  // A random start, so that processes ask different brokers.
   let asked = Math.floor(Math.random() * configured.length)
   const connections = new Map<string, BrokerConnection>()
   let closed = false
-  /** When the broker that is asked was first asked about the trouble of this time, and when it was last. */
+  /** When the current broker was first and last asked about the current problem. */
   let firstAskedAt = Number.NEGATIVE_INFINITY
   let lastAskedAt = Number.NEGATIVE_INFINITY
 
@@ -49,16 +49,16 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
     answer.catch(() => connection.close())
     const metadata = await within(answer, timeoutMs, 'asking Kafka for the leaders').catch(
       (error: unknown) => {
-        // To open it takes longer than to answer: the next question may find it open.
+        // Opening takes longer than answering: the next request may find the connection open.
         if (isKept && !connection.isOpening()) connection.close()
         throw error
       },
     )
-    if (metadata.nodes.size === 0) throw new Error('the broker knows no cluster yet')
+    if (metadata.nodes.size === 0) throw new Error('the broker has not joined a cluster yet')
     return metadata
   }
 
-  function turn(): void {
+  function nextBroker(): void {
     asked++
     firstAskedAt = performance.now()
   }
@@ -67,7 +67,7 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
     async read(topics) {
       const now = performance.now()
       if (now - lastAskedAt > APART_MS) firstAskedAt = now
-      else if (now - firstAskedAt > HELPLESS_MS) turn()
+      else if (now - firstAskedAt > HELPLESS_MS) nextBroker()
       lastAskedAt = now
       for (let tries = 1; ; tries++) {
         try {
@@ -78,7 +78,7 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
           known = [...configured, ...learnt]
           return metadata
         } catch (error) {
-          turn()
+          nextBroker()
           if (closed || tries >= known.length) throw error
         }
       }

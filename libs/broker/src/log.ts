@@ -1,6 +1,6 @@
 import type { KafkaLog } from './client.ts'
 
-/** As much of a service's log as is needed here. */
+/** The methods of a service's log that are used here. */
 interface Lines {
   debug(line: Line): void
   info(line: Line): void
@@ -9,7 +9,9 @@ interface Lines {
 }
 type Line = { readonly event: string } & Readonly<Record<string, unknown>>
 
-/** Writes to a service's log. kafkajs's own lines, which have a namespace, go at level `debug`: what comes of them is thrown too. */
+/**
+ * Writes to a service's log. The messages of kafkajs, which have a namespace, are logged as `debug`: the errors are thrown too.
+ */
 export function createKafkaLog(lines: Lines): KafkaLog {
   return (level, message, details) =>
     lines['namespace' in details ? 'debug' : level]({ event: 'kafka.noted', message, ...details })

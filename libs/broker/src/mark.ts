@@ -1,19 +1,19 @@
 import { createHash } from 'node:crypto'
 import type { ConsumedRecord, LedgerId, OwnLedger } from '@curfew/domain'
 
-/** A record and where it lies in its partition. */
+/** A record and its place in its partition. */
 export interface Entry {
   readonly offset: bigint
-  /** Of the leader that appended it. It changes whenever another leader appends, so also after a log has lost its end. */
+  /** The epoch of the leader that appended the record. It changes with every new leader, so also after a log has lost its end. */
   readonly epoch: number
-  /** As the log has it, in milliseconds. */
+  /** The timestamp in the log, in milliseconds. */
   readonly timestamp: string
   /** When this process read it, in milliseconds. */
   readonly readMs: number
   readonly record: ConsumedRecord
 }
 
-/** By what a record is known again, kept with the commit of the offset that follows it. */
+/** Identifies a record when it is read again. It is kept with the commit of the offset that follows it. */
 export interface Mark {
   readonly offset: bigint
   readonly epoch: number
@@ -22,7 +22,7 @@ export interface Mark {
   readonly digest: string
 }
 
-/** What follows a handled record, and that record; null where nothing is known of it. */
+/** The offset after a handled record, and that record's mark; null if it is unknown. */
 export interface Place {
   readonly next: bigint
   readonly mark: Mark | null
@@ -34,7 +34,7 @@ export function markOf({ offset, epoch, timestamp, readMs, record }: Entry): Mar
   return { offset, epoch, timestamp, readMs, digest: digestOf(record) }
 }
 
-/** Whether a record is the one that was marked. */
+/** Whether a record is the marked one. */
 export function isMarked(entry: Entry, mark: Mark): boolean {
   return (
     entry.offset === mark.offset &&
@@ -48,7 +48,7 @@ function digestOf({ key, value }: ConsumedRecord): string {
   return hash.digest().subarray(0, DIGEST_BYTES).toString('base64url')
 }
 
-/** As metadata of a commit: about 200 bytes, of the 4 KiB that brokers allow. */
+/** The metadata of a commit: about 200 bytes, of the 4 KiB that brokers allow. */
 export function encodeCommit(mark: Mark | null, ledger: LedgerId | null): string {
   const { epoch, timestamp, readMs: read, digest } = mark ?? {}
   const own = ledger && { id: ledger.id, database: ledger.database, at: Date.now() }
@@ -56,8 +56,8 @@ export function encodeCommit(mark: Mark | null, ledger: LedgerId | null): string
 }
 
 /**
- * The other ledger that a commit names, in words; null where the commit is of this ledger, names none, or is older than the time at
- * which this ledger took the topics over. The records after it are owed to the relying parties of the other ledger.
+ * Describes the other ledger that a commit names. Returns null if the commit names this ledger or none, or if it is older than
+ * this ledger's takeover of the topics. The records after such a commit are owed to the relying parties of the other ledger.
  */
 export function otherLedger(metadata: string | null | undefined, own: OwnLedger): string | null {
   const { ledger } = Object(parse(metadata ?? '')) as Readonly<Record<string, unknown>>
@@ -69,12 +69,14 @@ export function otherLedger(metadata: string | null | undefined, own: OwnLedger)
   return isCopy ? `the copy of ledger ${id} in database ${database}` : null
 }
 
-/** What to do where records belong to another ledger. */
+/** The error text for a partition that belongs to another ledger. */
 export function foreignText(partition: string, other: string): string {
-  return `the commit of ${partition} is of ${other}: give each ledger a KAFKA_TOPIC_PREFIX of its own, or take the topics over by: npx curfew event-log use`
+  return `the last commit of ${partition} is from ${other}: give each ledger its own KAFKA_TOPIC_PREFIX, or take the topics over with: npx curfew event-log use`
 }
 
-/** The mark that was committed with `next`; null where the commit has none, as when an operator or an earlier release wrote it. */
+/**
+ * The mark committed with `next`; null if the commit has none. An operator or an earlier release writes commits without a mark.
+ */
 export function decodeMark(metadata: string | null | undefined, next: bigint): Mark | null {
   const parsed = parse(metadata ?? '')
   const { v, epoch, timestamp, read, digest } = Object(parsed) as Readonly<Record<string, unknown>>
@@ -91,10 +93,10 @@ function parse(text: string): unknown {
   }
 }
 
-/** How far clocks of producers may differ. Records that were appended after a loss are looked for from so long before it. */
+/** How far clocks of producers may differ. The search for records after a loss starts this much earlier. */
 const CLOCKS_DIFFER_MS_MAX = 3_600_000
 
-/** From when on records may have been appended after the marked one was lost, in milliseconds. */
+/** The earliest time of records appended after the loss of the marked one, in milliseconds. */
 export function lostSince({ timestamp, readMs }: Mark): number {
   return Math.max(0, Math.min(Number(timestamp), readMs) - CLOCKS_DIFFER_MS_MAX)
 }

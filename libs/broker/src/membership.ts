@@ -23,41 +23,44 @@ export interface MembershipOptions {
   readonly sessionTimeoutMs: number
 }
 
-/** What a membership tells of. */
+/** The events of a membership. */
 export interface MembershipListener extends FetchListener {
-  /** No broker leads these partitions of the topic, whether they are ours or not, and some broker each of the others. */
+  /** Called with all partitions of the topic without a leader, whether or not they are ours. */
   leaderless(partitions: readonly number[]): void
-  /** Called before every join, which waits for it. */
+  /** Called before every join. The join waits for it. */
   beforeJoin(): Promise<void>
-  /** The group gave us these partitions. Nothing is fetched from them before `resume`. */
+  /** The group assigned these partitions to us. None is fetched before its `resume`. */
   joined(partitions: readonly number[]): void
-  /** kafkajs fetches the next records of the partition when it resolves: those after these where `take` was called, else the same. */
+  /**
+   * Delivers the records of a fetch. The next fetch follows when it resolves: of later records if `take` was called, else the
+   * same.
+   */
   fetched(read: Read, take: () => void): Promise<void>
 }
 
-/** One membership of the group, that of one kafkajs consumer. A new one follows when it ends. */
+/** One membership of the group, through one kafkajs consumer. When it ends, a new one follows. */
 export interface Membership {
-  /** Rejects when it has failed. */
+  /** Rejects when the membership has failed. */
   readonly ended: Promise<never>
   fail(error: unknown): void
-  /** @param ledger is named by the commits. */
+  /** @param ledger the ledger that the commits name. */
   commit(commits: readonly DueCommit[], ledger: LedgerId | null): Promise<void>
-  /** What the group has committed; null for partitions without a commit. */
+  /** The group's commits by partition. */
   readCommits(partitions: readonly number[]): Promise<ReadonlyMap<number, Commit>>
-  /** The first offset that is there. */
+  /** The first offset in the log. */
   readStart(partition: number): Promise<bigint>
   /** The offset after the last record. */
   readEnd(partition: number): Promise<bigint>
-  /** The first offset at or after a time; null where there is none. */
+  /** The first offset at or after a time; null if there is none. */
   readFirstSince(partition: number, sinceMs: number): Promise<bigint | null>
   seek(partition: number, offset: bigint): void
   pause(partition: number): void
   resume(partition: number): void
-  /** Leaves the group. Rejects where the group could not be told; it notices a session later. */
+  /** Leaves the group. Rejects if Kafka does not answer; the group then notices after the session timeout. */
   leave(): Promise<void>
 }
 
-/** How long a fetch waits for a first byte. It also bounds how long `leave` and a resumed partition wait. */
+/** How long a fetch waits for a first byte. It also bounds the wait of `leave` and of a resumed partition. */
 const FETCH_WAIT_MS = 200
 const FETCH_BYTES_MAX = 4 * 1_048_576
 const FETCH_PARTITION_BYTES_MAX = 262_144
@@ -65,13 +68,13 @@ const REQUEST_TIMEOUT_MS = 5_000
 const REBALANCE_TIMEOUT_MS = 15_000
 const LEAVE_TIMEOUT_MS = 5_000
 
-/** What the group committed of a partition. */
+/** The group's commit of a partition. Its place is null if there is no commit. */
 export interface Commit {
   readonly place: Place | null
   readonly metadata: string | null | undefined
 }
 
-/** Joins the group. Whether that succeeds is told by `joined` and `ended`. */
+/** Joins the group. The listener's `joined` reports success, and `ended` failure. */
 export function openMembership(options: MembershipOptions, listener: MembershipListener): Membership {
   const { connection, lane, topic, groupId, sessionTimeoutMs } = options
   registerCodecs()
@@ -79,7 +82,7 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
   settleJoins()
   const client = createClient(connection, REQUEST_TIMEOUT_MS)
   const ended = Promise.withResolvers<never>()
-  // Nobody may be listening at the moment when it is rejected.
+  // The promise may reject while it has no listener.
   ended.promise.catch(() => undefined)
   let cluster: FoundCluster | null = null
   let leaving = false
@@ -104,15 +107,15 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
         }
       }),
     ],
-    // Its own restart is left off: it goes on after `stop` when that came at a bad moment, and not at all after errors
-    // that it takes for permanent, such as a coordinator that was not found.
+    // kafkajs's own restart is off. At a bad time it continues after `stop`. After errors that it considers permanent, such as a
+    // missing coordinator, it does not restart.
     retry: { ...FEW_RETRIES, retries: 4, restartOnFailure: async () => false },
   })
   const watchdog = watch(consumer, REBALANCE_TIMEOUT_MS + sessionTimeoutMs + REQUEST_TIMEOUT_MS, ended.reject)
   consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error))
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     const partitions = payload.memberAssignment[topic] ?? []
-    // Emitted within the join, so before anything is fetched.
+    // The event comes within the join, so before any fetch.
     if (partitions.length > 0) consumer.pause([{ topic, partitions: [...partitions] }])
     listener.joined(partitions)
   })
@@ -123,7 +126,7 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
       consumer.run({
         autoCommit: false,
         eachBatchAutoResolve: false,
-        // All partitions of a fetch are put into the backlog at once.
+        // All partitions of a fetch enter the backlog at once.
         partitionsConsumedConcurrently: 1_000,
         eachBatch: async ({ batch, resolveOffset }) => {
           const { partition } = batch
@@ -142,13 +145,13 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
   started.catch(ended.reject)
 
   const inCluster = () => {
-    if (cluster === null) throw new Error('kafkajs made no assigner')
+    if (cluster === null) throw new Error('kafkajs created no partition assigner')
     return cluster
   }
-  /** Tells kafkajs something that it does not take once it has crashed, which it may not have said yet. */
-  const tell = (what: () => void) => {
+  /** Calls a method that throws after kafkajs has crashed, even before its CRASH event. */
+  const attempt = (call: () => void) => {
     try {
-      what()
+      call()
     } catch (error) {
       ended.reject(error)
     }
@@ -169,14 +172,14 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
     readEnd: (partition) => readBound(inCluster(), { topic, partition, fromBeginning: false }),
     readFirstSince: (partition, sinceMs) =>
       readOffset(inCluster(), { topic, partition, fromTimestamp: sinceMs }),
-    seek: (partition, offset) => tell(() => consumer.seek({ topic, partition, offset: String(offset) })),
-    pause: (partition) => tell(() => consumer.pause([{ topic, partitions: [partition] }])),
-    resume: (partition) => tell(() => consumer.resume([{ topic, partitions: [partition] }])),
+    seek: (partition, offset) => attempt(() => consumer.seek({ topic, partition, offset: String(offset) })),
+    pause: (partition) => attempt(() => consumer.pause([{ topic, partitions: [partition] }])),
+    resume: (partition) => attempt(() => consumer.resume([{ topic, partitions: [partition] }])),
     async leave() {
       leaving = true
       clearInterval(watchdog)
       try {
-        // kafkajs cannot leave while it is joining, and the group would wait a session long for a member that went.
+        // kafkajs cannot leave during a join. The group would then wait for the lost member until the session timeout.
         const left = started.catch(() => undefined).then(() => consumer.disconnect())
         await within(left, LEAVE_TIMEOUT_MS, 'leaving the group')
       } finally {
@@ -187,8 +190,8 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
 }
 
 /**
- * The loop of kafkajs turns several times a second, idle or paused. Where it stands still kafkajs hangs, as it does after
- * some lost connections and rebalances without any error, and a new consumer is the only cure.
+ * Detects a stalled consumer. The loop of kafkajs runs several times a second, idle or paused. After some lost connections and
+ * rebalances it hangs without an error, and only a new consumer helps.
  */
 function watch(
   consumer: KafkaConsumer,
@@ -203,11 +206,12 @@ function watch(
   consumer.on(consumer.events.GROUP_JOIN, alive)
   return setInterval(() => {
     const silentMs = performance.now() - aliveAt
-    if (silentMs > stalledMs) onStalled(new Error(`the Kafka consumer stood still for ${silentMs} ms`))
+    if (silentMs > stalledMs)
+      onStalled(new Error(`the Kafka consumer stalled for ${Math.round(silentMs)} ms, and is replaced`))
   }, 1_000)
 }
 
-/** The cluster as one consumer of kafkajs sees it, and what of it kafkajs itself is given otherwise. */
+/** A consumer's view of the cluster, with the original methods that `withCluster` replaces. */
 interface FoundCluster {
   readonly cluster: Cluster
   readonly findCoordinator: Cluster['findGroupCoordinator']
@@ -215,11 +219,11 @@ interface FoundCluster {
 }
 
 /**
- * kafkajs's own assigner, which kafkajs gives its view of the cluster. What `onCluster` returns is put before what kafkajs does first in
- * a join: to look for the coordinator.
+ * kafkajs's round-robin assigner, wrapped to reach the consumer's view of the cluster. The function from `onCluster` runs before
+ * the first step of a join, the search for the coordinator.
  *
- * kafkajs fetches nothing at all until it has heard where each partition without a commit begins, each from its leader. As we say where
- * every partition is read before it is resumed, it need not ask.
+ * kafkajs fetches nothing until the leader of each partition without a commit has named its first offset. We seek every partition
+ * before we resume it, so the answer is replaced by zeros.
  */
 function withCluster(onCluster: (found: FoundCluster) => () => Promise<void>): PartitionAssigner {
   return (config) => {
@@ -249,7 +253,7 @@ function toEntry(
   }
   return {
     offset: BigInt(message.offset),
-    // The message formats before Kafka 0.11 have none.
+    // Message formats before Kafka 0.11 have no epoch.
     epoch: batchContext?.partitionLeaderEpoch ?? -1,
     timestamp: message.timestamp,
     readMs,
@@ -277,7 +281,7 @@ async function readCommits(
     }),
   )
   const silent = partitions.find((partition) => !commits.has(partition))
-  if (silent !== undefined) throw new Error(`Kafka does not say what is committed of ${topic}/${silent}`)
+  if (silent !== undefined) throw new Error(`Kafka's answer lacks the commit of ${topic}/${silent}`)
   return commits
 }
 
@@ -288,7 +292,9 @@ async function readBound(
   const { topic, partition, fromBeginning } = wanted
   const bound = await readOffset(cluster, wanted)
   if (bound !== null) return bound
-  throw new Error(`Kafka does not say where ${topic}/${partition} ${fromBeginning ? 'begins' : 'ends'}`)
+  throw new Error(
+    `Kafka's answer lacks the ${fromBeginning ? 'first' : 'last'} offset of ${topic}/${partition}`,
+  )
 }
 
 type Wanted = { readonly fromBeginning: boolean } | { readonly fromTimestamp: number }
@@ -297,7 +303,7 @@ async function readOffset(
   { cluster, fetchOffsets }: FoundCluster,
   { topic, partition, ...wanted }: Wanted & { readonly topic: string; readonly partition: number },
 ): Promise<bigint | null> {
-  // Its leader may have changed since kafkajs looked.
+  // The leader may have changed since the last refresh.
   await cluster.refreshMetadata()
   const [answer] = await fetchOffsets([{ topic, partitions: [{ partition }], ...wanted }])
   const offset = BigInt(answer?.partitions[0]?.offset ?? -1)

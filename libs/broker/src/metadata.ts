@@ -2,21 +2,21 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { createRequire } from 'node:module'
 import type { Admin } from 'kafkajs'
 
-/** One partition, as the brokers see it. */
+/** The state of one partition at the brokers. */
 export interface PartitionState {
   readonly partition: number
-  /** False while no broker leads it: it takes no records, and hands out none. */
+  /** False while no broker leads it. It then neither takes nor returns records. */
   readonly led: boolean
   readonly replicas: number
-  /** Replicas that have every confirmed record. */
+  /** The number of replicas that have every confirmed record. */
   readonly inSync: number
-  /** The brokers of replicas that are in sync. */
+  /** The ids of the brokers with a replica in sync. */
   readonly isr: readonly number[]
-  /** The brokers of replicas that are unavailable. */
+  /** The ids of the brokers whose replicas are unavailable. */
   readonly offline: readonly number[]
 }
 
-/** A metadata answer of kafkajs, as far as it is looked at here. */
+/** The part of a metadata answer of kafkajs that is used here. */
 interface Answer {
   readonly topicMetadata: readonly {
     readonly topicErrorCode: number
@@ -26,43 +26,43 @@ interface Answer {
 interface AnswerModule {
   parse(answer: Answer): Promise<Answer>
 }
-/** The part of an answer whose errors kafkajs is to throw. */
+/** Selects the part of an answer whose errors kafkajs throws. */
 type Judged = (answer: Answer) => Answer
 
 const NONE = 0
 const UNKNOWN_TOPIC_OR_PARTITION = 3
 const LEADER_NOT_AVAILABLE = 5
-/** The leader does not listen where the broker that was asked does. */
+/** The leader does not listen on the listener of the broker that was asked. */
 const LISTENER_NOT_FOUND = 72
 
 const judging = new AsyncLocalStorage<Judged>()
 let patched = false
 
 /**
- * Runs administrative work for which a topic or leader that is missing is an answer.
+ * Runs administrative work that accepts missing topics and leaders as an answer.
  *
- * kafkajs throws a whole metadata answer away where one partition has no leader, and does not say which. It asks for all topics of the
- * cluster before it creates or describes some, so that any topic without a leader, also one of others, fails ours.
+ * kafkajs discards a whole metadata answer if one partition has no leader, and does not name it. It asks for all topics of the
+ * cluster before it creates or describes some. Any topic without a leader, even another application's, would fail our request.
  */
 export function tolerant<Result>(work: () => Promise<Result>): Promise<Result> {
-  const told = [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE]
+  const accepted = [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE]
   return judgedBy(
     ({ topicMetadata }) => ({
-      topicMetadata: topicMetadata.filter(({ topicErrorCode }) => !told.includes(topicErrorCode)),
+      topicMetadata: topicMetadata.filter(({ topicErrorCode }) => !accepted.includes(topicErrorCode)),
     }),
     work,
   )
 }
 
-/** Runs work that goes on with the other partitions where some have no leader. A topic that is missing is an error. */
+/** Runs work that continues with the other partitions if some have no leader. A missing topic is an error. */
 export function withoutLeaders<Result>(work: () => Promise<Result>): Promise<Result> {
-  const told = [LEADER_NOT_AVAILABLE, LISTENER_NOT_FOUND]
+  const accepted = [LEADER_NOT_AVAILABLE, LISTENER_NOT_FOUND]
   return judgedBy(
     ({ topicMetadata }) => ({
       topicMetadata: topicMetadata.map(({ topicErrorCode, partitionMetadata }) => ({
         topicErrorCode,
         partitionMetadata: partitionMetadata.filter(
-          ({ partitionErrorCode }) => !told.includes(partitionErrorCode),
+          ({ partitionErrorCode }) => !accepted.includes(partitionErrorCode),
         ),
       })),
     }),
@@ -73,7 +73,7 @@ export function withoutLeaders<Result>(work: () => Promise<Result>): Promise<Res
 function judgedBy<Result>(judged: Judged, work: () => Promise<Result>): Promise<Result> {
   if (!patched) {
     patched = true
-    // The highest version that kafkajs speaks: every broker since 2.0 answers in it.
+    // The highest version that kafkajs supports. Every broker since 2.0 answers in it.
     const path = 'kafkajs/src/protocol/requests/metadata/v6/response.js'
     const answers = createRequire(import.meta.url)(path) as AnswerModule
     const { parse } = answers
@@ -88,9 +88,9 @@ function judgedBy<Result>(judged: Judged, work: () => Promise<Result>): Promise<
 }
 
 /**
- * The partitions of topics in their order; none of a topic that is not there.
+ * The partitions of topics in order; empty for a topic that does not exist.
  *
- * @throws whatever kafkajs throws when the cluster does not answer or refuses.
+ * @throws the error of kafkajs if the cluster does not answer or refuses.
  */
 export async function describeTopics(
   admin: Admin,
@@ -100,7 +100,7 @@ export async function describeTopics(
   return new Map(topics.map(({ name, partitions }) => [name, statesOf(partitions)]))
 }
 
-/** The partitions of a metadata answer, in their order. */
+/** The partitions of a metadata answer, in order. */
 export function statesOf(
   partitions: readonly {
     readonly partitionId: number

@@ -26,9 +26,9 @@ import {
 } from './topics.ts'
 
 export interface KafkaMonitorOptions extends ConnectionOptions {
-  /** That of the event log. */
+  /** The group id of the event log. */
   readonly groupId: string
-  /** The ledger that the records are for, as of the event log. Default: commits of all ledgers are looked at. */
+  /** The ledger that the records are for, as in the event log. Default: accepts commits of all ledgers. */
   readonly ledger?: () => Promise<OwnLedger | null>
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
@@ -37,7 +37,7 @@ export interface KafkaMonitorOptions extends ConnectionOptions {
 const LOOK_TIMEOUT_MS = 20_000
 const LANE_TIMEOUT_MS = 10_000
 const TRIES = 5
-/** What an answer that leaves partitions out is not taken for: an answer that nothing waits. */
+/** An answer that lacks partitions. It must not pass for an answer that no record waits. */
 class IncompleteAnswerError extends Error {
   readonly type = 'INCOMPLETE_ANSWER'
   readonly retriable = true
@@ -45,8 +45,8 @@ class IncompleteAnswerError extends Error {
 const TRY_PAUSE_MS = 300
 
 /**
- * Looks at topics and consumer groups from outside. It creates nothing and consumes nothing. Each look has a connection of its own,
- * because kafkajs asks about a topic that vanished for as long as a connection lives.
+ * Observes topics and consumer groups. It creates and consumes nothing. Each look opens its own connection, because a kafkajs
+ * connection keeps asking about a topic that vanished.
  */
 export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonitor {
   const { topics: settings = DEFAULT_TOPICS, groupId } = options
@@ -59,7 +59,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
       return await admins.use(async (admin) => {
         const found = await findTopics(admin, [...LANES, ...PUBLISHED], settings)
         const lanes: LaneState[] = []
-        // One after the other: kafkajs forgets a topic while it asks about another one.
+        // One after the other: kafkajs forgets a topic while it asks about another.
         for (const lane of LANES) {
           const topic = foundOf(found, topicName(lane, settings))
           lanes.push(
@@ -82,7 +82,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
   async function look(): Promise<EventLogState> {
     const ledger = (await options.ledger?.()) ?? null
     try {
-      // The second connection begins with another broker: the first may have met one that hangs.
+      // The second connection starts with another broker, in case the first one hangs.
       return await lookOnce(ledger).catch(() => lookOnce(ledger))
     } catch (error) {
       throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
@@ -102,7 +102,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
 
 function foundOf(found: readonly FoundTopic[], topic: string): FoundTopic {
   const one = found.find((each) => each.topic === topic)
-  if (one === undefined) throw new Error(`topic ${topic} was not looked at`)
+  if (one === undefined) throw new Error(`the state of topic ${topic} was not read`)
   return one
 }
 
@@ -113,7 +113,10 @@ interface Lane {
   readonly ledger: OwnLedger | null
 }
 
-/** What keeps one lane from being looked at hides no other. Leaders and coordinators that move are asked again. */
+/**
+ * The state of a lane, or the reason it is unknown, so that one lane does not hide the others. Retries if leaders or coordinators
+ * move.
+ */
 async function stateOrWhyNot(admin: Admin, lane: Lane): Promise<LaneState> {
   for (let tries = 1; ; tries++) {
     try {
@@ -127,7 +130,7 @@ async function stateOrWhyNot(admin: Admin, lane: Lane): Promise<LaneState> {
   }
 }
 
-/** A protocol error that Kafka calls passing. A connection error is not: kafkajs has tried again by itself. */
+/** Whether a protocol error is transient. Connection errors are not: kafkajs has retried them itself. */
 function isRetriable(cause: unknown): boolean {
   return cause instanceof Error && 'type' in cause && 'retriable' in cause && cause.retriable === true
 }
@@ -139,7 +142,7 @@ async function laneState(admin: Admin, { lane, group, found, ledger }: Lane): Pr
   if (leaderless !== undefined)
     return { lane, unknown: `partition ${leaderless.partition} of ${topic} has no leader` }
 
-  // The commits first: a record that is appended and committed between the two questions must not look as if it were overtaken.
+  // Commits are read first. Otherwise a record appended and committed between the two requests would look overtaken.
   const [commits, assigned] = await Promise.all([
     commitsOf(admin, group, found),
     assignedOf(admin, group, topic),
@@ -174,23 +177,23 @@ async function laneState(admin: Admin, { lane, group, found, ledger }: Lane): Pr
   }
 }
 
-/** @throws {IncompleteAnswerError} where an answer does not have every partition of the topic. */
+/** @throws {IncompleteAnswerError} if an answer lacks partitions of the topic. */
 function complete<Item extends { readonly partition: number }>(
   answered: readonly Item[],
   { topic, partitions }: FoundTopic,
 ): readonly Item[] {
   const known = new Set(answered.map(({ partition }) => partition))
   if (partitions.every(({ partition }) => known.has(partition))) return answered
-  throw new IncompleteAnswerError(`kafkajs left out partitions of ${topic}`)
+  throw new IncompleteAnswerError(`the answer of kafkajs lacks partitions of ${topic}`)
 }
 
-/** What a group committed. A partition without any is left out. */
+/** The commits of a group. Leaves out partitions without a commit. */
 async function commitsOf(admin: Admin, groupId: string, found: FoundTopic) {
   const [fetched] = await admin.fetchOffsets({ groupId, topics: [found.topic] })
   return complete(fetched?.partitions ?? [], found).filter(({ offset }) => BigInt(offset) >= 0n)
 }
 
-/** The partitions that the members of a group have. */
+/** The partitions assigned to the members of a group. */
 async function assignedOf(admin: Admin, groupId: string, topic: string): Promise<ReadonlySet<number>> {
   const { groups } = await admin.describeGroups([groupId])
   return new Set(

@@ -1,27 +1,27 @@
-/** First offsets by partition. */
+/** Offsets by partition. */
 export type Offsets = ReadonlyMap<number, bigint>
 
-/** What is believed to have waited so long waits longer than any log is kept, in milliseconds. */
+/** The search stops at this age, in milliseconds. No log is kept longer. */
 const AGE_MS_MAX = 400 * 86_400_000
 const AGE_MS_MIN = 1_000
 const GALLOP = 4
-/** The answer is at most so much too high. */
+/** The result is too high by this factor at most. */
 const PRECISION = 1.1
 
 /**
- * How long the oldest unread record of some partitions has waited, in milliseconds, to about a tenth; 1 s at least. Kafka does not tell
- * a record's time without the record. It tells which record is the first since a time, so the time is searched for: about ten
- * questions for a day, each about all partitions together.
+ * The age of the oldest unread record of some partitions, in milliseconds, at least 1 s and accurate to about a tenth. Kafka does
+ * not return a record's time without the record. It returns the first record since a time, so this searches for the time. A day
+ * takes about ten requests, each for all partitions.
  *
  * @param unread the first unread offset of each partition that has one.
- * @param firstSince the first record of each partition since a time; the end of the partition where there is none.
+ * @param firstSince returns the first offset of each partition since a time, or the partition's end if there is none.
  */
 export async function oldestAgeMs(
   unread: Offsets,
   firstSince: (timeMs: number) => Promise<Offsets>,
   nowMs: number,
 ): Promise<number> {
-  /** Whether no unread record is older. */
+  /** Whether every unread record is younger than `ageMs`. */
   const covers = async (ageMs: number) => {
     const first = await firstSince(nowMs - ageMs)
     return [...unread].every(([partition, offset]) => (first.get(partition) ?? offset) <= offset)

@@ -8,34 +8,33 @@ export interface Entry {
   readonly topic: string
   readonly message: Message
   readonly bytes: number
-  /** Entries are sent in the order of their numbers. */
+  /** The order of sending. */
   readonly number: number
   readonly append: Append
 }
 
-/** Producer ids count records in 31 bits. */
+/** The sequence of a producer id has 31 bits. */
 const SEQUENCE_MAX = 2 ** 31 - 1
 
 /**
- * The records that wait for one partition, in order. At most one batch of them is under way. The batch keeps its records,
- * producer id and sequence until it is confirmed or its appends have ended. Kafka thus recognises a repetition, at a new
- * leader too.
+ * The records that wait for one partition, in order. At most one batch is under way. The batch keeps its records, producer id and
+ * sequence until Kafka confirms it or its appends have ended. Kafka therefore recognises a repetition, even at a new leader.
  *
- * A batch that is given up takes its producer id with it. It may yet arrive, or have arrived: the next batch with
- * the same sequence would pass for its repetition, and Kafka would confirm it and keep nothing.
+ * An abandoned batch takes its producer id with it, because it may still arrive. The next batch with the same sequence would look
+ * like its repetition, and Kafka would confirm it without keeping it.
  */
 export class PartitionQueue {
   readonly topic: string
   readonly partition: number
-  /** The broker that leads the partition; null while it is not known. */
+  /** The id of the broker that leads the partition; null if it is unknown. */
   leader: number | null = null
-  /** The batch is at a broker, its answer outstanding. */
+  /** Whether the batch was sent and its answer is outstanding. */
   sending = false
-  /** Set until the first batch. Each partition counts its own records. */
+  /** The producer id and the sequence of the next batch; null until the first batch. */
   #producer: { readonly id: ProducerId; next: number } | null = null
   #batch: readonly Entry[] | null = null
   #queue: Entry[] = []
-  /** Less than all after a batch was too large. */
+  /** Most records in a batch, reduced after a batch was too large. */
   #batchLengthMax = Number.POSITIVE_INFINITY
 
   constructor(topic: string, partition: number) {
@@ -47,7 +46,7 @@ export class PartitionQueue {
     this.#queue.push(entry)
   }
 
-  /** The number of the oldest record; null: there is none. */
+  /** The number of the oldest record; null if there is none. */
   oldest(): number | null {
     this.forget()
     return (this.#batch ?? this.#queue)[0]?.number ?? null
@@ -62,7 +61,11 @@ export class PartitionQueue {
     if (first !== 0) this.#queue.splice(0, first < 0 ? this.#queue.length : first)
   }
 
-  /** Prepares the batch to be sent: the one that was sent before, else as much as fits into `bytesMax`, at least one record. @returns its size, 0 for none. */
+  /**
+   * Prepares the next batch: a batch that was sent before, or as many records as fit into `bytesMax`, at least one.
+   *
+   * @returns its size in bytes; 0 if no record waits.
+   */
   prepare(bytesMax: number): number {
     this.forget()
     if (this.#batch === null && this.#queue.length > 0) this.#batch = this.#take(bytesMax)
@@ -86,12 +89,12 @@ export class PartitionQueue {
     return this.#producer === null
   }
 
-  /** @param id must be new to this partition. */
+  /** @param id is new to this partition. */
   begin(id: ProducerId): void {
     this.#producer = { id, next: 0 }
   }
 
-  /** The prepared batch, as it is sent. */
+  /** The prepared batch in the form in which it is sent. */
   prepared(): RecordBatch {
     if (this.#batch === null || this.#producer === null) throw new Error('no batch is prepared')
     return {
@@ -103,7 +106,7 @@ export class PartitionQueue {
     }
   }
 
-  /** Kafka confirmed the batch. */
+  /** Ends the batch after Kafka's confirmation. */
   confirm(): void {
     const batch = this.#batch ?? []
     if (this.#producer !== null) this.#producer.next += batch.length
@@ -112,15 +115,15 @@ export class PartitionQueue {
     for (const { append } of batch) append.confirm()
   }
 
-  /** Kafka refuses the sequence of the batch, or may. The batch goes out again under a new producer id. */
+  /** Drops the producer id, because Kafka refuses the sequence of the batch, or may. The batch is sent again under a new id. */
   renumber(): void {
     this.#producer = null
   }
 
   /**
-   * The topic takes no batch of this size. It is split; a record that is alone is rejected.
+   * Splits the batch, because the topic takes no batch of this size. A single record is rejected.
    *
-   * @returns the rejection; null where the batch was split.
+   * @returns the rejection; null if the batch was split.
    */
   split(cause: unknown): RecordTooLargeError | null {
     const batch = this.#batch ?? []
@@ -140,7 +143,7 @@ export class PartitionQueue {
     return error
   }
 
-  /** Empties it, of records that may have been sent too. */
+  /** Removes and returns all records, including those already sent. */
   drain(): readonly Entry[] {
     const entries = [...(this.#batch ?? []), ...this.#queue]
     this.#giveUp()

@@ -11,33 +11,33 @@ export interface PlacingDeps {
   readonly membership: Membership
   readonly onFault: NonNullable<ConsumeOptions['onFault']>
   readonly onError: (error: unknown) => void
-  /** The ledger whose records are read; null where commits name none. */
+  /** Reads the ledger that the records are for; null if commits name no ledger. */
   readonly readLedger: () => Promise<OwnLedger | null>
-  /** The partition is not read, because the last commit is of another ledger. */
+  /** Called for a partition that is not read, because its last commit names another ledger. */
   readonly onForeign: (partition: number, error: Error) => void
-  /** Resolves after a while, or when the membership has ended. */
+  /** Resolves after a pause, or when the membership has ended. */
   readonly pause: () => Promise<void>
   readonly ended: () => boolean
-  /** The partition may be fetched. */
+  /** Called when the partition may be fetched. */
   readonly onPlaced: (partition: number) => void
 }
 
 /**
- * Decides where each partition is read: from the group's commit, or from elsewhere where the log shows that the commit does not fit. A
- * commit names the record before it, which is read once more and compared. Nothing else is read twice as long as the log is sound.
+ * Decides where to read each partition: at the group's commit, or elsewhere if the log shows that the commit does not fit. A
+ * commit names the record before it, which is read again and compared. While the log is sound, only that record is read twice.
  */
 export interface Placing {
-  /** The group gave us these, and none else. */
+  /** The group assigned exactly these partitions to us. */
   assigned(partitions: readonly number[]): void
-  /** Whether it is not known yet where the partition is to be read. */
+  /** Whether the start of reading is still undecided. */
   isMoving(partition: number): boolean
-  /** Reads a partition from where the backlog wants it. */
+  /** Reads a partition again from the backlog's position. */
   reread(partition: number): void
-  /** The broker has no record where the partition was to be read. */
+  /** The read position is outside the broker's log. */
   outOfRange(partition: number): void
-  /** The log has another record where the marked one lay. */
+  /** The log has another record at the offset of the marked one. */
   changed(partition: number): void
-  /** The leader has no record at `offset`, where the marked one lay. It may be new, and not know yet what is confirmed. */
+  /** The leader has no record at `offset`, the place of the marked one. A new leader may not know yet what is confirmed. */
   missing(partition: number, offset: bigint): void
 }
 
@@ -56,12 +56,12 @@ export function createPlacing(deps: PlacingDeps): Placing {
     onForeign,
   } = deps
   let assignment: readonly number[] = []
-  /** Being placed: what is still fetched of them says nothing. */
+  /** The partitions being placed. Fetches of them are ignored. */
   const moving = new Set<number>()
-  /** It is being asked where these end. */
+  /** The partitions whose end is being read. */
   const looking = new Set<number>()
 
-  /** Does `work` until it succeeds, or is about an assignment that has passed. */
+  /** Retries `work` until it succeeds or the assignment has changed. */
   async function persist(work: (isCurrent: () => boolean) => Promise<void>): Promise<void> {
     const ours = assignment
     const isCurrent = () => ours === assignment && !ended()
@@ -94,7 +94,7 @@ export function createPlacing(deps: PlacingDeps): Placing {
     })
   }
 
-  /** @returns whether the partition may be read. Its records may be owed to relying parties of another ledger. */
+  /** @returns whether the partition may be read. If not, its records may be owed to relying parties of another ledger. */
   function place(partition: number, commit: Commit | undefined, ledger: OwnLedger | null): boolean {
     const other = ledger && otherLedger(commit?.metadata, ledger)
     if (other !== null) {
@@ -106,7 +106,9 @@ export function createPlacing(deps: PlacingDeps): Placing {
     return true
   }
 
-  /** Where the log begins after what was to be read next, that was removed unread. Else the log has lost its end. */
+  /**
+   * Moves reading. If the log begins after our position, retention removed unread records. Otherwise the log has lost its end.
+   */
   async function replace(partition: number, why: 'out of range' | 'changed'): Promise<void> {
     if (moving.has(partition) || !assignment.includes(partition)) return
     moving.add(partition)
@@ -116,7 +118,7 @@ export function createPlacing(deps: PlacingDeps): Placing {
       const start = await membership.readStart(partition)
       if (place === null || !isCurrent()) return
       const { next, mark } = place
-      // Without a commit nothing says how much has been handled: Kafka forgets those of groups that were empty for long.
+      // Without a commit it is unknown how much has been handled: Kafka forgets the commits of groups that were empty for long.
       const fault = { lane, partition: `${topic}/${partition}`, from: next === 0n ? null : Number(next) }
       if (why === 'out of range' && start > backlog.readFrom(partition)) {
         const unread = start > next
@@ -138,7 +140,7 @@ export function createPlacing(deps: PlacingDeps): Placing {
     if (looking.has(partition)) return
     looking.add(partition)
     await persist(async (isCurrent) => {
-      // Unlike a fetch, this question is answered only when the leader knows.
+      // Unlike a fetch, this request is answered only when the leader knows the end.
       const end = await membership.readEnd(partition)
       if (isCurrent() && end <= offset && backlog.awaits(partition, offset))
         void replace(partition, 'changed')

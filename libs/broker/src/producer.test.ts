@@ -5,8 +5,8 @@ import type { KafkaLog } from './client.ts'
 import { type FakeCluster, NOT_LEADER, openFakeCluster } from './fake-cluster.fixture.ts'
 import { createAppender, type Outgoing } from './producer.ts'
 
-// Goal: no append resolves whose records are not in the log, and one broker holds up no other.
-// Method: scripted brokers, for real ones do these things seldom and at no chosen moment.
+// Goal: no append resolves unless the log has its records, and one broker does not block the others.
+// Method: scripted brokers, because real ones rarely fail this way, and not at a chosen moment.
 
 const closers: (() => Promise<void>)[] = []
 afterEach(async () => {
@@ -54,7 +54,7 @@ function message(topic: string, partition: number, partitions: number, value: st
 /** The values of a topic's partitions. */
 const logs = (cluster: FakeCluster, topic: string) =>
   (cluster.leaders[topic] ?? []).map((_, partition) => cluster.log(topic, partition))
-/** A generator of numbers from 0 to 1 that a seed repeats (mulberry32). */
+/** A generator of numbers from 0 to 1 that a seed reproduces (mulberry32). */
 function randomNumbers(seed: number): () => number {
   let state = seed
   return () => {
@@ -67,7 +67,7 @@ function randomNumbers(seed: number): () => number {
 const patiently = { timeout: 15_000, interval: 5 }
 
 describe('an append over several leaders', () => {
-  it('finds the leaders also after the clock was set back by an hour', async () => {
+  it('finds the leaders after the clock was set back by an hour', async () => {
     const { cluster, append } = await open(2, { t: [1] })
     await append(message('t', 0, 1, 'before'))
     const now = Date.now.bind(Date)
@@ -77,7 +77,7 @@ describe('an append over several leaders', () => {
     expect(logs(cluster, 't')).toEqual([['before', 'after']])
   })
 
-  it('is in the log where a leader moves to a broker that has answered already', async () => {
+  it('reaches the log if leadership moves to a broker that has already answered', async () => {
     const { cluster, append } = await open(2, { t: [1, 2] })
     await append(message('t', 0, 2, 'first'), message('t', 1, 2, 'second'))
     const answered = Promise.withResolvers<void>()
@@ -88,7 +88,7 @@ describe('an append over several leaders', () => {
         setTimeout(answered.resolve, 50)
         return write(batches)
       }
-      // The other broker has answered for its part; then this one loses the partition to it.
+      // The other broker has answered for its partition. Then this broker loses its own partition to it.
       await answered.promise
       failed = true
       cluster.leaders.t = [1, 1]
@@ -101,7 +101,7 @@ describe('an append over several leaders', () => {
     ])
   })
 
-  it('is sent again as far as an answer leaves partitions out', async () => {
+  it('is sent again for partitions that an answer leaves out', async () => {
     const { cluster, append } = await open(1, { t: [1, 1] })
     let once = true
     cluster.onProduce = ({ batches }, write) => {
@@ -113,7 +113,7 @@ describe('an append over several leaders', () => {
     expect(logs(cluster, 't')).toEqual([['first'], ['second']])
   })
 
-  it('is sent again for the one partition that failed, and stands once in each log', async () => {
+  it('is sent again for the one partition that failed, and is in each log once', async () => {
     const { cluster, append } = await open(1, { t: [1, 1] })
     let once = true
     cluster.onProduce = ({ batches }, write) => {
@@ -133,7 +133,7 @@ describe('an append over several leaders', () => {
     expect(cluster.received.at(-1)?.batches.map(({ partition }) => partition)).toEqual([1])
   })
 
-  it('stands once in the log where answers were lost', async () => {
+  it('is in the log once if answers are lost', async () => {
     const { cluster, append } = await open(2, { t: [1, 2] })
     const lost = new Set<number>()
     cluster.onProduce = ({ node, batches }, write) => {
@@ -151,7 +151,7 @@ describe('an append over several leaders', () => {
   })
 })
 
-describe('an append that fails again and again', () => {
+describe('an append that fails repeatedly', () => {
   it('is logged once', async () => {
     const said: string[] = []
     const { cluster, append } = await open(1, { t: [1] }, {}, (_level, message) => void said.push(message))
@@ -163,13 +163,13 @@ describe('an append that fails again and again', () => {
     }
     await append(message('t', 0, 1, 'first'))
     expect(said).toEqual([
-      `Kafka broker ${cluster.brokers[0]} did not confirm records, they are sent again: This server is not the leader for that topic-partition`,
+      `Kafka broker ${cluster.brokers[0]} did not confirm records, which are sent again: This server is not the leader for that topic-partition`,
     ])
   })
 })
 
 describe('a broker that hangs', () => {
-  it('holds up no append to partitions that others lead', async () => {
+  it('does not block appends to partitions that others lead', async () => {
     const { cluster, append } = await open(3, { t: [1, 2, 3] })
     await Promise.all([0, 1, 2].map((partition) => append(message('t', partition, 3, 'before'))))
     cluster.suspend(2)
@@ -183,14 +183,14 @@ describe('a broker that hangs', () => {
     }
     expect(settled).toBe(false)
     expect(cluster.log('t', 0)).toHaveLength(21)
-    // The controller gives its partitions to others.
+    // The controller assigns its partitions to other brokers.
     cluster.fence(2)
     cluster.leaders.t = [1, 3, 3]
     await held
     expect(cluster.log('t', 1)).toEqual(['before', 'held'])
   })
 
-  it('keeps the order within its partitions, and repeats nothing, when it wakes', async () => {
+  it('keeps the order within its partitions and repeats nothing when it wakes', async () => {
     const { cluster, append } = await open(2, { t: [1, 2] })
     await append(message('t', 1, 2, '0'))
     cluster.suspend(2)
@@ -201,7 +201,7 @@ describe('a broker that hangs', () => {
     expect(cluster.log('t', 1)).toEqual(['0', '1', '2', '3'])
   })
 
-  it('holds up no first append, although it is the one that is asked for the leaders', async () => {
+  it('does not block a first append, even if it is the broker asked for the leaders', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0)
     const { cluster, append } = await open(3, { t: [1, 2, 3] })
     cluster.suspend(1)
@@ -211,7 +211,7 @@ describe('a broker that hangs', () => {
 })
 
 describe('a partition without a leader', () => {
-  it('holds up no append to another, and takes its own once it has one', async () => {
+  it('does not block appends to other partitions, and takes its own records once it has a leader', async () => {
     const { cluster, append } = await open(2, { t: [1, null] })
     const waiting = append(message('t', 1, 2, 'waiting'))
     await append(message('t', 0, 2, 'other'))
@@ -223,7 +223,7 @@ describe('a partition without a leader', () => {
 })
 
 describe('a partition whose leader left the cluster', () => {
-  it('takes its records at the next leader', async () => {
+  it('takes its records through the next leader', async () => {
     const { cluster, append } = await open(2, { t: [1, 2] })
     cluster.fence(2)
     const waiting = append(message('t', 1, 2, 'waiting'))
@@ -236,16 +236,16 @@ describe('a partition whose leader left the cluster', () => {
 
 describe('a broker that is cut off from the controllers', () => {
   it.each([
-    ['a leader of before', [1]],
+    ['an old leader', [1]],
     ['no leader', [null]],
   ])(
-    'is not asked for ever, though it answers with %s',
+    'is replaced by the next broker, although it answers with %s',
     async (_, before) => {
       const { cluster } = await open(3, { t: before })
       cluster.cutOff(1)
       cluster.leaders.t = [3]
       const appender = createAppender({
-        // The others are learnt from it.
+        // This broker names the other two.
         connection: { brokers: cluster.brokers.slice(0, 1), clientId: 'test' },
         ready: async () => undefined,
         ...{ timeoutMs: 10_000, queueBytesMax: 1_048_576 },
@@ -258,21 +258,21 @@ describe('a broker that is cut off from the controllers', () => {
   )
 })
 
-describe('an append that is given up', () => {
-  it('takes no later record with it when it arrives after all', async () => {
+describe('an append that timed out', () => {
+  it('loses no later record if it arrives after all', async () => {
     const { cluster, append } = await open(1, { t: [1] }, { timeoutMs: 400 })
     await append(message('t', 0, 1, '0'))
     cluster.suspend(1)
     await expect(append(message('t', 0, 1, '1'))).rejects.toBeInstanceOf(EventLogUnavailableError)
     cluster.wake(1)
-    // A later batch of as many records has the same sequence numbers, were it the same producer's.
+    // A later batch of the same size would have the same sequence numbers under the same producer id.
     await vi.waitFor(() => append(message('t', 0, 1, '2')), patiently)
     expect(cluster.log('t', 0)).toContain('2')
   })
 })
 
 describe('a topic that was deleted', () => {
-  it('is made again, and takes the records that waited', async () => {
+  it('is created again, and takes the waiting records', async () => {
     let seen = true
     const { cluster, append } = await open(
       1,
@@ -294,7 +294,7 @@ describe('a topic that was deleted', () => {
     expect(logs(cluster, 't')).toEqual([['second'], ['third']])
   })
 
-  it('may come back with fewer partitions, which take the records of the others', async () => {
+  it('may return with fewer partitions, which take the records of the removed ones', async () => {
     const { cluster, append } = await open(1, { t: [1, 1] })
     await append(message('t', 0, 2, 'first'), message('t', 1, 2, 'second'))
     cluster.empty('t')
@@ -305,12 +305,12 @@ describe('a topic that was deleted', () => {
 })
 
 describe('partitions that an operator adds', () => {
-  it('are used for new records, and those that wait stay where they are', async () => {
+  it('are used for new records, while waiting records keep their partitions', async () => {
     const { cluster, append } = await open(1, { t: [1, null] })
     const waiting = append(message('t', 1, 2, 'waiting'))
     await append(message('t', 0, 2, 'other'))
     cluster.leaders.t = [1, null, 1]
-    // The next question for the leaders, of which one is due, finds the third.
+    // The next read of the leaders, which is due, finds the third partition.
     await vi.waitFor(async () => {
       await append(message('t', 2, 3, 'new'))
       expect(cluster.log('t', 2)).toContain('new')
@@ -325,7 +325,7 @@ describe('brokers that fail at random', () => {
   const NODES = 3
   const PARTITIONS = 5
 
-  it.each([1, 2, 3, 4])('every confirmed record stands once in its log, in order (%i)', async (seed) => {
+  it.each([1, 2, 3, 4])('keep every confirmed record in its log once and in order (%i)', async (seed) => {
     const random = randomNumbers(seed)
     const { cluster, append } = await open(
       NODES,
@@ -379,7 +379,7 @@ describe('a record that is too large', () => {
         : write([batch]),
     )
 
-  it('is rejected by itself, not with those that were sent beside it', async () => {
+  it('is rejected alone, without the other records of its batch', async () => {
     const { cluster, append } = await open(1, { t: [1] })
     cluster.onProduce = refuseLarge
     const outcomes = await Promise.allSettled(
@@ -395,7 +395,7 @@ describe('a record that is too large', () => {
     expect(cluster.log('t', 0)).toEqual(['0', '1', '3', '4'])
   })
 
-  it('is refused with the topic and the setting, and the log says so instead of that it is sent again', async () => {
+  it('is rejected with the topic and the setting, which are logged once until the topic takes records', async () => {
     const lines: string[] = []
     const { cluster, append } = await open(
       1,

@@ -16,7 +16,7 @@ import type { PartitionQueue } from './partition-queue.ts'
 import { createQueues } from './queues.ts'
 import { refusalOf } from './refusal.ts'
 
-/** A message and the topic it goes to. */
+/** A message and its topic. */
 export interface Outgoing {
   readonly topic: string
   readonly message: Message
@@ -24,27 +24,27 @@ export interface Outgoing {
 
 export interface AppenderOptions {
   readonly connection: ConnectionOptions
-  /** Creates the topics that are missing. Called when the cluster does not know a topic. */
+  /** Creates the missing topics. Called when the cluster does not know a topic. */
   readonly ready: () => Promise<void>
-  /** Makes the next `ready` look at the topics again. */
+  /** Makes the next `ready` check the topics again. */
   readonly lookAgain?: () => void
-  /** From the call of `append` to its rejection, in milliseconds. */
+  /** Time from the call of `append` to its rejection, in milliseconds. */
   readonly timeoutMs: number
-  /** Most bytes waiting to be confirmed; an append beyond that is rejected at once. */
+  /** Most bytes that wait for confirmation. A larger append is rejected at once. */
   readonly queueBytesMax: number
 }
 
 export interface Appender {
   /**
-   * @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait.
-   * @throws {RecordTooLargeError}
+   * @throws {EventLogUnavailableError} if the messages were not confirmed in time, or too many wait.
+   * @throws {RecordTooLargeError} if the topic refuses a message for its size.
    */
   append(messages: readonly Outgoing[]): Promise<void>
-  /** Rejects appends that wait, and closes the connections. */
+  /** Rejects waiting appends, and closes the connections. */
   close(): Promise<void>
 }
 
-/** One broker that leads partitions, and the one send that may be under way to it. */
+/** One broker that leads partitions. At most one send to it is under way. */
 interface Leader {
   readonly id: number
   address: BrokerAddress
@@ -52,29 +52,29 @@ interface Leader {
   busy: boolean
 }
 
-/** Most bytes of one send: one partition's share must stay below the broker's default for a batch, 1 MiB. */
+/** Most bytes of one send. A partition's share must stay below the broker's default limit for a batch, 1 MiB. */
 const SEND_BYTES_MAX = 900_000
-/** Room for a record's own framing and header names, in bytes. */
+/** Room for a record's framing and header names, in bytes. */
 const RECORD_OVERHEAD_BYTES = 100
-/** Least time between two questions for the leaders, and so between two sends of the same batch. */
+/** Least time between two requests for the leaders, and so between two sends of the same batch. */
 const RETRY_PAUSE_MS = 200
-/** A send that takes longer may wait for a broker that leads nothing any more. */
+/** A send that takes longer may wait for a broker that has lost its leadership. */
 const SLOW_SEND_MS = 1_000
 const METADATA_TIMEOUT_MS = 2_000
-const NO_LEADERS = 'no Kafka broker named the leaders of partitions'
-const NO_TOPICS = 'topics that are missing in Kafka were not created'
-/** The leaders are asked for at least this often, so that partitions which an operator adds are used. */
+const NO_LEADERS = 'no Kafka broker named the leaders of the partitions'
+const NO_TOPICS = 'missing Kafka topics could not be created'
+/** The leaders are read at least this often, to use partitions that an operator adds. */
 const METADATA_AGE_MAX_MS = 300_000
 
 /**
- * The way in. Records are sent to the leader of their partition, one send at a time for each leader. The appends of one
- * tick, and those that come while the last send is under way, go out together.
+ * Appends records to the event log. Each record goes to the leader of its partition, with one send at a time for each leader.
+ * Appends of the same tick, and those that arrive during a send, go out together.
  *
- * A broker that hangs holds up the partitions that it leads. With acks=all it also holds up those that it follows, until
- * the controller takes it out of the replicas in sync. No producer can change that.
+ * A broker that hangs blocks the partitions that it leads. With acks=all it also blocks those that it follows, until the
+ * controller removes it from the replicas in sync. No producer can change that.
  *
- * An append resolves when the leaders have confirmed each of its records by topic and partition. A batch that was refused,
- * or left out of an answer, is sent again, to the leader of that time.
+ * An append resolves when the leaders have confirmed each of its records by topic and partition. A batch that was refused, or
+ * missing in an answer, is sent again to the leader at that time.
  */
 export function createAppender(options: AppenderOptions): Appender {
   const { connection, timeoutMs, queueBytesMax } = options
@@ -86,19 +86,19 @@ export function createAppender(options: AppenderOptions): Appender {
   let entries = 0
   let closed = false
   let lastError: unknown = null
-  /** Why something fails at the moment, by its name. */
+  /** The current failures: the reason by name. */
   const failing = new Map<string, string>()
   /** Topics that refused a record for its size, and have confirmed none since. */
   const tooLarge = new Set<string>()
   let scheduled = false
   let looking = false
-  /** The leaders are to be asked for although each is known. */
+  /** Whether the leaders must be read although all are known. */
   let lookWanted = false
   let lookedAt = Number.NEGATIVE_INFINITY
   let makingTopics = false
   let topicsMade = false
 
-  /** Sends at the end of this turn of the event loop, together with the appends of other requests in it. */
+  /** Sends after this tick of the event loop, together with the other appends in it. */
   function schedule(): void {
     if (scheduled) return
     scheduled = true
@@ -119,7 +119,7 @@ export function createAppender(options: AppenderOptions): Appender {
     leader.busy = false
   }
 
-  /** Sends once. A batch that is not confirmed is sent again when its leader has been asked for. */
+  /** Sends once. An unconfirmed batch is sent again after its leader has been read. */
   async function send(leader: Leader, due: readonly PartitionQueue[]): Promise<void> {
     const slow = setInterval(wantLook, SLOW_SEND_MS)
     let answers: readonly BatchAnswer[] = []
@@ -128,7 +128,7 @@ export function createAppender(options: AppenderOptions): Appender {
       answers = await produce(leader, due)
     } catch (error) {
       failure = error
-      // Its request may still arrive. That does no harm: the batch is sent again with the same sequence.
+      // The request may still arrive. That does no harm: the batch is sent again with the same sequence.
       leader.connection?.close()
     }
     clearInterval(slow)
@@ -138,7 +138,7 @@ export function createAppender(options: AppenderOptions): Appender {
     })
     const { host, port } = leader.address
     report(
-      `Kafka broker ${host}:${port} did not confirm records, they are sent again`,
+      `Kafka broker ${host}:${port} did not confirm records, which are sent again`,
       errors.find((error) => error !== null) ?? null,
     )
     void look()
@@ -154,18 +154,17 @@ export function createAppender(options: AppenderOptions): Appender {
       const id = await within(leader.connection.initProducerId(), timeoutMs, 'asking for a producer id')
       for (const queue of fresh) queue.begin(id)
     }
-    // Shorter than we wait for the answer, so that a partition which waits for its replicas does not cost the
-    // others their confirmation.
+    // Shorter than our own timeout: a partition that waits for its replicas must not cost the others their confirmation.
     const replicasTimeoutMs = Math.ceil(timeoutMs / 4)
     const sending = leader.connection.produce(
       due.map((queue) => queue.prepared()),
       replicasTimeoutMs,
     )
-    // kafkajs reckons with the time of day, which may be set back.
+    // kafkajs measures by the time of day, which may be set back.
     return within(sending, timeoutMs, 'sending')
   }
 
-  /** @returns why the batch is sent again; null where it is not. */
+  /** @returns the reason to send the batch again; null if there is none. */
   function settle(queue: PartitionQueue, error: unknown): unknown {
     if (error === null) {
       queue.confirm()
@@ -176,10 +175,10 @@ export function createAppender(options: AppenderOptions): Appender {
         if (!tooLarge.has(queue.topic)) connection.log?.('error', refusal.message, { topic: queue.topic })
         tooLarge.add(queue.topic)
       }
-      // What is left is sent again in smaller batches.
+      // The rest is sent again in smaller batches.
       error = null
     } else {
-      // An error that Kafka does not call retriable may be about the sequence.
+      // A non-retriable error may concern the sequence.
       if (isProtocolError(error) && !error.retriable) queue.renumber()
       queue.leader = null
     }
@@ -187,7 +186,7 @@ export function createAppender(options: AppenderOptions): Appender {
     return error
   }
 
-  /** Logs a failure, and the same one again only after a success. Null: it succeeded. */
+  /** Logs a failure once. The same failure is logged again only after a success, which is a null error. */
   function report(name: string, error: unknown): void {
     if (error === null) {
       failing.delete(name)
@@ -204,7 +203,7 @@ export function createAppender(options: AppenderOptions): Appender {
     void look()
   }
 
-  /** Asks for the leaders until each partition that has records waiting has one. */
+  /** Reads the leaders until each partition with waiting records has one. */
   async function look(): Promise<void> {
     if (looking) return
     looking = true
@@ -227,7 +226,7 @@ export function createAppender(options: AppenderOptions): Appender {
     for (const [id, leader] of leaders) {
       const address = nodes.get(id)
       if (address?.host === leader.address.host && address.port === leader.address.port) continue
-      // A broker that left the cluster leads nothing. Its records are sent to the next leader.
+      // A broker that left the cluster leads no partition. Its records go to the next leader.
       leader.connection?.close()
       if (address !== undefined) leader.address = address
       else if (!leader.busy) leaders.delete(id)
@@ -250,11 +249,11 @@ export function createAppender(options: AppenderOptions): Appender {
     schedule()
   }
 
-  /** Others do not wait for it: it may meet a broker that hangs. */
+  /** Runs in the background, because it may meet a broker that hangs. */
   async function makeTopics(): Promise<void> {
     if (makingTopics) return
     makingTopics = true
-    // They have been seen, and are gone.
+    // The topics existed and were deleted.
     if (topicsMade) options.lookAgain?.()
     topicsMade = false
     try {

@@ -8,17 +8,17 @@ import { DEFAULT_TOPICS, PUBLISHED, type TopicsSettings, topicName } from './top
 export interface KafkaPublisherOptions extends ConnectionOptions {
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
-  /** From the call of `publish` to its rejection when Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
+  /** Time from the call of `publish` to its rejection if Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
   readonly publishTimeoutMs?: number
 }
 
-/** Most bytes of records waiting to be confirmed. */
+/** Most bytes of records that wait for confirmation. */
 const QUEUE_BYTES_MAX = 16 * 1_048_576
 
 /**
- * Publishes to the topics `logout.dead-letters` and `logout.outcomes`. Opens nothing until it is used, and needs no broker to be there at first.
+ * Publishes to the topics `logout.dead-letters` and `logout.outcomes`. It connects on first use and starts without a broker.
  *
- * @see {Publisher} for what its methods promise.
+ * @see {Publisher} for the guarantees of its methods.
  */
 export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher {
   const { topics = DEFAULT_TOPICS, publishTimeoutMs = 10_000, log } = options

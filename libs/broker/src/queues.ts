@@ -4,26 +4,26 @@ import { type Entry, PartitionQueue } from './partition-queue.ts'
 
 interface Topic {
   readonly name: string
-  /** By partition; empty until their number is known. */
+  /** By partition; empty while their number is unknown. */
   readonly partitions: PartitionQueue[]
-  /** Records that came before the number of partitions was known. */
+  /** Records from before the number of partitions was known. */
   unrouted: Entry[]
 }
 
-/** The records that wait, by topic and partition. */
+/** The waiting records, by topic and partition. */
 export interface Queues {
-  /** @returns whether the leader of its partition is known. */
+  /** @returns whether the leader of the record's partition is known. */
   push(entry: Entry): boolean
   topics(): readonly string[]
-  /** Whether records wait for a partition whose leader is not known. */
+  /** Whether records wait for a partition without a known leader. */
   lackLeader(): boolean
-  /** Notes the leaders of a topic's partitions, and with them their number. */
+  /** Notes the leaders of a topic's partitions, and so their number. */
   learn(topic: string, leaders: Leaders): void
   /** Forgets the leaders of a topic. */
   unlearn(topic: string): void
-  /** Prepares the next batches for a leader, the oldest records first, about `bytesMax` in all. Marks them as being sent. */
+  /** Prepares the next batches for a leader, oldest records first, about `bytesMax` in all, and marks them as being sent. */
   take(leader: number, bytesMax: number): readonly PartitionQueue[]
-  /** Ends the mark that `take` made. */
+  /** Removes the mark of `take`. */
   release(queue: PartitionQueue): void
 }
 
@@ -59,7 +59,7 @@ export function createQueues(): Queues {
         topic.unrouted = topic.unrouted.filter(({ append }) => !append.settled)
         if (topic.unrouted.length > 0) lacking = true
         for (const queue of topic.partitions) {
-          // Every queue is asked, because that also drops records whose append has ended.
+          // No early exit: `oldest` also drops records whose append has ended.
           if (queue.oldest() !== null && queue.leader === null) lacking = true
         }
       }
@@ -69,7 +69,7 @@ export function createQueues(): Queues {
       const topic = topicOf(name)
       const { partitions } = topic
       while (partitions.length < leaders.length) partitions.push(new PartitionQueue(name, partitions.length))
-      // The topic was made again with fewer partitions. Batches that are being sent come back by `release`.
+      // The topic was created again with fewer partitions. Batches under way return through `release`.
       const gone = partitions.splice(leaders.length)
       for (const queue of partitions) queue.leader = leaders[queue.partition] ?? null
       for (const queue of gone) if (!queue.sending) pushAll(queue.drain())
@@ -104,7 +104,7 @@ export function createQueues(): Queues {
   }
 }
 
-/** As Kafka's own producers choose it, so that keys stay where they are. */
+/** Chooses the partition as Kafka's own producers do, so that keys keep their partitions. */
 function partitionOf({ message }: Entry, partitions: number): number {
   return (murmur2(message.key ?? '') & 0x7fffffff) % partitions
 }

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 
-/** As much of kafkajs's decoder as its function for the records of a partition uses. The version is pinned for this. */
+/** The part of kafkajs's decoder that its function for a partition's records uses. Its version is pinned for this reason. */
 interface Decoder {
   readInt32(): number
   canReadBytes(count: number): boolean
@@ -9,22 +9,22 @@ interface Decoder {
 type DecodeRecords = (decoder: Decoder) => Promise<unknown>
 type Checksum = (bytes: Uint8Array) => number
 
-/** The one format since Kafka 0.11, and the first with headers, so that no record of ours is in an older one. */
+/** The only format since Kafka 0.11, and the first with headers. All our records have it. */
 const MAGIC = 2
 const LENGTH_AT = 8
 const MAGIC_AT = 16
 const CHECKSUM_AT = 17
-/** The checksum covers all that follows it. */
+/** The checksum covers all bytes from here on. */
 const COVERED_AT = 21
 const HEADER_BYTES = 61
-/** The length of a batch counts what follows it. */
+/** The length of a batch counts the bytes from here on. */
 const LENGTH_END = LENGTH_AT + 4
 
 let checked = false
 
 /**
- * Makes the fetches of kafkajs fail at a record batch that was damaged on a disk or on its way. kafkajs reads the checksum of a batch
- * without comparing it, and takes a batch that is cut short for the end of an answer.
+ * Makes fetches of kafkajs fail at a record batch that was damaged on disk or in transit. kafkajs itself does not compare the
+ * checksum of a batch, and takes a truncated batch for the end of an answer.
  */
 export function checkRecordBatches(): void {
   if (checked) return
@@ -42,15 +42,15 @@ export function checkRecordBatches(): void {
     const records = size > 0 ? soundBatches(decoder.readBytes(size), checksum) : Buffer.alloc(0)
     return decode({ readInt32: () => records.length, canReadBytes: () => true, readBytes: () => records })
   }
-  // kafkajs loads the module of a version at each fetch. Those that it has loaded by now hold on to the original.
+  // kafkajs loads the module of a version at each fetch. Modules already loaded still use the original.
   for (const each of Object.keys(require.cache))
     if (/[\\/]requests[\\/]fetch[\\/]v\d+[\\/]response\.js$/.test(each)) delete require.cache[each]
 }
 
 /**
- * The batches before the first that is damaged or cut short. Reading goes on at that one, so the next answer begins with it.
+ * The batches before the first damaged or truncated one. Reading continues at that one, so the next answer begins with it.
  *
- * @throws {Error} when the first is damaged. Brokers send the first batch whole, whatever size was asked for (KIP-74).
+ * @throws {Error} if the first batch is damaged. Brokers send the first batch whole, whatever the requested size (KIP-74).
  */
 function soundBatches(records: Buffer, checksum: Checksum): Buffer {
   let end = 0
@@ -65,14 +65,15 @@ function soundBatches(records: Buffer, checksum: Checksum): Buffer {
   return records.subarray(0, end)
 }
 
-/** @param batch followed by others. */
+/** @param batch the batch, with others after it. */
 function damageOf(batch: Buffer, checksum: Checksum): string | null {
   if (batch.length < HEADER_BYTES) return `of ${batch.length} bytes`
   const end = LENGTH_END + batch.readInt32BE(LENGTH_AT)
   const magic = batch.readInt8(MAGIC_AT)
   const where = `at offset ${batch.readBigInt64BE()}`
-  if (end < HEADER_BYTES || end > batch.length) return `${where}: ${batch.length} bytes came of ${end}`
-  if (magic !== MAGIC) return `${where}: format ${magic} is not ${MAGIC}`
+  if (end < HEADER_BYTES || end > batch.length)
+    return `${where}: only ${batch.length} of ${end} bytes arrived`
+  if (magic !== MAGIC) return `${where}: its format is ${magic}, not ${MAGIC}`
   const isSound = checksum(batch.subarray(COVERED_AT, end)) === batch.readUInt32BE(CHECKSUM_AT)
   return isSound ? null : `${where}: the checksum is wrong`
 }

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module'
 import { afterEach, expect, test, vi } from 'vitest'
 import { readHeadersInOnePass } from './record-headers.ts'
 
-// Goal: a record takes time in proportion to its headers, however many a foreign producer gives it, and means what it meant. Method:
-// kafkajs's own encoder and decoder.
+// Goal: the time to read a record is proportional to the number of its headers, and the headers keep their meaning.
+// Method: kafkajs's own encoder and decoder.
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -23,12 +23,12 @@ function decoded(headers: object) {
   const decoder = new Decoder(
     encode({ offsetDelta: 0, timestampDelta: 0, key: 'k', value: 'v', headers }).buffer,
   )
-  // The length, which the decoder of the batch reads.
+  // Skips the length, which the decoder of the batch reads.
   decoder.readVarInt()
   return decode(decoder, { firstOffset: '0', firstTimestamp: '0', magicByte: 2 }).headers
 }
 
-test('headers are read as kafkajs reads them, those that are repeated too', () => {
+test('headers, even repeated ones, read as with the original of kafkajs', () => {
   const headers = { ce_id: 'one', many: ['a', 'b', 'c'] }
   const before = { ...decoded(headers) }
   readHeadersInOnePass()
@@ -36,9 +36,9 @@ test('headers are read as kafkajs reads them, those that are repeated too', () =
   expect(decoded({})).toEqual({})
 })
 
-test('no header is copied for each of the others', () => {
+test('no header is copied once for each of the others', () => {
   readHeadersInOnePass()
-  // What kafkajs reduces them by copies all headers at each.
+  // The reducer of kafkajs copies all headers for each header.
   const reduced = vi.spyOn(Array.prototype, 'reduce')
   const names = Array.from({ length: 200 }, (_, number) => [`header-${number}`, 'x'] as const)
   expect(Object.keys(decoded(Object.fromEntries(names)))).toHaveLength(200)

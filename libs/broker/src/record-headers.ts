@@ -1,12 +1,14 @@
 import { createRequire } from 'node:module'
 
-/** A header as kafkajs has just read it. */
+/** A header as kafkajs reads it. */
 interface Header {
   readonly key: string
   readonly value: Buffer | null
 }
 
-/** As much of kafkajs's decoder as is replaced here. It reads headers by this method, and nothing else. The version is pinned for this. */
+/**
+ * The method of kafkajs's decoder that is replaced here. It reads only headers. The version of kafkajs is pinned for this reason.
+ */
 interface Decoder {
   readVarIntArray(read: (decoder: Decoder) => Header): Header[]
 }
@@ -14,8 +16,8 @@ interface Decoder {
 let replaced = false
 
 /**
- * Lets kafkajs build the headers of a record in one pass. The original copies all headers for each header: a record of a foreign producer
- * with 20,000 of them stops the process for a minute.
+ * Makes kafkajs build the headers of a record in one pass. The original copies all headers for each header: a record of a foreign
+ * producer with 20,000 headers blocks the process for a minute.
  */
 export function readHeadersInOnePass(): void {
   if (replaced) return
@@ -31,7 +33,7 @@ export function readHeadersInOnePass(): void {
   }
 }
 
-/** What kafkajs reduces to an object, by a function that takes time in proportion to the square of the headers. */
+/** The array that kafkajs reduces to an object. Its own reducer takes quadratic time. */
 class Headers extends Array<Header> {
   override reduce(): never {
     const headers: Record<string, Buffer | null | (Buffer | null)[]> = Object.create(null)

@@ -1,7 +1,7 @@
 import type { ConsumedRecord, LogLane, LogRecord } from '@curfew/domain'
 import type { IHeaders, KafkaMessage, Message } from 'kafkajs'
 
-/** A record as kafkajs sends it. Headers go as UTF-8. */
+/** Converts a record for kafkajs. Headers are encoded as UTF-8. */
 export function toMessage({ key, value, headers }: Omit<LogRecord, 'lane'>): Message {
   return {
     key,
@@ -11,8 +11,8 @@ export function toMessage({ key, value, headers }: Omit<LogRecord, 'lane'>): Mes
 }
 
 /**
- * A record as it was received. Foreign producers may leave out key, value or headers, and repeat a header: what is
- * absent reads as empty, and the last of a repeated header counts.
+ * Converts a received record. Foreign producers may omit key, value or headers, and repeat a header. A missing part reads as
+ * empty, and the last of a repeated header counts.
  */
 export function fromMessage(
   { key, value, headers, offset }: KafkaMessage,
@@ -30,10 +30,10 @@ export function fromMessage(
 function readHeaders(headers: IHeaders): Record<string, string> {
   const read: [string, string][] = []
   for (const [name, value] of Object.entries(headers)) {
-    // Null, though the types of kafkajs do not say so, where the producer sent no value.
+    // Null if the producer sent no value, although the types of kafkajs do not say so.
     const last: Buffer | string | null | undefined = Array.isArray(value) ? value.at(-1) : value
     if (last !== undefined && last !== null) read.push([name, last.toString()])
   }
-  // As properties of its own, `__proto__` too.
+  // Own properties, so that a header `__proto__` is harmless.
   return Object.fromEntries(read)
 }

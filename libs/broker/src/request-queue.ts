@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module'
 
-/** What we know of kafkajs's request queue, which it does not export. The version is pinned for this. */
+/**
+ * The part of kafkajs's request queue that is used here, which kafkajs does not export. Its version is pinned for this reason.
+ */
 interface RequestQueue {
   readonly pending: readonly unknown[]
   readonly throttledUntil: number
@@ -14,9 +16,9 @@ const CHECK_PENDING_INTERVAL_MS = 10
 let calmed = false
 
 /**
- * Replaces the timer of kafkajs's request queue (its issue 1751). The original computes a negative delay whenever the
- * broker does not throttle it, of which Node warns (TimeoutNegativeWarning), and then runs once a millisecond on
- * every connection for ever. Nothing needs checking while nothing is pending: `push` schedules again.
+ * Replaces the timer of kafkajs's request queue (its issue 1751). Without throttling the original computes a negative delay. Node
+ * warns (TimeoutNegativeWarning), and the timer runs once a millisecond on every connection for ever. An empty queue needs no
+ * timer: `push` schedules it again.
  */
 export function calmRequestQueue(): void {
   if (calmed) return

@@ -3,7 +3,8 @@ import { addressOf } from './connection.ts'
 import { openFakeCluster } from './fake-cluster.fixture.ts'
 import { createRollCall } from './roll-call.ts'
 
-// Goal: one late answer makes no broker gone, and a broker that hangs is gone soon. Method: brokers in this process that stop to answer.
+// Goal: one late answer does not make a broker gone, and a broker that hangs is gone soon. Method: brokers in this process that
+// stop answering.
 
 const ALL = new Set([1, 2, 3])
 
@@ -18,7 +19,7 @@ async function open() {
   return { cluster, present: () => calls.present(nodes) }
 }
 
-test('a broker that misses one roll call is present, and one that misses the next as well is gone', async () => {
+test('a broker that misses one roll call is present, and a broker that misses two is gone', async () => {
   const { cluster, present } = await open()
   cluster.suspend(1)
   cluster.suspend(2)
@@ -35,12 +36,12 @@ test('a broker whose answers are late is present', async () => {
     cluster.suspend(1)
     expect(await present()).toEqual(ALL)
     cluster.wake(1)
-    // The answer to a later question over the same connection follows the late one.
+    // The answer to a later request over the same connection follows the late one.
     expect(await present()).toEqual(ALL)
   }
 })
 
-test('a roll call that no broker answers says nothing', async () => {
+test('after a roll call without any answer no broker counts as gone', async () => {
   const { cluster, present } = await open()
   await present()
   for (const node of ALL) cluster.suspend(node)

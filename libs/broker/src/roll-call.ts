@@ -1,11 +1,11 @@
 import { type ConnectionOptions, within } from './client.ts'
 import { type BrokerAddress, type BrokerConnection, openConnection } from './connection.ts'
 
-/** Asks brokers whether they answer, over a connection to each that is kept. */
+/** Asks brokers whether they answer, over one kept connection to each. */
 export interface RollCall {
   /**
-   * A broker is gone when other brokers answer soon and it answers neither of two roll calls in a row. A late answer is an answer. Where
-   * no broker answers soon, this process may be the one that is late, and the roll call says nothing.
+   * A broker is gone if other brokers answer in time and it misses two roll calls in a row. A late answer resets the count. If no
+   * broker answers in time, this process itself may be slow, and no broker counts as gone.
    *
    * @returns the ids of the brokers that are not gone.
    */
@@ -13,12 +13,12 @@ export interface RollCall {
   close(): void
 }
 
-/** The connection is given up after that time, in milliseconds. */
+/** A connection without an answer is closed after this time, in milliseconds. */
 const REQUEST_TIMEOUT_MS = 4_000
-/** A broker that missed fewer roll calls in a row may be late. */
+/** A broker that missed fewer roll calls in a row may be slow. */
 const GONE_AFTER = 2
 
-/** @param topic to ask about. @param soonMs how long a roll call waits for answers, in milliseconds. */
+/** @param topic the topic to ask about. @param soonMs how long a roll call waits for answers, in milliseconds. */
 export function createRollCall(options: ConnectionOptions, topic: string, soonMs: number): RollCall {
   const connections = new Map<string, BrokerConnection>()
   /** How many roll calls each broker missed since its last answer. */
@@ -53,7 +53,7 @@ export function createRollCall(options: ConnectionOptions, topic: string, soonMs
 
   return {
     present(nodes) {
-      // Probes at the same time share a roll call: one late answer is one miss.
+      // Concurrent probes share a roll call, so that one late answer counts as one miss.
       calling ??= call(nodes).finally(() => {
         calling = null
       })

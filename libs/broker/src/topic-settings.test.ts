@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type FoundTopic, faultsOf, topicConfig } from './topic-settings.ts'
 import { DEFAULT_TOPICS } from './topics.ts'
 
-// Goal: what loses records is told from what only differs, and each fault comes with the command that mends it.
+// Goal: a fault is severe only if it can lose or refuse records, and each fault comes with the command that corrects it.
 
 const TOOLING = { brokers: ['kafka-1:9092', 'kafka-2:9092'], secured: false }
 const BOOTSTRAP = '--bootstrap-server kafka-1:9092,kafka-2:9092'
@@ -37,7 +37,7 @@ function found({
 const faults = (topic: FoundTopic) => faultsOf(topic, DEFAULT_TOPICS, TOOLING)
 
 describe('the faults of a topic', () => {
-  it('are none where it is as it was created', () => {
+  it('are none if its settings are those of a new topic', () => {
     expect(faults(found())).toEqual([])
   })
 
@@ -50,7 +50,7 @@ describe('the faults of a topic', () => {
     ['min.insync.replicas', '1', '2'],
     ['min.insync.replicas', '4', '2'],
     ['unclean.leader.election.enable', 'true', 'false'],
-  ])('are severe by %s=%s, and come with the command', (setting, actual, wanted) => {
+  ])('are severe with %s=%s, and come with the command', (setting, actual, wanted) => {
     expect(faults(found({ changes: { [setting]: actual } }))).toEqual([
       {
         setting,
@@ -68,7 +68,7 @@ describe('the faults of a topic', () => {
     ['min.insync.replicas', '3'],
     ['compression.type', 'zstd'],
     ['message.timestamp.type', 'CreateTime'],
-  ])('can wait by %s=%s', (setting, actual) => {
+  ])('are minor with %s=%s', (setting, actual) => {
     expect(faults(found({ changes: { [setting]: actual } }))).toMatchObject([
       { setting, actual, severe: false },
     ])
@@ -78,11 +78,11 @@ describe('the faults of a topic', () => {
     ['retention.ms', '-1'],
     ['retention.ms', '2419200000'],
     ['max.message.bytes', '10485760'],
-  ])('are none by %s=%s, which does as well', (setting, actual) => {
+  ])('are none with %s=%s, which is as good', (setting, actual) => {
     expect(faults(found({ changes: { [setting]: actual } }))).toEqual([])
   })
 
-  it('are not severe where the ledger has the same as the topic', () => {
+  it('are not severe if the ledger has the same data as the topic', () => {
     const topic = found({ kind: 'outcomes', changes: { 'cleanup.policy': 'compact' } })
     expect(faults(topic)).toMatchObject([{ setting: 'cleanup.policy', severe: false }])
   })
@@ -96,7 +96,7 @@ describe('the faults of a topic', () => {
     ])
   })
 
-  it('say that keys move where partitions are added', () => {
+  it('say that keys move if partitions are added', () => {
     expect(faults(found({ count: 6 }))).toEqual([
       {
         setting: 'partitions',
@@ -111,7 +111,7 @@ describe('the faults of a topic', () => {
     ])
   })
 
-  it('name replicas that are too few, and ask two of one for nothing', () => {
+  it('name too few replicas, and do not ask one replica for two in sync', () => {
     expect(faults(found({ replicas: 1, changes: { 'min.insync.replicas': '1' } }))).toMatchObject([
       { setting: 'replicas', actual: '1', wanted: '3', severe: true },
     ])
@@ -128,7 +128,7 @@ describe('the faults of a topic', () => {
     ])
   })
 
-  it('say that a topic is missing, and how it is created', () => {
+  it('name a missing topic, and the command that creates it', () => {
     expect(faults({ ...found({ count: 0 }) })).toMatchObject([
       {
         setting: 'topic',
@@ -141,7 +141,7 @@ describe('the faults of a topic', () => {
     ])
   })
 
-  it('say that the settings are not told, and what the commands need where the cluster is secured', () => {
+  it('name unreadable settings, and the options of commands for a secured cluster', () => {
     const topic = { ...found(), config: null }
     expect(faultsOf(topic, DEFAULT_TOPICS, { ...TOOLING, secured: true })).toMatchObject([
       {

@@ -2,10 +2,10 @@ import type { TopicFault } from '@curfew/domain'
 import type { PartitionState } from './metadata.ts'
 import type { TopicKind, TopicsSettings } from './topics.ts'
 
-// What a topic must be: how it is created, and what is said of one that differs. Nothing is mended by Curfew itself. The cluster
-// belongs to its operators, and what manages their topics would undo it.
+// The required settings of topics: they are created with these, and a topic that differs has faults. Curfew itself repairs none:
+// the cluster belongs to its operators, and a tool that manages their topics would undo the repair.
 
-/** What decides how a topic must be set. */
+/** The values that determine the settings of a topic. */
 interface Demand {
   readonly retentionMs: number
   readonly replicas: number
@@ -13,23 +13,23 @@ interface Demand {
 
 interface Rule {
   readonly setting: string
-  /** The value that a topic is created with. */
+  /** The value for a new topic. */
   wanted(demand: Demand): string
-  /** What is wrong with another value; null where it does as well. */
+  /** Judges another value; null if it is as good. */
   judge(actual: string, demand: Demand): Judgement | null
 }
 
 interface Judgement {
   readonly why: string
-  /** Whether records can be lost or refused by it. */
+  /** Whether it can cause records to be lost or refused. */
   readonly severe: boolean
 }
 
-/** From this many copies on, a write needs two of them: one broker may then be away and nothing is lost. */
+/** From this many replicas on, a write needs two of them. One broker may then be unavailable without loss. */
 const REPLICAS_FOR_TWO_IN_SYNC = 3
-/** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
+/** More than the broker's default of 1 MiB: an event may have 1 MiB, and its record is larger. */
 const RECORD_BYTES_MAX = 2 * 1_048_576
-/** A long weekend, in milliseconds: an outage of delivery that long must lose nothing. */
+/** A long weekend, in milliseconds. An outage of delivery this long must lose nothing. */
 const RETENTION_MS_MIN = 3 * 86_400_000
 
 const severe = (why: string): Judgement => ({ why, severe: true })
@@ -47,9 +47,9 @@ const RULES: readonly Rule[] = [
     wanted: ({ retentionMs }) => String(retentionMs),
     judge(actual, { retentionMs }) {
       const ms = Number(actual)
-      // -1 is for ever.
+      // A negative value keeps records for ever.
       if (ms < 0 || ms >= retentionMs) return null
-      const why = 'records are removed after that time, read or not'
+      const why = 'records are removed after this time, read or not'
       return ms < Math.min(retentionMs, RETENTION_MS_MIN) ? severe(why) : minor(why)
     },
   },
@@ -57,13 +57,12 @@ const RULES: readonly Rule[] = [
     setting: 'retention.bytes',
     wanted: () => '-1',
     judge: (actual) =>
-      Number(actual) < 0 ? null : severe('records beyond that size of a partition are removed, read or not'),
+      Number(actual) < 0 ? null : severe('records beyond this size of a partition are removed, read or not'),
   },
   {
     setting: 'max.message.bytes',
     wanted: () => String(RECORD_BYTES_MAX),
-    judge: (actual) =>
-      Number(actual) >= RECORD_BYTES_MAX ? null : severe('batches that are larger are refused'),
+    judge: (actual) => (Number(actual) >= RECORD_BYTES_MAX ? null : severe('larger batches are refused')),
   },
   {
     setting: 'min.insync.replicas',
@@ -90,22 +89,20 @@ const RULES: readonly Rule[] = [
     judge: (actual) =>
       actual === 'producer'
         ? null
-        : minor('brokers compress every batch again, and every consumer needs that codec'),
+        : minor('brokers compress every batch again, and every consumer needs this codec'),
   },
   {
     setting: 'message.timestamp.type',
     wanted: () => 'LogAppendTime',
     judge: (actual) =>
-      actual === 'LogAppendTime'
-        ? null
-        : minor('retention then follows the clock of the machine that wrote the record'),
+      actual === 'LogAppendTime' ? null : minor('retention then follows the clock of the producer'),
   },
 ]
 
-/** The configuration names that `faultsOf` looks at. */
+/** The configuration names that `faultsOf` checks. */
 export const SETTING_NAMES: readonly string[] = RULES.map(({ setting }) => setting)
 
-/** The configuration that a topic is created with. */
+/** The configuration of a new topic. */
 export function topicConfig(
   kind: TopicKind,
   settings: TopicsSettings,
@@ -114,24 +111,24 @@ export function topicConfig(
   return RULES.map(({ setting, wanted }) => ({ name: setting, value: wanted(demand) }))
 }
 
-/** What is known of a topic. */
+/** The state of a topic. */
 export interface FoundTopic {
   readonly topic: string
   readonly kind: TopicKind
-  /** In their order; none where the topic is not there. */
+  /** In order; empty if the topic does not exist. */
   readonly partitions: readonly PartitionState[]
-  /** By name. Null where Kafka did not say. */
+  /** By name; null if Kafka refused to describe it. */
   readonly config: ReadonlyMap<string, string> | null
 }
 
-/** How a command reaches the cluster. */
+/** How Kafka's command-line tools reach the cluster. */
 export interface Tooling {
   readonly brokers: readonly string[]
   /** Whether the command needs credentials or certificates of its own. */
   readonly secured: boolean
 }
 
-/** All that is wrong with a topic. Where nothing is lost with it, for the ledger has the same, no fault is severe. */
+/** The faults of a topic. A published topic has no severe fault, because the ledger has the same data. */
 export function faultsOf(found: FoundTopic, settings: TopicsSettings, tooling: Tooling): TopicFault[] {
   const { topic, kind, partitions, config } = found
   const tool = (name: string, rest: string) =>
@@ -160,7 +157,7 @@ function missing({ topic, kind }: FoundTopic, settings: TopicsSettings, tool: To
     actual: 'missing',
     wanted: 'present',
     why: 'it takes no records',
-    fix: `A service that runs creates it, if its Kafka user may; otherwise: ${tool('kafka-topics.sh', `${create} ${config.join(' ')}`)}`,
+    fix: `A running service creates it if its Kafka user has the right. Otherwise run: ${tool('kafka-topics.sh', `${create} ${config.join(' ')}`)}`,
     severe: true,
   }
 }
@@ -169,17 +166,17 @@ function unread(topic: string, tool: Tool): TopicFault {
   const allow = `--add --allow-principal User:NAME --operation DescribeConfigs --topic ${topic}`
   return {
     setting: 'settings',
-    actual: 'not told',
-    wanted: 'told',
+    actual: 'unreadable',
+    wanted: 'readable',
     why: 'Kafka refuses to describe them to this service',
     fix: tool('kafka-acls.sh', allow),
     severe: false,
   }
 }
 
-/** Partitions that take no records at the moment. */
+/** Partitions that take no records at present. */
 function partitionFaults({ topic, partitions, config }: FoundTopic, tool: Tool): readonly TopicFault[] {
-  // Where every replica is in sync, the setting asks for too many: that fault says so.
+  // If every replica is in sync, `min.insync.replicas` is too high, which is a fault of its own.
   const lacking = partitions.filter(({ led, inSync, replicas }) => !led || inSync < replicas)
   const unavailable = unavailablePartitions({ partitions: lacking, config })
   if (unavailable.length === 0) return []
@@ -189,13 +186,13 @@ function partitionFaults({ topic, partitions, config }: FoundTopic, tool: Tool):
       actual: inShort(unavailable),
       wanted: 'none',
       why: 'records of their keys are refused',
-      fix: `Start the brokers that are unavailable. They are listed by ${tool('kafka-topics.sh', `--describe --topic ${topic}`)}`,
+      fix: `Start the brokers that are unavailable. List them with: ${tool('kafka-topics.sh', `--describe --topic ${topic}`)}`,
       severe: true,
     },
   ]
 }
 
-/** Settings that differ. One command mends all of a topic. */
+/** Settings that differ. One command corrects all settings of a topic. */
 function settingFaults(
   { topic, kind, partitions, config }: FoundTopic,
   settings: TopicsSettings,
@@ -214,7 +211,7 @@ function settingFaults(
   return differing.map((each) => ({ ...each, fix: tool('kafka-configs.sh', alter) }))
 }
 
-/** Partitions and replicas that are too few. */
+/** Too few partitions and too few replicas. */
 function countFaults(
   { topic, kind, partitions }: FoundTopic,
   settings: TopicsSettings,
@@ -229,7 +226,7 @@ function countFaults(
       actual: String(partitions.length),
       wanted: String(wanted),
       why: 'fewer workers share the records',
-      fix: `Only while no record waits, because keys move to other partitions and their order is lost: ${tool('kafka-topics.sh', `--alter --topic ${topic} --partitions ${wanted}`)}`,
+      fix: `Run this only while no record waits, because keys move to other partitions and lose their order: ${tool('kafka-topics.sh', `--alter --topic ${topic} --partitions ${wanted}`)}`,
       severe: false,
     })
   if (replicas < settings.replicationFactor)
@@ -238,7 +235,7 @@ function countFaults(
       actual: String(replicas),
       wanted: String(settings.replicationFactor),
       why: 'fewer brokers may fail before records are lost or refused',
-      fix: `Name ${settings.replicationFactor} replicas of each partition in FILE: ${tool('kafka-reassign-partitions.sh', '--reassignment-json-file FILE --execute')} (or set KAFKA_REPLICATION_FACTOR to what is meant)`,
+      fix: `Name ${settings.replicationFactor} replicas of each partition in FILE: ${tool('kafka-reassign-partitions.sh', '--reassignment-json-file FILE --execute')} (or set KAFKA_REPLICATION_FACTOR to the number that you want)`,
       severe: true,
     })
   return faults
@@ -260,12 +257,12 @@ export function unavailablePartitions({
   })
 }
 
-const TOLD_MAX = 5
+const LISTED_MAX = 5
 
-/** The first of many, as a list in words. */
+/** The first few of many texts as one list. */
 export function inShort(texts: readonly string[]): string {
-  const more = texts.length - TOLD_MAX
-  return `${texts.slice(0, TOLD_MAX).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+  const more = texts.length - LISTED_MAX
+  return `${texts.slice(0, LISTED_MAX).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
 function replicasOf(partitions: readonly PartitionState[]): number {

@@ -4,34 +4,34 @@ import { original } from './client.ts'
 import { describeTopics } from './metadata.ts'
 import { type FoundTopic, SETTING_NAMES, topicConfig } from './topic-settings.ts'
 
-/** What one topic must be. */
+/** The required settings of one topic. */
 export interface TopicSettings {
-  /** At least so many. More partitions mean more consumers and more batches at once; they can be added, never removed. */
+  /** At least this many. More partitions allow more consumers and more concurrent batches. They can be added, never removed. */
   readonly partitions: number
-  /** Records live at least so long, read or not, in milliseconds. It bounds how long delivery may be away. */
+  /** Records are kept at least this long, read or not, in milliseconds. It bounds how long delivery may be unavailable. */
   readonly retentionMs: number
 }
 
-/** All our topics. */
+/** The settings of all our topics. */
 export interface TopicsSettings {
-  /** Put before every name, such as `test.1.`. Default: nothing. */
+  /** The start of every name, such as `test.1.`. Default: empty. */
   readonly prefix: string
   /** Copies of each partition. From 3 on, 2 of them must have a record before it is confirmed (`min.insync.replicas`). */
   readonly replicationFactor: number
   readonly interactive: TopicSettings
   readonly bulk: TopicSettings
   readonly sessions: TopicSettings
-  /** Word of dead letters, for those who listen. */
+  /** Dead letters, for subscribers outside. */
   readonly deadLetters: TopicSettings
-  /** What became of deliveries, and notifications, for those who listen. */
+  /** Outcomes of deliveries and notifications, for subscribers outside. */
   readonly outcomes: TopicSettings
 }
 
 const DAY_MS = 86_400_000
 
 /**
- * Made for a cluster of three brokers. Lanes keep a week, so that a delivery service that is down over a long weekend
- * loses nothing; dead letters keep a month, for a person must come by.
+ * Suits a cluster of three brokers. Lanes keep a week, so that an outage of delivery over a long weekend loses nothing. Dead
+ * letters keep a month, because a person must act on them.
  */
 export const DEFAULT_TOPICS: TopicsSettings = {
   prefix: '',
@@ -45,7 +45,7 @@ export const DEFAULT_TOPICS: TopicsSettings = {
 
 export type TopicKind = LogLane | 'deadLetters' | 'outcomes'
 
-/** The topic of a lane, of dead letters, or of outcomes. */
+/** The name of the topic of a lane, of dead letters, or of outcomes. */
 export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'prefix'>): string {
   const names = {
     interactive: 'logout.events',
@@ -60,21 +60,24 @@ export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'pre
 export const LANES: readonly LogLane[] = ['interactive', 'bulk', 'sessions']
 export const PUBLISHED: readonly TopicKind[] = ['deadLetters', 'outcomes']
 
-/** The consumer group of a lane. One for each, because kafkajs deals the leader's topics to every member, whatever they subscribed to. */
+/**
+ * The consumer group of a lane. Lanes have separate groups: kafkajs assigns the leader's topics to all members, subscribed or
+ * not.
+ */
 export function groupName(lane: LogLane, groupId: string): string {
   return lane === 'interactive' ? groupId : `${groupId}.${lane}`
 }
 
-/** How long new topics may take until each partition has a leader, in milliseconds. */
+/** How long to wait until each partition of new topics has a leader, in milliseconds. */
 const LEADERS_MS_MAX = 5_000
 const LEADERS_PAUSE_MS = 100
 
 /**
- * Creates the topics that are missing. What is set otherwise in the others is left as it is: adding partitions, for one, would move
- * keys between them while they are read.
+ * Creates the missing topics. Existing topics keep their settings: added partitions, for example, would move keys between
+ * partitions while they are read.
  *
- * @returns the names of those that were created.
- * @throws whatever kafkajs throws when the cluster does not answer or refuses.
+ * @returns the names of the created topics.
+ * @throws the error of kafkajs if the cluster does not answer or refuses.
  */
 export async function createMissing(
   admin: Admin,
@@ -103,7 +106,7 @@ export async function createMissing(
   return names
 }
 
-/** Waits until every partition has a leader. A cluster that takes longer is told so by what is asked of it next. */
+/** Waits until every partition has a leader. Gives up without an error: the next request to the cluster reports it. */
 async function leadersOf(admin: Admin, names: readonly string[]): Promise<void> {
   const giveUpAt = performance.now() + LEADERS_MS_MAX
   while (performance.now() < giveUpAt) {
@@ -114,9 +117,9 @@ async function leadersOf(admin: Admin, names: readonly string[]): Promise<void> 
 }
 
 /**
- * Partitions and configuration of topics, those that are missing too.
+ * The partitions and configuration of topics, including missing ones.
  *
- * @throws whatever kafkajs throws when the cluster does not answer.
+ * @throws the error of kafkajs if the cluster does not answer.
  */
 export async function findTopics(
   admin: Admin,
@@ -132,7 +135,7 @@ export async function findTopics(
   })
 }
 
-/** The configuration of each topic; null where Kafka refuses to tell. A refusal must stop nothing else. */
+/** The configuration of each topic; null if Kafka refuses to describe it, which must not stop the rest. */
 export async function describeConfigs(
   admin: Admin,
   names: readonly string[],
@@ -163,7 +166,7 @@ function namesOf(kinds: readonly TopicKind[], settings: TopicsSettings): readonl
   return kinds.map((kind) => topicName(kind, settings))
 }
 
-/** Whether Kafka answered, and the answer is an error code. */
+/** Whether Kafka answered with an error code. */
 function isAnswer(error: unknown): boolean {
   const cause = original(error)
   return cause instanceof Error && cause.name === 'KafkaJSProtocolError'
