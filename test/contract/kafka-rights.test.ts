@@ -5,7 +5,7 @@ import { afterEach, expect, test } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: README names the rights that suffice, and a right to look that is missing keeps no logout out.
+// Goal: docs/operate/kafka.md names the rights that suffice, and a right to look that is missing keeps no logout out.
 // Method: a real broker with ACLs, a user who has only those, and an operator who gives them.
 
 const password = () => randomBytes(12).toString('hex')
