@@ -2,61 +2,143 @@ import { globSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { DEAD_LETTER_REASONS, NETWORK } from '@curfew/domain'
 import { expect, test } from 'vitest'
+import { usage } from '../services/cli/src/usage.ts'
 
-// Goal: the documents list every setting, every metric and every reason of a dead letter, and none that does not exist.
+// Goal: an operator finds every setting, metric, notification, error title, command and dead-letter reason in the documents, and
+// none that does not exist.
 // Method: compares the names in the sources with the first cells of the tables.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const DOCUMENTS = globSync('docs/**/*.md', { cwd: ROOT })
-  .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
-  .join('\n\n')
-const SOURCES = globSync('{services,libs}/*/src/**/*.ts', { cwd: ROOT })
-  .filter((path) => !/\.(?:test|fixture)\.ts$/.test(path))
-  .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
-  .join('\n')
+const read = (path: string) => readFileSync(`${ROOT}/${path}`, 'utf8')
+const sourcesOf = (pattern: string) =>
+  globSync(pattern, { cwd: ROOT })
+    .filter((path) => !/\.(?:test|fixture)\.ts$/.test(path))
+    .map(read)
+    .join('\n')
+const SOURCES = sourcesOf('{services,libs}/*/src/**/*.ts')
 
-/** The captures of `pattern`, each once, in order. */
+/** What `pattern` captures, each once, in order. */
 function captured(text: string, pattern: RegExp): readonly string[] {
   return [...new Set([...text.matchAll(pattern)].map(([, name = '']) => name))].sort()
 }
 
-/** The first cells of the table whose head begins with `head`, as one text. */
-function firstCells(head: string): string {
+/** The rows of the tables of a page whose head begins with these words, as cells. */
+function rowsOf(page: string, head: string): readonly (readonly string[])[] {
   // The formatter aligns the columns.
-  const pattern = new RegExp(`^\\| ${head.replaceAll(' | ', ' *\\| ')}\\b`, 'm')
-  const [table = ''] = DOCUMENTS.slice(DOCUMENTS.search(pattern)).split('\n\n')
-  return table.replaceAll(/^(\|[^|]*\|).*$/gm, '$1')
+  const pattern = new RegExp(`^\\| ${head.replaceAll(' | ', ' *\\| ')} *\\|`)
+  return read(`docs/${page}`)
+    .split('\n\n')
+    .filter((block) => pattern.test(block))
+    .flatMap((table) => table.trim().split('\n').slice(2))
+    .map((row) => row.split('|').slice(1, -1))
 }
 
-test('the documents list every setting of a service', () => {
-  const read = captured(SOURCES, /'((?:CURFEW|KAFKA)_[A-Z_]+|DATABASE_URL|HOST|LOG_LEVEL)'/g)
-  // Only the command line reads these two.
-  const ofServices = read.filter((name) => !['CURFEW_URL', 'CURFEW_KEY'].includes(name))
-  expect(ofServices).toContain('CURFEW_RETENTION_DAYS')
-  expect(captured(firstCells('variable'), /`([A-Z_]+)`/g)).toEqual(ofServices)
+/** What stands as code in a column of such tables, each once, in order. */
+function codes(page: string, head: string, column = 0): readonly string[] {
+  return captured(
+    rowsOf(page, head)
+      .map((cells) => cells[column] ?? '')
+      .join('\n'),
+    /`([^`]+)`/g,
+  )
+}
+
+const METRIC = /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g
+
+test('settings', () => {
+  const found = captured(SOURCES, /'((?:CURFEW|KAFKA)_[A-Z_]+|DATABASE_URL|HOST|PORT|LOG_LEVEL)'/g)
+  const ofCommandLine = ['CURFEW_KEY', 'CURFEW_URL']
+  expect(found).toContain('CURFEW_RETENTION_DAYS')
+  expect(codes('reference/settings.md', 'variable')).toEqual(
+    found.filter((name) => !ofCommandLine.includes(name)),
+  )
+  expect(codes('reference/cli.md', 'option', 1)).toEqual(ofCommandLine)
 })
 
-test('the documents list every metric', () => {
-  const made = captured(SOURCES, /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g)
+test('settings of retention', () => {
+  const found = captured(SOURCES, /'(CURFEW_[A-Z_]*RETENTION_DAYS)'/g)
+  expect(codes('reference/retention.md', 'what \\(table\\)', 2)).toEqual(found)
+})
+
+test('metrics', () => {
+  const made = captured(SOURCES, METRIC)
   expect(made).toContain('sla_share_kept')
-  const documented = captured(firstCells('metric'), /`([a-z_]+)`/g)
-  expect(documented.filter((name) => name !== 'curfew_')).toEqual(made)
+  expect(codes('reference/metrics.md', 'metric')).toEqual(made.map((name) => `curfew_${name}`))
 })
 
-test('every metric of an alert exists', () => {
-  const alerts = globSync('deploy/alerts/*.yaml', { cwd: ROOT })
-    .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
-    .join('\n')
+test('labels of metrics', () => {
+  const made = SOURCES.matchAll(/\bmetrics\.(?:counter|gauges?)\(\s*'([a-z_]+)',\s*'[^']*',\s*\[([^\]]*)\]/g)
+  const labels = [...made].map(([, name = '', list = '']) => [`curfew_${name}`, captured(list, /'(\w+)'/g)])
+  expect(labels.length).toBeGreaterThan(10)
+  const told = rowsOf('reference/metrics.md', 'metric').map(([metric = '', cell = '']) => [
+    metric.replaceAll('`', '').trim(),
+    captured(cell, /`(\w+)`/g),
+  ])
+  expect(told).toEqual(expect.arrayContaining(labels))
+})
+
+test('every metric that an alert asks about exists', () => {
+  const alerts = globSync('deploy/alerts/*.yaml', { cwd: ROOT }).map(read).join('\n')
   const asked = captured(alerts, /\bcurfew_([a-z_]+)/g)
   expect(asked).toContain('oldest_lease_seconds')
-  const made = captured(SOURCES, /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g)
-  expect(made).toEqual(expect.arrayContaining([...asked]))
+  expect(captured(SOURCES, METRIC)).toEqual(expect.arrayContaining([...asked]))
 })
 
-test('the documents list every reason of a dead letter', () => {
-  expect(captured(firstCells('reason | means'), /`([a-z_]+)`/g)).toEqual([...DEAD_LETTER_REASONS].sort())
+test('reasons of dead letters', () => {
+  expect(codes('rp/why-a-delivery-failed.md', 'reason | means | fix')).toEqual(
+    [...DEAD_LETTER_REASONS].sort(),
+  )
 })
 
-test('the documents list every class of network failure', () => {
-  expect(captured(firstCells('class | means'), /`([a-z_]+)`/g)).toEqual(Object.keys(NETWORK).sort())
+test('failures of the network', () => {
+  expect(codes('rp/why-a-delivery-failed.md', 'class | means | fix')).toEqual(Object.keys(NETWORK).sort())
+})
+
+test('types of notifications', () => {
+  const [, list = ''] =
+    /NOTIFICATION_TYPES = \[(.*?)\]/s.exec(read('libs/contract/src/api/webhooks.ts')) ?? []
+  const types = captured(list, /'([a-z_.]+)'/g)
+  expect(types).toContain('record.removed')
+  expect(codes('reference/events.md', '`type` | when')).toEqual([...types, 'webhook.test'].sort())
+})
+
+test.each([
+  ['an outcome', 'outcome.ts'],
+  ['a dead letter', 'dead-letter.ts'],
+])('members of %s', (what, file) => {
+  const [, published = ''] =
+    /const published = \{\n(.*?)\n {2}\}/s.exec(read(`libs/contract/src/records/${file}`)) ?? []
+  const members = captured(published, /^ {4}(\w+)(?=[:,])/gm)
+  expect(members).toContain('delivery_id')
+  expect(codes('reference/events.md', `member of ${what}`)).toEqual(members)
+})
+
+test('titles of errors', () => {
+  const api = sourcesOf('{services/{ingest,console},libs/runtime}/src/**/*.ts')
+    // Schemas and OpenAPI documents have titles of another kind.
+    .replaceAll(/^.*(?:additionalProperties|Type\.|title: 'Curfew).*$/gm, '')
+  const titles = [
+    ...captured(api, /\btitle: (?:\w+ \? )?'([^']+)'/g),
+    ...captured(api, /\btitle: \w+ \? '[^']+' : '([^']+)'/g),
+    ...captured(api, /\b(?:refusal|cannot|readable)\(\s*(?:\d+, *\s*|'\w+', *)?'([A-Z][^'.]+)'/g),
+  ]
+  const own = [...new Set(titles)].filter((title) => !title.startsWith('Invalid ')).sort()
+  expect(own).toContain('Rotation under way')
+  expect(codes('reference/errors.md', 'title')).toEqual(own)
+})
+
+test('commands', () => {
+  const [, list = ''] = /const COMMANDS\b.*? = \{\n(.*?)^\}/ms.exec(read('services/cli/src/main.ts')) ?? []
+  const commands = captured(list, /^ {2}'?([a-z-]+)'?[:,]/gm)
+  expect(commands).toContain('issuer-logout')
+  expect(codes('reference/cli.md', 'command | does')).toEqual(commands)
+})
+
+test('subcommands', () => {
+  for (const [command = '', does = ''] of rowsOf('reference/cli.md', 'command | does')) {
+    const name = command.replaceAll('`', '').trim()
+    const subcommands = captured(usage(name), new RegExp(`(?:^ {2}|, )${name} ([a-z]+)\\b`, 'gm'))
+    const told = captured(does, /`([a-z]+)`/g)
+    expect(told, name).toEqual(subcommands)
+  }
 })

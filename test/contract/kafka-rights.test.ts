@@ -5,7 +5,7 @@ import { afterEach, expect, test } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: the rights that the README names are enough, and without the right to describe settings logouts are still accepted.
+// Goal: the rights that docs/operate/kafka.md names are enough, and without the right to describe settings logouts are still accepted.
 // Method: a real broker with ACLs, a user with only those rights, and an operator that grants them.
 
 const password = () => randomBytes(12).toString('hex')

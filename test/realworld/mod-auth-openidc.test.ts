@@ -109,7 +109,7 @@ function define(files: ApacheFiles): void {
       clients: [apache.clientId],
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
-    // If this fails because both are logged out, remove the advice to post sessions from the README.
+    // If this fails because both are logged out, remove the advice to post sessions from docs/rp/register.md.
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
   })
 

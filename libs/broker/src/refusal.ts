@@ -18,7 +18,7 @@ export function refusalOf(error: unknown): string | null {
     return `Kafka refuses the login (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD, KAFKA_SASL_MECHANISM): ${cause.message}`
   }
   if (type.endsWith('AUTHORIZATION_FAILED')) {
-    return `Kafka refuses the user of KAFKA_SASL_USERNAME, which lacks a right listed in the README: ${cause.message}`
+    return `Kafka refuses the user of KAFKA_SASL_USERNAME, which lacks a right listed in docs/operate/kafka.md: ${cause.message}`
   }
   if (cause.name === 'KafkaJSConnectionError' && UNTRUSTED.test(code)) {
     return `the certificate of Kafka is not trusted (KAFKA_SSL_CA): ${cause.message}`

@@ -145,7 +145,7 @@ const PARTS: Readonly<Record<string, string>> = {
 export function usage(name?: string): string {
   const part = name !== undefined && Object.hasOwn(PARTS, name) ? PARTS[name] : undefined
   const parts = part ?? Object.values(PARTS).join('\n')
-  return `Usage: curfew COMMAND\n\n${parts}\n${CONNECTION}\nSettings come from the environment; the README lists them.\n`
+  return `Usage: curfew COMMAND\n\n${parts}\n${CONNECTION}\nSettings come from the environment; docs/reference/settings.md lists them.\n`
 }
 
 /** Where to look after a mistake: one line where the command is known, else all. */
