@@ -4,8 +4,8 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSession } from '../support/session-rows.ts'
 
-// Goal: what is owed to a session that is posted late, and who forgets the event in the same moment, do not undo one another.
-// Method: the transaction that owes is held open until the other one waits for it, or is over.
+// Goal: a delivery that a late session adds to an event survives a concurrent erasure or sweep of that event.
+// Method: the transaction that adds the delivery stays open until the other transaction waits for it or has ended.
 
 const SUB = 'alice'
 
@@ -15,7 +15,7 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Runs `forget` while a delivery is owed of an event that is old and settled already. @returns the event's id, and who is owed. */
+/** Runs `forget` while a delivery is added to an old and settled event. @returns the event's id, and the RP of the delivery. */
 async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string; mail: RelyingParty }> {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: SUB })
   await curfew.client.getLogoutEvent(id, { wait: 10 })
@@ -43,8 +43,8 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
   return { id, mail }
 }
 
-describe('an event that comes to owe a delivery in this moment', () => {
-  test('keeps its subject until that is settled', async () => {
+describe('an event that is gaining a delivery', () => {
+  test('keeps its subject during an erasure until that delivery is settled', async () => {
     const { id, mail: rp } = await whileOwing(() => curfew.client.eraseSubject(ISSUER, SUB))
     const { rows } = await curfew.db.query(
       'select e.sub, d.sid from events e join deliveries d on d.event_id = e.id where e.id = $1',
@@ -55,7 +55,7 @@ describe('an event that comes to owe a delivery in this moment', () => {
     await mail.told(1)
   })
 
-  test('is not too old to be kept', async () => {
+  test('survives a sweep that would otherwise delete it', async () => {
     const later = new Date(Date.now() + 60_000)
     const { mail: rp } = await whileOwing(() =>
       sweepHistory(curfew.db, { before: later, deadBefore: later, after: null, limit: 10 }),
