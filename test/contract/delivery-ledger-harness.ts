@@ -230,8 +230,8 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       return heard
     },
     async startSession(session) {
-      const { device, ...wish } = session
-      await insertSession(db, { ...wish, ...(device !== null && { device }) })
+      const { device, ...others } = session
+      await insertSession(db, { ...others, ...(device !== null && { device }) })
     },
     async replay() {
       await db.query(

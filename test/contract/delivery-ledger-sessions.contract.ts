@@ -329,7 +329,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await start('rp-0', 's1', again)
       await settle(deliveries)
       expect(await indexed()).toEqual(['rp-0:s1'])
-      // By the time of the second post, the logout does not cover the session.
+      // The second post came after the logout, so the logout does not cover the session.
       await start('rp-0', 's1', again)
       await harness.projectIndex()
       expect([await indexed(), await pending()]).toEqual([['rp-0:s1'], 0])

@@ -39,7 +39,7 @@ const DOWN: AttemptOutcome = {
   errorDescription: null,
 }
 
-interface Wish {
+interface LogoutOptions {
   readonly sid?: string
   readonly leased?: boolean
   readonly lane?: 'bulk'
@@ -81,11 +81,11 @@ export function deliveryLedgerContract(
     /** Plans a logout of `sub`, or of one session. @returns a delivery for each binding, in the order of their ids. */
     async function logout(
       sub: string,
-      wish: Wish = {},
+      options: LogoutOptions = {},
     ): Promise<readonly [InFlightDelivery, InFlightDelivery]> {
-      const { sid, leased = false, lane, as = worker, lease, at = harness.now(), acceptedAt } = wish
-      const born = newEvent({ sub, ...(lane !== undefined && { lane }) })
-      const event = acceptedAt === undefined ? born : { ...born, acceptedAt }
+      const { sid, leased = false, lane, as = worker, lease, at = harness.now(), acceptedAt } = options
+      const fresh = newEvent({ sub, ...(lane !== undefined && { lane }) })
+      const event = acceptedAt === undefined ? fresh : { ...fresh, acceptedAt }
       const planned = planFor(
         sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
         bindings().toSorted((a, b) => a.id - b.id),
@@ -107,14 +107,14 @@ export function deliveryLedgerContract(
       return row
     }
     const stateOf = async (delivery: InFlightDelivery) => (await read(delivery)).state
-    const claim = (wish: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
+    const claim = (options: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
       ledger.claimDue({
         lease: newLease(worker),
         now: new Date(harness.now().getTime() + 1_000),
         slots: NONE,
         slotsElse: both(100),
         limit: 100,
-        ...wish,
+        ...options,
       })
     const settle = (
       delivery: InFlightDelivery,
@@ -180,7 +180,7 @@ export function deliveryLedgerContract(
         expect(await read(pending)).toMatchObject({ ...fresh, state: 'pending', dueAt: NOW, leasedBy: null })
       })
 
-      test('by a clock that is ahead creates a delivery that is due when its event was accepted', async () => {
+      test('makes a delivery due when its event was accepted, even if the clock is ahead', async () => {
         const ahead = new Date(harness.now().getTime() + 7_200_000)
         const [pending] = await logout('bob', { at: ahead })
         expect((await read(pending)).dueAt).toEqual(pending.event.acceptedAt)
@@ -326,7 +326,7 @@ export function deliveryLedgerContract(
         expect(await harness.attempts()).toHaveLength(1)
       })
 
-      test('records a settlement once that a batch has twice, and reports the repeat', async () => {
+      test('records a settlement once if a batch has it twice, and reports the repeat', async () => {
         const [delivery] = await logout('alice', { leased: true })
         const batch = [settledAs(delivery), settledAs(delivery)]
         const request = { batch, workerId: worker, now: NOW }
@@ -478,7 +478,7 @@ export function deliveryLedgerContract(
     })
 
     describe('workers', () => {
-      test('have a rank among the living, and the leases of a silent worker are due at once', async () => {
+      test('have a rank among the living, and the deliveries of a silent worker are due at once', async () => {
         const [held, settled] = await logout('alice', { leased: true })
         await settle(settled)
         await harness.age(LEASE_MS - 2_000)
@@ -552,7 +552,7 @@ export function deliveryLedgerContract(
       })
 
       test('release unknown deliveries even after a very long silence', async () => {
-        const born = await logout('alice', { leased: true })
+        const planned = await logout('alice', { leased: true })
         const [due] = await logout('bob')
         await claim({ slots: new Map([[due.bindingId, both(1)]]), slotsElse: both(0) })
         await harness.age(40 * 86_400_000)
@@ -561,7 +561,7 @@ export function deliveryLedgerContract(
         expect(await ledger.releaseUnheld({ workerId: worker, asking: [], held: [], upTo: LAST_LEASE })).toBe(
           3,
         )
-        const states = await Promise.all([...born, due].map(stateOf))
+        const states = await Promise.all([...planned, due].map(stateOf))
         expect(states).toEqual(['pending', 'pending', 'pending'])
       })
 
@@ -605,7 +605,7 @@ export function deliveryLedgerContract(
         expect(await Promise.all([one, two].map(stateOf))).toEqual(['acknowledged', 'acknowledged'])
       })
 
-      test('keep a delivery that they released and were leased again', async () => {
+      test('keep a delivery that they released and leased again', async () => {
         const lease = newLease(worker)
         const [one, two] = await logout('alice', { leased: true, lease })
         await ledger.releaseDeliveries({ ids: [one.id], workerId: worker })

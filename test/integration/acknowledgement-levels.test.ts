@@ -32,7 +32,7 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** A relying party with these channels. */
+/** Registers a relying party with these channels. */
 async function register(clientId: string, ...channels: NonNullable<Parameters<typeof registerParty>[3]>) {
   await registerParty(curfew.db, clientId, {}, channels)
 }

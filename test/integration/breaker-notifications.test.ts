@@ -57,7 +57,7 @@ async function newWorker() {
   }
 }
 
-/** Lets the bookkeeper look at the breakers. @returns the notifications that this queued, which it also removes. */
+/** Lets the bookkeeper look at the breakers. @returns the notifications that it queued, which are then removed. */
 async function noticed(): Promise<readonly string[]> {
   await noticeBreakers(curfew.db, { quietMs: QUIET_MS })
   const { rows } = await curfew.db.query<{ type: string; data: { because?: string } }>(

@@ -15,21 +15,23 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Runs `forget` while a delivery is added to an old and settled event. @returns the event's id, and the RP of the delivery. */
-async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string; mail: RelyingParty }> {
+/** Runs `remove` while a delivery is added to an old and settled event. @returns the event's id, and the RP of the delivery. */
+async function whileAddingDelivery(
+  remove: () => Promise<unknown>,
+): Promise<{ id: string; mail: RelyingParty }> {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: SUB })
   await curfew.client.getLogoutEvent(id, { wait: 10 })
   await curfew.db.query('delete from journal')
   await curfew.db.query("update events set accepted_at = accepted_at - interval '2 hours'")
   const mail = await openRelyingParty(curfew, { clientId: 'mail' })
   await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
-  let forgotten: Promise<unknown> = Promise.resolve()
+  let removed: Promise<unknown> = Promise.resolve()
   await withTransaction(curfew.db, async (transaction) => {
     await projectSessions(transaction, [
       { kind: 'planned', at: new Date(), eventIds: [storedId(id)], owed: [] },
     ])
     let over = false
-    forgotten = forget().finally(() => {
+    removed = remove().finally(() => {
       over = true
     })
     await eventually(async () => {
@@ -39,13 +41,13 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
       expect(over || rows.length > 0).toBe(true)
     })
   })
-  await forgotten
+  await removed
   return { id, mail }
 }
 
 describe('an event that is gaining a delivery', () => {
   test('keeps its subject during an erasure until that delivery is settled', async () => {
-    const { id, mail: rp } = await whileOwing(() => curfew.client.eraseSubject(ISSUER, SUB))
+    const { id, mail: rp } = await whileAddingDelivery(() => curfew.client.eraseSubject(ISSUER, SUB))
     const { rows } = await curfew.db.query(
       'select e.sub, d.sid from events e join deliveries d on d.event_id = e.id where e.id = $1',
       [storedId(id)],
@@ -57,7 +59,7 @@ describe('an event that is gaining a delivery', () => {
 
   test('survives a sweep that would otherwise delete it', async () => {
     const later = new Date(Date.now() + 60_000)
-    const { mail: rp } = await whileOwing(() =>
+    const { mail: rp } = await whileAddingDelivery(() =>
       sweepHistory(curfew.db, { before: later, deadBefore: later, after: null, limit: 10 }),
     )
     await using mail = rp

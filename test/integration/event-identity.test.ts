@@ -245,7 +245,7 @@ describe('an event of another issuer looks like one that does not exist', () => 
     }
   })
 
-  test('also to a key for clients that get no delivery of an event at their own issuer', async () => {
+  test('as does an event of the same issuer, for a key whose clients get no delivery of it', async () => {
     const own = randomUUID()
     await post('other', { id: own, iss: OTHER_ISS, sub: 'niaj', clients: ['none'] })
     await json('other', `/v1/logout-events/${own}?wait=30`)

@@ -16,8 +16,8 @@ import { pileUp } from './dead-letters-support.ts'
 
 // Goal: on every route, an IdP's key sees only its issuer and an RP owner's key only its clients. Future routes are covered too.
 // Data of others is answered exactly like data that does not exist.
-// Method: the server lists its routes. All routes whose path decides access are tried with others' paths. A route that decides
-// access itself needs a case of its own below.
+// Method: the server lists its routes. Every route whose path decides access is tried with paths of others. A route that
+// decides access itself needs a case of its own below.
 
 const OTHER_ISS = 'https://other.example'
 const main = { issuer: 'main' as IssuerName, iss: ISS as Issuer }

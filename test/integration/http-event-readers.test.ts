@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 
 // Goal: a credential that reads large events again and again does not delay reads of other credentials.
-// Method: the real service over a real database. It counts the large reads that are answered before another's read.
+// Method: the real service over a real database. The test counts the large reads that precede another's read.
 
 const B = { issuer: 'b' as IssuerName, iss: 'https://b.example' as Issuer }
 const LARGE = 8

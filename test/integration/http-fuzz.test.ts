@@ -127,7 +127,7 @@ test('no request is answered 5xx, and every refusal is a problem document', {
   expect(refused.length, `never accepted: ${refused.join(', ')}`).toBeLessThan(operations.length / 5)
 })
 
-/** Sends a request. `fault` says what is wrong with the answer. It is null if nothing is. */
+/** Sends a request. @returns its status, and what is wrong with the answer or null. */
 async function answerTo({
   method,
   path,
@@ -319,11 +319,11 @@ function object({ properties = {}, required = [], additionalProperties }: Schema
 function spoiled(value: unknown, bad: unknown, at: number): unknown {
   if (typeof value !== 'object' || value === null) return bad
   const names = Object.keys(value)
-  const turn = at % (names.length + 2)
-  if (turn === names.length) return bad
-  const name = names[turn]
+  const place = at % (names.length + 2)
+  if (place === names.length) return bad
+  const name = names[place]
   if (Array.isArray(value))
-    return value.map((each, index) => (index === turn ? spoiled(each, bad, at >> 3) : each))
+    return value.map((each, index) => (index === place ? spoiled(each, bad, at >> 3) : each))
   if (name === undefined) return { ...value, extra: bad }
   const { [name]: inner, ...others } = value as Record<string, unknown>
   return at % 7 === 0 ? others : { ...others, [name]: spoiled(inner, bad, at >> 3) }
@@ -342,7 +342,7 @@ function requestOf(method: string, path: string, operation: Operation): fc.Arbit
   const [type = '', { schema = {} } = {}] = Object.entries(requestBody?.content ?? {})[0] ?? []
   const document = fc
     .tuple(valid(schema), hostile, fc.nat(), fc.integer({ min: 0, max: 1 }))
-    .map(([good, bad, at, turn]) => (turn === 0 ? good : spoiled(good, bad, at)))
+    .map(([good, bad, at, fault]) => (fault === 0 ? good : spoiled(good, bad, at)))
   const lines = fc.array(fc.oneof(document, hostile), { maxLength: 3 })
   const written = type.endsWith('ndjson')
     ? lines.map((each) => each.map((line) => `${JSON.stringify(line)}\n`).join(''))

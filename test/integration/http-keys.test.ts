@@ -242,7 +242,7 @@ describe('an imported private JWK', () => {
     expect(again).toMatchObject({ status: 409, body: { errors: [{ pointer: '/jwk/kid' }] } })
   })
 
-  test('follows the signing key, or replaces it at once if the IdP publishes it already', async () => {
+  test('starts to sign after a lead time, or at once if the IdP publishes it already', async () => {
     const { send, keys } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     const jwk = { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'published already' }

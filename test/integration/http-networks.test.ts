@@ -86,7 +86,7 @@ describe('a registration', () => {
     },
   )
 
-  test('by an unbound admin may leave the networks of the deployment, and its owner cannot widen that', async () => {
+  test('by an unbound admin may exceed the networks of the deployment, and its owner keeps them but adds none', async () => {
     const key = ownerKey('granted')
     expect((await call(curfew, 'PUT', pathOf('granted'), withNetworks('192.168.0.0/16'))).status).toBe(201)
     const uri = { backchannel_logout_uri: 'https://192.168.1.2/logout' }

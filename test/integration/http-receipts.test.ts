@@ -306,14 +306,17 @@ describe('an alteration', () => {
   })
 
   test.each([
-    ['another revision in its row', 'update receipts set revision = 99 where event_id = $1'],
+    ['another revision of the receipt', 'update receipts set revision = 99 where event_id = $1'],
     [
-      'another time in its row and in the event',
+      'another time of the receipt and of the event',
       `with e as (update events set planned_at = planned_at - interval '1 day' where id = $1)
        update receipts set planned_at = planned_at - interval '1 day' where event_id = $1`,
     ],
-    ['removing its text without an erasure', 'update receipts set payload = null where event_id = $1'],
-  ])('is not hidden from the audit of a receipt by %s', async (_, statement) => {
+    [
+      'removing the text of the receipt without an erasure',
+      'update receipts set payload = null where event_id = $1',
+    ],
+  ])('is not hidden from the audit by %s', async (_, statement) => {
     const { id, claims } = await receipted(curfew, `erin-${randomUUID()}`)
     await curfew.db.query(
       "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",

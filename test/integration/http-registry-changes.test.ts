@@ -173,7 +173,7 @@ describe('an ETag', () => {
     },
   )
 
-  test('prevents a change with If-Match of an unknown client and with If-None-Match: * of a known one', async () => {
+  test('blocks a change with If-Match for an unknown client, and with If-None-Match: * for a known one', async () => {
     const put = (clientId: string, headers: Headers) => call('PUT', pathOf(clientId), {}, headers)
     expect((await put('never', { 'if-match': '*' })).status).toBe(412)
     expect((await call('GET', pathOf('never'))).status).toBe(404)

@@ -74,7 +74,7 @@ describe('an import', () => {
     expect((await curfew.client.getJwks(issuer)).keys).toHaveLength(1)
   })
 
-  test('accepts clients of several products in one body, empty lines and both line ends', async () => {
+  test('accepts several products, empty lines and both line ends in one body', async () => {
     const { issuer, path, post, exported } = await open()
     const text = [
       JSON.stringify({

@@ -10,8 +10,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
 // Goal (KEY-01): during scheduled rotations, every token names a key that is in the key set and in every copy that may be cached.
-// Method: real keys in PostgreSQL, the bookkeeper's own job, a busy worker and an idle one, an RP that fetches the key set as rarely
-// as it may, and a clock that runs through three months.
+// Method: real keys in PostgreSQL, the bookkeeper's own job, a busy worker and an idle one, an RP that fetches the key set as
+// rarely as it may, and a clock that runs through three months.
 
 let database: TestDatabase
 beforeAll(async () => {
