@@ -24,7 +24,7 @@ import {
 } from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
 
-// Goal: a dead letter owes its fallback, and the ledger that the simulation puts in PostgreSQL's place owes the same.
+// Goal: a dead letter creates the delivery of its fallback, in PostgreSQL and in the memory ledger of the simulation alike.
 // Method: a relying party whose channel `admin` stands in for `backchannel`, and `paper` for `admin`.
 
 const CHANNELS = [
@@ -64,14 +64,14 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       for (const { id, kind } of registry.bindings.values()) kinds.set(id, kind)
     }
 
-    /** Plans a logout of alice for the relying party. @returns what is owed to its required channel. */
+    /** Plans a logout of alice for the relying party. @returns the delivery of its required channel. */
     async function logout(
       change: Partial<LogoutEvent> = {},
       { leased = true, of = bindings() }: { leased?: boolean; of?: readonly Binding[] } = {},
     ): Promise<InFlightDelivery> {
       const planned = planFor({ ...newEvent({ sub: 'alice' }), ...change } as LogoutEvent, of, { leased })
       const [owed] = planned.deliveries
-      if (owed === undefined) throw new Error('a delivery')
+      if (owed === undefined) throw new Error('expected a delivery')
       const { revision: registryRevision } = await harness.ledger.readRegistry()
       await harness.ledger.planEvents({
         ...{ batch: [planned], lease: newLease(worker), registryRevision, now: hence(-1_000) },
@@ -88,7 +88,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       harness.ledger.claimDue({
         ...{ lease: newLease(worker), now: hence(60_000), slots: new Map(), slotsElse: both(10), limit: 10 },
       })
-    /** As `channel state`. */
+    /** The deliveries as `channel state`, or as `channel reason` for dead letters. */
     async function states(): Promise<readonly string[]> {
       const rows = await harness.rows()
       return rows
@@ -96,12 +96,12 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
         .toSorted()
     }
 
-    test('a plan owes the required channel alone', async () => {
+    test('a plan has a delivery for the required channel only', async () => {
       await logout()
       expect(await states()).toEqual(['backchannel in_flight'])
     })
 
-    test('a dead letter owes the fallback of its channel, due at once, and each fallback the next', async () => {
+    test('a dead letter creates the delivery of its fallback, due at once, and a dead fallback that of the next', async () => {
       await settle([await logout()], DEAD)
       expect(await states()).toEqual(['admin pending', 'backchannel refused'])
       const second = await claim()
@@ -117,7 +117,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await claim()).toMatchObject([{ sid: 's1', event: { scope: 'session' } }])
     })
 
-    test('what ends in another way owes no fallback', async () => {
+    test('a delivery that is not dead-lettered creates no fallback', async () => {
       await settle([await logout()])
       await settle([await logout()], { state: 'lapsed' })
       await settle([await logout()], RETRY)
@@ -128,7 +128,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       ])
     })
 
-    test('a client that was removed is owed no fallback', async () => {
+    test('a dead letter of a removed client creates no fallback', async () => {
       const [first, second] = [await logout(), await logout()]
       await harness.removeParty('desk')
       await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
@@ -136,7 +136,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused'])
     })
 
-    test('a channel that was removed from the registration owes the required channels that replace it', async () => {
+    test('a dead letter of a removed channel creates deliveries for the required channels that replace it', async () => {
       const [first, second] = [await logout(), await logout()]
       await harness.registerParty('desk', [
         { kind: 'paper', fallbackFor: null },
@@ -149,7 +149,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused', 'paper pending'])
     })
 
-    test('a settlement that the worker repeats, or no longer holds, owes nothing more', async () => {
+    test('a settlement that is repeated, or comes without the lease, creates no further fallback', async () => {
       const [mine, lost] = [await logout(), await logout()]
       await harness.ledger.releaseDeliveries({ ids: [lost.id], workerId: worker })
       await settle([mine, lost], DEAD)
@@ -157,7 +157,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['admin pending', 'backchannel pending', 'backchannel refused'])
     })
 
-    test('an endpoint that was unavailable for the whole schedule owes its fallback', async () => {
+    test('a delivery that was unreachable for the whole schedule creates its fallback', async () => {
       const { bindingId } = await logout({}, { leased: false })
       const dueBefore = new Map([[bindingId, hence(60_000)]])
       const request = { dueBefore, now: new Date(), limit: 10 }
@@ -166,7 +166,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await harness.ledger.giveUpUnreachable(request)).toBe(0)
     })
 
-    test('a fallback stands as it is when its dead letter is replayed, however that ends', async () => {
+    test('a fallback keeps its state when its dead letter is replayed, whatever the outcome', async () => {
       await settle([await logout()], DEAD)
       await settle(await claim())
       await harness.replay()
@@ -177,7 +177,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['admin acknowledged', 'backchannel acknowledged'])
     })
 
-    test('a newer logout covers a fallback that waits', async () => {
+    test('a newer logout supersedes a fallback that waits', async () => {
       await settle([await logout()], DEAD)
       const off = bindings().map((each) =>
         each.fallbackFor === null ? { ...each, disabledReason: 'off' } : each,
@@ -191,7 +191,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       ])
     })
 
-    test('a fallback that takes the subject only is owed once for the dead letters of all sessions', async () => {
+    test('a fallback that takes only the subject is created once for the dead letters of all sessions', async () => {
       const admin = { kind: 'admin', fallbackFor: 'backchannel', names: 'subject', widens: false } as const
       await harness.registerParty('clinic', [BACKCHANNEL, admin])
       registry = await harness.ledger.readRegistry()
@@ -202,7 +202,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       const named = { iss: ISS, sub: 'alice' as Subject, clientId: 'clinic' as ClientId, device: null }
       for (const [sid, beginning] of Object.entries({ s1: began, s2: began, later }))
         await harness.startSession({ ...named, ...beginning, sid: sid as Sid, expiresAt: hence(7_200_000) })
-      // A later session is known by now: the logout names each of the older ones.
+      // A later session is known now, so the logout names each of the older ones.
       await claim()
       const each = await claim()
       expect(each.map(({ sid }) => sid).toSorted()).toEqual(['s1', 's2'])
@@ -223,34 +223,34 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
         expiresAt: hence(3_600_000),
       }
       const ENDING = { scope: 'session', sid: 's1' } as Partial<LogoutEvent>
-      /** How the index says that the session stands. */
-      async function standing(): Promise<string> {
-        await harness.post()
+      /** The state of the session in the index. */
+      async function sessionState(): Promise<string> {
+        await harness.projectIndex()
         const [row] = (await harness.sessions()).filter(({ clientId }) => clientId === 'desk')
         if (row === undefined) return 'over'
         return row.orphaned ? 'orphaned' : row.logoutEventId === null ? 'open' : 'covered'
       }
       beforeEach(() => harness.startSession(session))
 
-      test('is over when the required channel acknowledged, whatever its fallbacks are', async () => {
+      test('is over when the required channel acknowledged, whatever its fallbacks', async () => {
         await settle([await logout(ENDING)])
-        expect([await standing(), await states()]).toEqual(['over', ['backchannel acknowledged']])
+        expect([await sessionState(), await states()]).toEqual(['over', ['backchannel acknowledged']])
       })
 
-      test('is covered while the fallback of a dead letter is under way, and over when that is acknowledged', async () => {
+      test('is covered while the fallback of a dead letter is in progress, and over when that is acknowledged', async () => {
         await settle([await logout(ENDING)], DEAD)
-        expect(await standing()).toBe('covered')
+        expect(await sessionState()).toBe('covered')
         await settle(await claim(), DEAD)
-        expect(await standing()).toBe('covered')
+        expect(await sessionState()).toBe('covered')
         await settle(await claim())
-        expect(await standing()).toBe('over')
+        expect(await sessionState()).toBe('over')
       })
 
-      test('is an orphan when the last fallback is a dead letter, until one of them is acknowledged', async () => {
+      test('is orphaned when the last fallback is a dead letter, until one delivery is acknowledged', async () => {
         await settle([await logout(ENDING)], DEAD)
         await settle(await claim(), DEAD)
         await settle(await claim(), DEAD)
-        expect(await standing()).toBe('orphaned')
+        expect(await sessionState()).toBe('orphaned')
         await harness.replay()
         const replayed = await claim()
         expect(replayed.map(({ bindingId }) => kindOf(bindingId)).toSorted()).toEqual([
@@ -259,20 +259,20 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
           'paper',
         ])
         await settle(replayed.filter(({ bindingId }) => kindOf(bindingId) === 'backchannel'))
-        expect(await standing()).toBe('over')
+        expect(await sessionState()).toBe('over')
       })
 
-      test('that becomes known while a fallback of its subject is under way is over with that', async () => {
+      test('that becomes known while a fallback of its subject is in progress is over when that is acknowledged', async () => {
         await settle([await logout()], DEAD)
         const late = { ...session, sid: 's2' as Sid }
         await harness.startSession(late)
         await harness.ledger.oweLateLogouts([late])
-        expect([await standing(), await states()]).toEqual([
+        expect([await sessionState(), await states()]).toEqual([
           'covered',
           ['admin pending', 'backchannel refused'],
         ])
         await settle(await claim())
-        expect(await standing()).toBe('over')
+        expect(await sessionState()).toBe('over')
       })
     })
   })

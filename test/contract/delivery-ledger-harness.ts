@@ -21,7 +21,7 @@ import { createTestDatabase } from '../support/database.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
 import { forgetSessions, insertSession, type SessionState, sessionsOf } from '../support/session-rows.ts'
 
-/** A row of `deliveries`, as far as it decides anything. */
+/** The columns of a row of `deliveries` that affect behaviour. */
 export interface LedgerRow {
   readonly id: DeliveryId
   readonly bindingId: BindingId
@@ -37,43 +37,43 @@ export interface LedgerRow {
   readonly supersededBy: string | null
 }
 
-/** A ledger, and what its port does not let a test do. */
+/** A ledger, and the operations that tests need beyond its port. */
 export interface DeliveryLedgerHarness {
   readonly ledger: DeliveryLedger
-  /** Empties it, and registers the issuer with two relying parties. */
+  /** Empties the ledger, and registers the issuer with two relying parties. */
   reset(): Promise<void>
   registerParty(clientId: string, channels?: readonly TestChannel[]): Promise<void>
   /** Removes a relying party. */
   removeParty(clientId: string): Promise<void>
-  /** Sets what the sessions of the issuer in the index are good for; `partial` after a reset. */
+  /** Sets how plans use the session index of the issuer. A reset sets `partial`. */
   useIndex(use: SessionIndexUse): Promise<void>
   rows(): Promise<readonly LedgerRow[]>
   /** Recorded attempts, by delivery and number. */
   attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
-  /** Bindings that somebody says are down, by who says so. */
+  /** The open breakers, by binding and the worker that reported them. */
   breakers(): Promise<readonly { readonly bindingId: BindingId; readonly workerId: string }[]>
-  /** Of which events those who follow are told while `during` is carried out, in that order. */
+  /** Runs `during`. @returns the keys of the events that followers hear of meanwhile, in order. */
   announced(during: () => Promise<void>): Promise<readonly EventKey[]>
   /** Puts a session into the index. */
   startSession(session: Session): Promise<void>
-  /** Puts every dead letter back, as an operator does. */
+  /** Replays every dead letter as an operator does. */
   replay(): Promise<void>
-  /** Enters into the index what was planned and settled. */
-  post(): Promise<void>
-  /** What the index has, by client and sid. */
+  /** Projects what was planned and settled into the session index. */
+  projectIndex(): Promise<void>
+  /** The sessions of alice in the index, by client and sid. */
   sessions(): Promise<readonly SessionState[]>
-  /** Makes every heartbeat and every lease so many milliseconds older. */
+  /** Makes every heartbeat and every lease older by this many milliseconds. */
   age(ms: number): Promise<void>
-  /** The database's clock, roughly. */
+  /** The approximate time of the database. */
   now(): Date
   close(): Promise<void>
 }
 
 const PARTIES = 2
-/** Of no event: what is said after all else. */
+/** The key of no event. It marks the end of the announcements. */
 const LAST = '0'.repeat(15) as EventKey
 
-/** A binding that is nothing out of the ordinary. */
+/** A binding without special settings. */
 function bindingOf(id: number, clientId: string, channel: TestChannel): Binding {
   return {
     id: id as BindingId,
@@ -98,7 +98,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
   }
 }
 
-/** Its clock is the test's, and goes forward where a test lets time pass. */
+/** Opens the memory ledger. Its clock is the test's, and goes forward when the test lets time pass. */
 export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   let aheadMs = 0
   let ledger: MemoryLedger
@@ -149,7 +149,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     startSession: async (session) => ledger.startSession(session),
     replay: async () => void ledger.replay(),
-    post: async () => ledger.projectSessions(),
+    projectIndex: async () => ledger.projectSessions(),
     async sessions() {
       return ledger.sessionRows
         .filter(({ goneAt, session }) => goneAt === null && session.sub === 'alice')
@@ -166,7 +166,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   }
 }
 
-/** Time passes by making what was written older, for a server's clock is its own. */
+/** Opens the PostgreSQL ledger. The clock of a server cannot be moved, so time passes by making rows older. */
 export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
   const { db, url, drop } = await createTestDatabase({ poolMax: 4 })
   return {
@@ -208,7 +208,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       return rows
     },
     async announced(during) {
-      const told: EventKey[] = []
+      const heard: EventKey[] = []
       const { promise: connected, resolve: onConnected } = Promise.withResolvers<void>()
       const last = Promise.withResolvers<void>()
       const stopping = new AbortController()
@@ -216,7 +216,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
         onConnected,
         onSettled(keys: readonly EventKey[]) {
           if (keys.includes(LAST)) last.resolve()
-          else told.push(...keys)
+          else heard.push(...keys)
         },
         onError: last.reject,
       }
@@ -227,11 +227,11 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       await last.promise
       stopping.abort()
       await following
-      return told
+      return heard
     },
     async startSession(session) {
-      const { device, ...wish } = session
-      await insertSession(db, { ...wish, ...(device !== null && { device }) })
+      const { device, ...others } = session
+      await insertSession(db, { ...others, ...(device !== null && { device }) })
     },
     async replay() {
       await db.query(
@@ -239,7 +239,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
           where state = 'dead_lettered'`,
       )
     },
-    async post() {
+    async projectIndex() {
       while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);
     },
     sessions: () => sessionsOf(db, 'alice'),

@@ -15,8 +15,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { ISS, newEvent, newLease, planFor, settledAs } from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
 
-// Goal: the session index that the simulation puts in PostgreSQL's place says of sessions what PostgreSQL's says.
-// Method: the same steps with each: sessions start, events are planned by what the index answers, and settled.
+// Goal: the session index of the simulation's memory ledger behaves like that of PostgreSQL.
+// Method: the same steps with each: sessions start, events are planned with the answers of the index, and deliveries are settled.
 
 const DEAD: Settlement = { state: 'dead_lettered', reason: 'refused' }
 const sha256 = (text: string) => hash('sha256', text)
@@ -47,19 +47,19 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await harness.startSession(session)
       await harness.ledger.oweLateLogouts([session])
     }
-    /** As `client:sid`, with what sees to it. */
+    /** The indexed sessions as `client:sid`, with their state. */
     async function indexed(): Promise<readonly string[]> {
       const rows = await harness.sessions()
       return rows.map(({ clientId, sid, logoutEventId, orphaned }) => {
-        const standing = logoutEventId === null ? '' : orphaned ? ' orphaned' : ' covered'
-        return `${clientId}:${sid}${standing}`
+        const state = logoutEventId === null ? '' : orphaned ? ' orphaned' : ' covered'
+        return `${clientId}:${sid}${state}`
       })
     }
     async function logout(change: Partial<Record<keyof LogoutEvent, unknown>> = {}) {
       const event = { ...newEvent({ sub: 'alice' }), ...change } as LogoutEvent
       const registry = await harness.ledger.readRegistry()
       const issuer = registry.issuers.get(ISS)
-      if (issuer === undefined) throw new Error('an issuer')
+      if (issuer === undefined) throw new Error('expected an issuer')
       const asked = issuer.sessionIssuer === null ? [] : [{ event, issuer: issuer.sessionIssuer }]
       const sessions = (await harness.ledger.findSessions(asked)).get(event.id) ?? []
       const { basis, deliveries } = plan(event, issuer, { kind: 'known', sessions }, sha256)
@@ -77,11 +77,11 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     async function settle(deliveries: readonly InFlightDelivery[], settlement?: Settlement): Promise<void> {
       const batch = deliveries.map((delivery) => settledAs(delivery, settlement))
       await harness.ledger.settleDeliveries({ batch, workerId: worker, now: new Date() })
-      await harness.post()
+      await harness.projectIndex()
     }
     const pending = async () => (await harness.rows()).filter(({ state }) => state === 'pending').length
 
-    test('answers by subject or by sid, and not with what is over', async () => {
+    test('answers by subject or by sid, without sessions that are over', async () => {
       await harness.useIndex('complete')
       await start('rp-0', 's1')
       await start('rp-1', 's1', { device: 'phone' })
@@ -105,7 +105,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       ])
     })
 
-    test('a plan that was made before anything was known of the issuer is refused', async () => {
+    test('refuses a plan that was made before the index knew the issuer', async () => {
       const { revision } = await harness.ledger.readRegistry()
       await start('rp-0', 's1')
       const request = { batch: [planFor(newEvent(), [])], lease: newLease(worker), now: new Date() }
@@ -121,7 +121,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await start('rp-1', 's2')
       await start('rp-1', 's3')
       const { deliveries } = await logout()
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-0:s1 covered', 'rp-1:s2 covered', 'rp-1:s3 covered'])
       await settle(deliveries.filter(({ sid }) => sid === 's1'))
       await settle(
@@ -133,22 +133,22 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         { state: 'lapsed' },
       )
       expect(await indexed()).toEqual(['rp-1:s2 orphaned', 'rp-1:s3 orphaned'])
-      // Another logout is another chance.
+      // Another logout covers an orphaned session again.
       const again = await logout({ occurredAt: new Date(Date.now() + 1_000) })
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-1:s2 covered', 'rp-1:s3 covered'])
       await settle(again.deliveries)
       expect(await indexed()).toEqual([])
     })
 
-    test('knows what the initiator has ended, who is not meant, and whom nobody can tell', async () => {
+    test('ends the session of the initiator, keeps untargeted sessions, and orphans sessions without a binding', async () => {
       for (const clientId of ['rp-0', 'rp-1', 'stranger']) await start(clientId, 's1')
       await logout({ initiator: 'rp-0', clients: ['rp-0', 'stranger'] })
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-1:s1', 'stranger:s1 orphaned'])
     })
 
-    test('owes a session that was missed, from either side, and once', async () => {
+    test('creates one delivery for a missed session, when the session starts or when the plan is projected', async () => {
       await harness.useIndex('complete')
       await start('rp-0', 's1')
       await settle((await logout({ clients: ['rp-0', 'rp-1'] })).deliveries)
@@ -156,13 +156,13 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await pending()).toBe(1)
       await start('rp-1', 's2')
       expect(await pending()).toBe(2)
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-0:s2 covered', 'rp-1:s2 covered'])
 
       await logout({ occurredAt: new Date(Date.now() + 1) })
       await harness.startSession(sessionOf('rp-1', 's4'))
       await harness.startSession(sessionOf('rp-0', 's5'))
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual([
         'rp-0:s2 covered',
         'rp-0:s5 covered',
@@ -172,13 +172,13 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await pending()).toBe(2)
     })
 
-    test('a session that was missed is covered by a logout of the subject that is told after it began', async () => {
+    test('covers a missed session by a logout of the subject that is delivered after it began', async () => {
       await start('rp-0', 's1')
       const { deliveries } = await logout({ clients: ['rp-0', 'rp-1'] })
       expect(deliveries.map(({ sid }) => sid)).toEqual([null, null])
       await start('rp-0', 's2')
       await start('rp-1', 's2')
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-0:s1 covered', 'rp-0:s2 covered', 'rp-1:s2 covered'])
       await settle(deliveries)
       expect([await indexed(), await pending()]).toEqual([[], 0])
@@ -200,13 +200,13 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       const ends = async () =>
         (await harness.rows()).map(({ state, deadLetterReason }) => deadLetterReason ?? state).toSorted()
 
-      test('is sent as it is while no later session is known', async () => {
+      test('is sent unchanged while no later session is known', async () => {
         await start('rp-0', 's1')
         await settle((await logout()).deliveries, RETRY)
         expect((await claim()).map(({ sid }) => sid)).toEqual([null, null])
       })
 
-      test('names the older sessions instead where a later one was posted meanwhile, and ends none of that', async () => {
+      test('names the older sessions instead if a later one was posted meanwhile, and does not end that', async () => {
         await start('rp-0', 's1')
         await start('rp-0', 's2')
         await settle((await logout()).deliveries, RETRY)
@@ -222,29 +222,29 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         expect(await indexed()).toEqual(['rp-0:later'])
       })
 
-      test('is a dead letter where no older session is left to name, and stays one when it is replayed', async () => {
+      test('is a dead letter if no older session is left to name, and stays one when it is replayed', async () => {
         await start('rp-1', 's1')
         await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
         await start('rp-0', 'later', later)
         expect([await claim(), await ends()]).toEqual([[], ['later_session']])
         await harness.replay()
         expect([await claim(), await ends()]).toEqual([[], ['later_session']])
-        await harness.post()
+        await harness.projectIndex()
         expect(await indexed()).toEqual(['rp-0:later', 'rp-1:s1'])
       })
 
-      test('names an older session that is posted only after it was withheld', async () => {
+      test('names an older session that is posted after the logout was withheld', async () => {
         await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
         await start('rp-0', 'later', later)
         expect(await claim()).toEqual([])
         await start('rp-0', 's1')
         expect((await claim()).map(({ sid }) => sid)).toEqual(['s1'])
-        // And another one after the first was told by itself.
+        // Another session follows after the first was named alone.
         await start('rp-0', 's2')
         expect((await claim()).map(({ sid }) => sid)).toEqual(['s2'])
       })
 
-      test('does not make another session over that is posted after it was narrowed', async () => {
+      test('does not end another session that is posted after the logout was narrowed', async () => {
         await start('rp-0', 's1')
         await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
         await start('rp-0', 'later', later)
@@ -255,7 +255,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         expect((await claim()).map(({ sid }) => sid)).toEqual(['s2'])
       })
 
-      test('is not superseded by an earlier one that is planned late: that ends less', async () => {
+      test('is not superseded by an earlier one that is planned late, which ends less', async () => {
         const now = Date.now()
         const at = (ms: number) => ({ occurredAt: new Date(now + ms), acceptedAt: new Date(now + ms) })
         await start('rp-1', 's1')
@@ -263,12 +263,12 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         const early = await logout({ clients: ['rp-0'], ...at(0) })
         await settle(early.deliveries, RETRY)
         await harness.ledger.supersedeOlder({ ids: early.deliveries.map(({ id }) => id), now: new Date() })
-        // Whichever of the two was planned last, the later one goes out, and covers the other.
+        // The later of the two goes out and covers the other, whichever was planned last.
         const ids = early.deliveries.map(({ id }) => id)
         expect((await claim()).map(({ id }) => ids.includes(id))).toEqual([false])
       })
 
-      test('without a time is not superseded by a later one with a time, which is of another clock and may end less', async () => {
+      test('without a time is not superseded by a later one with a time, which has another clock and may end less', async () => {
         const now = Date.now()
         const accepted = (ms: number) => ({ acceptedAt: new Date(now + ms), clients: ['rp-0'] })
         await start('rp-1', 's1')
@@ -278,12 +278,12 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         const ids = stated.deliveries.map(({ id }) => id)
         await harness.ledger.supersedeOlder({ ids, now: new Date() })
         expect(await ends()).toEqual(['pending', 'pending'])
-        // One without a time ends all that either does.
+        // A logout without a time ends all that either of them ends.
         await logout({ ...accepted(2_000), occurredAt: null })
         expect(await ends()).toEqual(['in_flight', 'superseded', 'superseded'])
       })
 
-      test('is not superseded by one of a device, which ends less', async () => {
+      test('is not superseded by a logout of a device, which ends less', async () => {
         await start('rp-1', 's1')
         await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
         const phone = { scope: 'device', device: 'phone', occurredAt: new Date(Date.now() + 1_000) }
@@ -296,16 +296,16 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       })
     })
 
-    test('a session that began anew after a logout is not over with what was before', async () => {
+    test('does not end a session that began again after a logout together with its predecessor', async () => {
       const hence = (ms: number) => new Date(Date.now() + ms)
       await start('rp-0', 's1')
       const first = await logout({ clients: ['rp-0'] })
       await start('rp-0', 's1', { startedAt: hence(1_000) })
-      await harness.post()
+      await harness.projectIndex()
       expect(await indexed()).toEqual(['rp-0:s1 covered'])
       const second = await logout({ clients: ['rp-0'], occurredAt: hence(2_000) })
       await settle(first.deliveries)
-      // The second was planned before anybody noted what became of the first.
+      // The second logout was planned before the end of the first was projected.
       expect(await indexed()).toEqual(['rp-0:s1 covered'])
       await settle(second.deliveries, DEAD)
       expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
@@ -317,7 +317,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual(['rp-0:s1'])
     })
 
-    test('a session of which no time is stated begins anew when it is posted again after a logout', async () => {
+    test('restarts a session without a stated time when it is posted again after a logout', async () => {
       await harness.useIndex('complete')
       const acceptedAt = (ms: number) => {
         const at = new Date(Date.now() + ms)
@@ -329,17 +329,17 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await start('rp-0', 's1', again)
       await settle(deliveries)
       expect(await indexed()).toEqual(['rp-0:s1'])
-      // By the time of the second post, not of the first, that logout is not about it.
+      // The second post came after the logout, so the logout does not cover the session.
       await start('rp-0', 's1', again)
-      await harness.post()
+      await harness.projectIndex()
       expect([await indexed(), await pending()]).toEqual([['rp-0:s1'], 0])
     })
 
-    test('a session that began anew is known to have, also where both beginnings come in one batch', async () => {
+    test('recognises a re-login when both starts arrive in one batch', async () => {
       const back = { startedAt: new Date(Date.now() + 1_000) }
       const said = [sessionOf('rp-0', 's1'), sessionOf('rp-0', 's1', back)]
       const changes = netOf(said.map((session) => ({ kind: 'started', session })))
-      // Also where the batch comes again.
+      // The batch may also come twice.
       for (const _ of [1, 2]) await harness.ledger.applySessions(changes)
       await settle((await logout()).deliveries)
       expect(await indexed()).toEqual(['rp-0:s1'])
@@ -347,7 +347,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual([])
     })
 
-    test('a session that is extended while its logout waits is waited for as long', async () => {
+    test('extends a waiting delivery together with its session', async () => {
       await harness.useIndex('complete')
       const soon = new Date(Date.now() + 60_000)
       const later = new Date(Date.now() + 120_000)
@@ -363,11 +363,11 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
     })
 
-    test('a session that is extended while its logout is attempted does not lapse by the end it had', async () => {
+    test('does not lapse a delivery at the old end of a session that was extended during an attempt', async () => {
       await harness.useIndex('complete')
       await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 60_000) })
       const [first, ...others] = (await logout({ clients: ['rp-0'] })).deliveries
-      if (first === undefined || others.length > 0) throw new Error('one delivery')
+      if (first === undefined || others.length > 0) throw new Error('expected one delivery')
       await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 120_000) })
       await settle([first], { state: 'lapsed' })
       expect(await indexed()).toEqual(['rp-0:s1 covered'])
@@ -375,13 +375,13 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
         slotsElse: { interactive: 10, bulk: 10 },
       })
-      if (again === undefined) throw new Error('it is due')
+      if (again === undefined) throw new Error('expected a due delivery')
       expect(again).toMatchObject({ id: first.id, attempts: 1 })
       await settle([again], { state: 'lapsed' })
       expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
     })
 
-    test('leaves alone what began after', async () => {
+    test('ignores a session that began after the logout', async () => {
       await start('rp-0', 's1')
       await settle((await logout()).deliveries)
       await start('rp-0', 's2', { startedAt: new Date(Date.now() + 1_000) })

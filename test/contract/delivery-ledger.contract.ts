@@ -22,8 +22,8 @@ import {
 } from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness, LedgerRow } from './delivery-ledger-harness.ts'
 
-// Goal: the ledger that the simulation puts in PostgreSQL's place does as PostgreSQL does.
-// Method: the same tests against each. Time passes only where a test says so: no test waits for a lease to run out.
+// Goal: the memory ledger of the simulation behaves like the PostgreSQL ledger.
+// Method: the same tests against each. Time passes only where a test says so, so no test waits for a lease to run out.
 
 const LEASE_MS = 10_000
 /** No lease of these tests has a higher number. */
@@ -39,7 +39,7 @@ const DOWN: AttemptOutcome = {
   errorDescription: null,
 }
 
-interface Wish {
+interface LogoutOptions {
   readonly sid?: string
   readonly leased?: boolean
   readonly lane?: 'bulk'
@@ -78,14 +78,14 @@ export function deliveryLedgerContract(
     const bindings = (): readonly Binding[] => registry.issuers.get(ISS)?.bindings ?? []
     const bindingIds = () => bindings().map(({ id }) => id)
 
-    /** Plans a logout of `sub`, or of its session; gives back a delivery for each binding, in the order of their ids. */
+    /** Plans a logout of `sub`, or of one session. @returns a delivery for each binding, in the order of their ids. */
     async function logout(
       sub: string,
-      wish: Wish = {},
+      options: LogoutOptions = {},
     ): Promise<readonly [InFlightDelivery, InFlightDelivery]> {
-      const { sid, leased = false, lane, as = worker, lease, at = harness.now(), acceptedAt } = wish
-      const born = newEvent({ sub, ...(lane !== undefined && { lane }) })
-      const event = acceptedAt === undefined ? born : { ...born, acceptedAt }
+      const { sid, leased = false, lane, as = worker, lease, at = harness.now(), acceptedAt } = options
+      const fresh = newEvent({ sub, ...(lane !== undefined && { lane }) })
+      const event = acceptedAt === undefined ? fresh : { ...fresh, acceptedAt }
       const planned = planFor(
         sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
         bindings().toSorted((a, b) => a.id - b.id),
@@ -98,7 +98,7 @@ export function deliveryLedgerContract(
       const result = await ledger.planEvents(request)
       expect(result).toEqual({ ok: true, planned: new Set([event.id]), conflicts: new Set() })
       const [first, second] = planned.deliveries.map(({ delivery }) => delivery)
-      if (first === undefined || second === undefined) throw new Error('two bindings')
+      if (first === undefined || second === undefined) throw new Error('expected two bindings')
       return [first, second]
     }
     async function read({ id }: Pick<InFlightDelivery, 'id'>): Promise<LedgerRow> {
@@ -107,14 +107,14 @@ export function deliveryLedgerContract(
       return row
     }
     const stateOf = async (delivery: InFlightDelivery) => (await read(delivery)).state
-    const claim = (wish: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
+    const claim = (options: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
       ledger.claimDue({
         lease: newLease(worker),
         now: new Date(harness.now().getTime() + 1_000),
         slots: NONE,
         slotsElse: both(100),
         limit: 100,
-        ...wish,
+        ...options,
       })
     const settle = (
       delivery: InFlightDelivery,
@@ -135,7 +135,7 @@ export function deliveryLedgerContract(
         { as = worker, revision = registry.revision }: { as?: WorkerId; revision?: number | null } = {},
       ) => ledger.planEvents({ batch, lease: newLease(as), registryRevision: revision, now: NOW })
 
-      test('writes an event once, however often it comes, and names the same id with another content', async () => {
+      test('writes an event once, however often it comes, and reports the same id with other content', async () => {
         const event = newEvent({ sub: 'alice' })
         const other = planFor(
           { ...event, scope: 'subject', sub: 'mallory' as Subject, sid: null },
@@ -153,7 +153,7 @@ export function deliveryLedgerContract(
         expect(await harness.rows()).toHaveLength(4)
       })
 
-      test('writes nothing for a worker that is not alive, nor from a registry that has changed', async () => {
+      test('writes nothing for a dead worker, nor from a registry that has changed', async () => {
         const batch = [planFor(newEvent(), bindings())]
         const stranger = randomUUID() as WorkerId
         expect(await plan(batch, { as: stranger })).toEqual({ ok: false, why: 'worker_lost' })
@@ -167,7 +167,7 @@ export function deliveryLedgerContract(
         expect(await plan(batch)).toMatchObject({ ok: true })
       })
 
-      test('bears a delivery leased to the worker, or pending and due at once', async () => {
+      test('creates a delivery that is leased to the worker, or pending and due at once', async () => {
         const [leased] = await logout('alice', { leased: true })
         const [pending] = await logout('bob', { at: NOW })
         const fresh = { attempts: 0, retries: 0, refusals: 0, settledAt: null, supersededBy: null }
@@ -180,22 +180,22 @@ export function deliveryLedgerContract(
         expect(await read(pending)).toMatchObject({ ...fresh, state: 'pending', dueAt: NOW, leasedBy: null })
       })
 
-      test('by a clock that is ahead bears a delivery due when its event was accepted', async () => {
+      test('makes a delivery due when its event was accepted, even if the clock is ahead', async () => {
         const ahead = new Date(harness.now().getTime() + 7_200_000)
         const [pending] = await logout('bob', { at: ahead })
         expect((await read(pending)).dueAt).toEqual(pending.event.acceptedAt)
         expect(idsOf(await claim())).toContain(pending.id)
-        // Given back by a worker that has the right time again.
+        // A worker with the right time releases it.
         await ledger.releaseDeliveries({ ids: [pending.id], workerId: worker })
         expect(idsOf(await claim())).toContain(pending.id)
       })
 
-      test('covers what waits for the same target at the same binding, and nothing else', async () => {
+      test('supersedes the waiting deliveries for the same target and binding, and nothing else', async () => {
         const older = await logout('alice')
         const running = await logout('alice', { leased: true })
         const session = await logout('alice', { sid: 's1' })
         const [bob] = await logout('bob')
-        // Though it is in flight, it covered what waited.
+        // The running delivery superseded it when it was planned.
         expect(await stateOf(older[0])).toBe('superseded')
         const newer = await logout('alice', { lane: 'bulk' })
         for (const place of [0, 1] as const) {
@@ -212,7 +212,7 @@ export function deliveryLedgerContract(
         expect(await stateOf(bob)).toBe('pending')
       })
 
-      test('covers nothing by what is planned together with it', async () => {
+      test('supersedes nothing that is planned in the same batch', async () => {
         const batch = ['alice', 'alice'].map((sub) =>
           planFor(newEvent({ sub }), bindings(), { leased: false }),
         )
@@ -222,9 +222,9 @@ export function deliveryLedgerContract(
     })
 
     describe('claiming', () => {
-      test('takes of each binding and lane as much as there are slots for, and the oldest first', async () => {
+      test('takes as many deliveries of each binding and lane as it has slots, the oldest first', async () => {
         const [one, other] = bindingIds()
-        if (one === undefined || other === undefined) throw new Error('two bindings')
+        if (one === undefined || other === undefined) throw new Error('expected two bindings')
         const planned: InFlightDelivery[] = []
         for (const seconds of [30, 10, 20]) {
           const at = new Date(harness.now().getTime() - seconds * 1_000)
@@ -244,7 +244,7 @@ export function deliveryLedgerContract(
         expect(idsOf(people)).toEqual(idsOf([planned[0], planned[2]].filter((each) => each !== undefined)))
       })
 
-      test('takes people before the bulk lane where the limit is short, and nothing twice', async () => {
+      test('takes the interactive lane first if the limit is short, and nothing twice', async () => {
         await logout('mass', { lane: 'bulk' })
         await logout('alice')
         const first = await claim({ limit: 3 })
@@ -257,7 +257,7 @@ export function deliveryLedgerContract(
         expect(await claim()).toEqual([])
       })
 
-      test('takes only what is due, and nothing for a worker that is not alive', async () => {
+      test('takes only due deliveries, and nothing for a dead worker', async () => {
         const at = new Date(harness.now().getTime() - 60_000)
         await logout('alice', { at })
         expect(await claim({ now: new Date(at.getTime() - 1) })).toEqual([])
@@ -265,7 +265,7 @@ export function deliveryLedgerContract(
         expect(await claim({ now: at })).toHaveLength(2)
       })
 
-      test('gives all that an attempt needs', async () => {
+      test('returns all that an attempt needs', async () => {
         const [delivery] = await logout('alice', { leased: true, sid: 's1' })
         const dueAt = new Date(harness.now().getTime() - 1_000)
         await settle(
@@ -283,16 +283,16 @@ export function deliveryLedgerContract(
     })
 
     describe('settling', () => {
-      test('turns a delivery to each next state, and keeps the attempts', async () => {
-        const [told, later] = await logout('alice', { leased: true })
+      test('moves a delivery to each next state, and keeps its attempts', async () => {
+        const [done, later] = await logout('alice', { leased: true })
         const [dead, lapsed] = await logout('bob', { leased: true })
         const pending = { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 } as const
-        expect(await settle(told)).toEqual(new Set())
+        expect(await settle(done)).toEqual(new Set())
         await settle(later, pending, { outcomes: [DOWN, DOWN, DOWN] })
         await settle(dead, { state: 'dead_lettered', reason: 'attempts_exhausted' }, { outcomes: [DOWN] })
         await settle(lapsed, { state: 'lapsed' }, { outcomes: [] })
         const ended = { settledAt: NOW, dueAt: null }
-        expect(await read(told)).toMatchObject({
+        expect(await read(done)).toMatchObject({
           ...ended,
           state: 'acknowledged',
           level: 'done',
@@ -304,14 +304,14 @@ export function deliveryLedgerContract(
         const kept = (await harness.attempts()).map(({ id, number, outcome }) => [id, number, outcome])
         const down = (id: string, number: number) => [id, number, 'unavailable']
         const wanted = [
-          [told.id, 1, 'acknowledged'],
+          [done.id, 1, 'acknowledged'],
           ...[1, 2, 3].map((number) => down(later.id, number)),
           down(dead.id, 1),
         ]
         expect(kept.toSorted()).toEqual(wanted.toSorted())
       })
 
-      test('is for the session_sub of the lease alone, and once; of a batch the rest is recorded', async () => {
+      test('needs the lease and works once, and the rest of a batch is recorded', async () => {
         const [mine, lost] = await logout('alice', { leased: true })
         const stranger = await newWorker()
         expect(await settle(mine, undefined, { as: stranger })).toEqual(new Set([mine.id]))
@@ -326,7 +326,7 @@ export function deliveryLedgerContract(
         expect(await harness.attempts()).toHaveLength(1)
       })
 
-      test('of what a batch says twice records one, and says of the other that it was not', async () => {
+      test('records a settlement once if a batch has it twice, and reports the repeat', async () => {
         const [delivery] = await logout('alice', { leased: true })
         const batch = [settledAs(delivery), settledAs(delivery)]
         const request = { batch, workerId: worker, now: NOW }
@@ -335,7 +335,7 @@ export function deliveryLedgerContract(
         expect(await harness.attempts()).toHaveLength(1)
       })
 
-      test('said again after a lost answer changes nothing, though the same worker has claimed it since', async () => {
+      test('changes nothing when repeated after a lost answer, even if the worker claimed the delivery again', async () => {
         const [delivery] = await logout('alice', { leased: true })
         const [beside] = await logout('bob', { leased: true })
         const dueAt = new Date(harness.now().getTime() - 1_000)
@@ -359,7 +359,7 @@ export function deliveryLedgerContract(
           [DOWN],
         ],
       ])(
-        'ends as unrecordable where the schema refuses it, and holds up no other: %s',
+        'ends a delivery as unrecordable if the schema refuses its result, and blocks no other: %s',
         async (_name, settlement, outcomes) => {
           const [delivery] = await logout('alice', { leased: true })
           const [beside] = await logout('bob', { leased: true })
@@ -375,11 +375,11 @@ export function deliveryLedgerContract(
         },
       )
 
-      test('keeps what it came to where only what its attempts said is refused', async () => {
+      test('keeps the result of a delivery if only its attempts are refused', async () => {
         const [delivery] = await logout('alice', { leased: true })
         const [beside] = await logout('bob', { leased: true })
         const twice = settledAs(delivery, undefined, [DOWN, ACKNOWLEDGED])
-        // Two attempts of one number at one instant: the key of their table refuses the second.
+        // Two attempts have one number and one start, so the key of their table refuses the second.
         const attempts = twice.attempts.map((attempt) => ({ ...attempt, number: 1, startedAt: NOW }))
         const batch = [{ ...twice, attempts }, settledAs(beside)]
         expect(await ledger.settleDeliveries({ batch, workerId: worker, now: NOW })).toEqual(new Set())
@@ -388,7 +388,7 @@ export function deliveryLedgerContract(
       })
     })
 
-    test('what is released is due since it was planned, costs nothing, and only its session_sub may', async () => {
+    test('a release makes a delivery due as of its planning, costs no attempt, and needs the lease', async () => {
       const at = new Date(harness.now().getTime() - 1_000)
       const [first, second] = await logout('alice', { leased: true, at })
       await ledger.releaseDeliveries({ ids: [first.id], workerId: await newWorker() })
@@ -399,7 +399,7 @@ export function deliveryLedgerContract(
       expect(idsOf(await claim())).toEqual([first.id])
     })
 
-    test('of all that wait for the same as one that is named, the youngest stays', async () => {
+    test('superseding keeps the youngest of the deliveries that wait for the target of a named one', async () => {
       const nowMs = harness.now().getTime()
       const older = await logout('alice', { leased: true, at: new Date(nowMs - 2_000) })
       const young = await logout('alice', { leased: true, at: new Date(nowMs - 1_000) })
@@ -411,12 +411,12 @@ export function deliveryLedgerContract(
       const covered = { state: 'superseded', supersededBy: newest.id, attempts: 1, settledAt: NOW }
       for (const delivery of [older[0], young[0]]) expect(await read(delivery)).toMatchObject(covered)
       expect(await stateOf(newest)).toBe('pending')
-      // At the other binding nothing was named.
+      // No delivery was named at the other binding.
       expect(await stateOf(older[1])).toBe('pending')
       expect(await ledger.supersedeOlder({ ids, now: NOW })).toBe(0)
     })
 
-    test('brought forward is what failed at the binding and waits for its next attempt, and no refusal', async () => {
+    test('bringing forward makes failed deliveries of the binding due, but no refused ones', async () => {
       const [one] = bindingIds()
       const [down, elsewhere] = await logout('alice', { leased: true, at: NOW })
       const [refused] = await logout('bob', { leased: true, at: NOW })
@@ -434,7 +434,7 @@ export function deliveryLedgerContract(
       expect(await ledger.bringForward(request)).toBe(0)
     })
 
-    test('brought forward is also what was planned by a clock that has been set back since', async () => {
+    test('bringing forward includes deliveries that were planned by a clock that has been set back', async () => {
       const at = new Date(harness.now().getTime() + 7_200_000)
       const [down] = await logout('alice', { leased: true, at })
       await settle(down, { state: 'pending', dueAt: at, retries: 1, refusals: 0 }, { outcomes: [DOWN] })
@@ -443,7 +443,7 @@ export function deliveryLedgerContract(
       expect((await read(down)).dueAt).toEqual(now)
     })
 
-    test('given up on is nothing that was planned a moment ago, however long ago its event was accepted', async () => {
+    test('giving up spares a delivery that was just planned, however long ago its event was accepted', async () => {
       const acceptedAt = new Date(harness.now().getTime() - 3_600_000)
       const [late] = await logout('alice', { acceptedAt })
       const dueBefore = new Map([[late.bindingId, new Date(harness.now().getTime() - 1_800_000)]])
@@ -451,9 +451,9 @@ export function deliveryLedgerContract(
       expect(await ledger.giveUpUnreachable({ dueBefore, now: NOW, limit: 9 })).toBe(0)
     })
 
-    test('given up on is what has been due for too long at the bindings named, of each lane up to the limit', async () => {
+    test('giving up ends the deliveries that are overdue at the named bindings, up to the limit for each lane', async () => {
       const [one] = bindingIds()
-      if (one === undefined) throw new Error('a binding')
+      if (one === undefined) throw new Error('expected a binding')
       const past = (minutes: number) => new Date(harness.now().getTime() - minutes * 60_000)
       const oldest = await logout('alice', { at: past(60) })
       const [old] = await logout('bob', { at: past(50) })
@@ -467,18 +467,18 @@ export function deliveryLedgerContract(
       for (const delivery of [old, young, oldest[1]]) expect(await stateOf(delivery)).toBe('pending')
     })
 
-    test('those who wait are told of events by their own ids or their deliveries’, each once, however many', async () => {
+    test('followers hear of every event once, by its own id or the ids of its deliveries', async () => {
       const [one, two] = await logout('alice')
       const others = Array.from({ length: 1_500 }, () => newEvent().id)
-      const told = await harness.announced(() =>
+      const heard = await harness.announced(() =>
         ledger.announceSettled([one.id, two.id, one.eventId, ...others]),
       )
-      // A few of so many that are made within milliseconds have their key in common.
-      expect(told).toEqual([...new Set([one.eventId, ...others].map(eventKeyOf))])
+      // Some of these events are made within the same milliseconds and share a key.
+      expect(heard).toEqual([...new Set([one.eventId, ...others].map(eventKeyOf))])
     })
 
     describe('workers', () => {
-      test('stand among those that live; the silent are buried, and what they held is due at once', async () => {
+      test('have a rank among the living, and the deliveries of a silent worker are due at once', async () => {
         const [held, settled] = await logout('alice', { leased: true })
         await settle(settled)
         await harness.age(LEASE_MS - 2_000)
@@ -499,21 +499,21 @@ export function deliveryLedgerContract(
         expect(idsOf(await claim({ lease: newLease(living) }))).toEqual([held.id])
       })
 
-      test('that may make no attempts are not counted by others, and count themselves', async () => {
+      test('that may make no attempts are counted only by themselves', async () => {
         const others = [await newWorker(), await newWorker(), worker].toSorted()
         const [first, second, third] = others as [WorkerId, WorkerId, WorkerId]
         expect(await ledger.beat(second, { working: false })).toMatchObject({ alive: true })
         expect(await ledger.beat(first)).toMatchObject({ workers: 2, rank: 0 })
         expect(await ledger.beat(third)).toMatchObject({ workers: 2, rank: 1 })
         expect(await ledger.beat(second, { working: false })).toMatchObject({ workers: 3, rank: 1 })
-        // It takes part in the plan, as before.
+        // The worker still takes part in planning.
         const [held] = await logout('alice', { leased: true, as: second })
         expect(await stateOf(held)).toBe('in_flight')
         await ledger.beat(second)
         expect(await ledger.beat(third)).toMatchObject({ workers: 3, rank: 2 })
       })
 
-      test('are buried if they were last seen by a clock that has been set back since, by more than a lease', async () => {
+      test('are declared dead if the clock of their last heartbeat was set back by more than a lease', async () => {
         const [held] = await logout('alice', { leased: true })
         const living = await newWorker()
         await harness.age(-LEASE_MS + 2_000)
@@ -526,7 +526,7 @@ export function deliveryLedgerContract(
         expect(await stateOf(held)).toBe('pending')
       })
 
-      test('that take leave give back what they hold', async () => {
+      test('release their deliveries when they retire', async () => {
         const [mine] = await logout('alice', { leased: true })
         const [others] = await logout('bob', { leased: true, as: await newWorker() })
         expect(await ledger.retireWorker(worker)).toBe(2)
@@ -535,7 +535,7 @@ export function deliveryLedgerContract(
         expect(await ledger.beat(worker)).toMatchObject({ alive: false })
       })
 
-      test('give back what they do not know that they hold, whatever its age', async () => {
+      test('release deliveries that they do not know of, whatever their age', async () => {
         const known: InFlightDelivery['id'][] = []
         for (const ageMs of [0, 16 * 60_000, 3 * 86_400_000]) {
           const [unheld, held] = await logout('alice', { leased: true })
@@ -551,8 +551,8 @@ export function deliveryLedgerContract(
         }
       })
 
-      test('find what they hold no more, though they were silent for longer than anything waits', async () => {
-        const born = await logout('alice', { leased: true })
+      test('release unknown deliveries even after a very long silence', async () => {
+        const planned = await logout('alice', { leased: true })
         const [due] = await logout('bob')
         await claim({ slots: new Map([[due.bindingId, both(1)]]), slotsElse: both(0) })
         await harness.age(40 * 86_400_000)
@@ -561,11 +561,11 @@ export function deliveryLedgerContract(
         expect(await ledger.releaseUnheld({ workerId: worker, asking: [], held: [], upTo: LAST_LEASE })).toBe(
           3,
         )
-        const states = await Promise.all([...born, due].map(stateOf))
+        const states = await Promise.all([...planned, due].map(stateOf))
         expect(states).toEqual(['pending', 'pending', 'pending'])
       })
 
-      test('keep what a statement leases whose answer is still on its way', async () => {
+      test('keep deliveries of a lease whose statement has not answered yet', async () => {
         const lease = newLease(worker)
         const [one, two] = await logout('alice', { leased: true, lease })
         const asked = { workerId: worker, asking: [lease.number], held: [], upTo: LAST_LEASE }
@@ -574,7 +574,7 @@ export function deliveryLedgerContract(
         expect(await ledger.releaseUnheld({ ...asked, asking: [lease.number + 1] })).toBe(2)
       })
 
-      test('keep what was leased after they said what they hold', async () => {
+      test('keep deliveries that were leased after they listed theirs', async () => {
         const before = newLease(worker)
         const unheld = await logout('alice', { leased: true, lease: before })
         const held = await logout('bob', { leased: true, lease: newLease(worker) })
@@ -586,12 +586,12 @@ export function deliveryLedgerContract(
         expect(await ledger.releaseUnheld({ ...request, upTo: before.number + 1 })).toBe(2)
       })
 
-      test('name leases that ended: what those list is not looked up, unless it is not what the worker knows', async () => {
+      test('end the leases that they name without a lookup, unless the count of deliveries is wrong', async () => {
         const lease = newLease(worker)
         await logout('alice', { leased: true, lease })
         const request = { workerId: worker, asking: [], held: [], upTo: LAST_LEASE }
         const ended = (deliveries: number) => [{ number: lease.number, deliveries }]
-        // The worker knows of one, and the lease has two: it is left, and looked at when it is not named.
+        // The lease has two deliveries, so the count is wrong. It stays, and is examined when it is not named.
         expect(await ledger.releaseUnheld({ ...request, ended: ended(1) })).toBe(0)
         expect(await ledger.releaseUnheld(request)).toBe(2)
         const again = newLease(worker)
@@ -605,7 +605,7 @@ export function deliveryLedgerContract(
         expect(await Promise.all([one, two].map(stateOf))).toEqual(['acknowledged', 'acknowledged'])
       })
 
-      test('keep what they gave back and were leased again', async () => {
+      test('keep a delivery that they released and leased again', async () => {
         const lease = newLease(worker)
         const [one, two] = await logout('alice', { leased: true, lease })
         await ledger.releaseDeliveries({ ids: [one.id], workerId: worker })
@@ -617,7 +617,7 @@ export function deliveryLedgerContract(
         expect(await stateOf(one)).toBe('in_flight')
       })
 
-      test('lose what they hold for good once they are declared dead, however long ago it was leased', async () => {
+      test('lose all their deliveries when they are declared dead, however old the leases are', async () => {
         const held = await logout('alice', { leased: true })
         await harness.age(40 * 86_400_000)
         expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(2)
@@ -633,7 +633,7 @@ export function deliveryLedgerContract(
       const note = (workerId: WorkerId, opened: readonly BindingId[], closed: readonly BindingId[] = []) =>
         ledger.noteBreakers({ workerId, opened, closed })
 
-      test('are said to be open by each worker, once; one answer closes them for all', async () => {
+      test('are opened once by each worker, and closed for all by one answer', async () => {
         const [one, two] = bindingIds() as [BindingId, BindingId]
         const another = await newWorker()
         await note(worker, [one, two])
@@ -646,7 +646,7 @@ export function deliveryLedgerContract(
         expect(await open()).toContain(`${one} mine`)
       })
 
-      test('go with the worker that said so; of one that is gone only its answers count', async () => {
+      test('disappear with their worker, and a dead worker can only close breakers', async () => {
         const [one, two] = bindingIds() as [BindingId, BindingId]
         const silent = await newWorker()
         await note(silent, [one])
@@ -662,11 +662,11 @@ export function deliveryLedgerContract(
       })
     })
 
-    test('the registry has a new number whenever it changes, and a binding is disabled once', async () => {
+    test('the registry gets a new revision with every change, and a binding is disabled once', async () => {
       const [one] = bindingIds()
-      if (one === undefined) throw new Error('a binding')
+      if (one === undefined) throw new Error('expected a binding')
       const uri = registry.bindings.get(one)?.uri ?? ''
-      // What its owner has replaced since is not what answers now.
+      // The owner has replaced this URI, so its answer disables nothing.
       await ledger.disableBinding(one, { uri: `${uri}/before`, reason: 'moved' })
       expect(await ledger.readRegistry()).toEqual(registry)
       await ledger.disableBinding(one, { uri, reason: 'gone' })

@@ -15,8 +15,8 @@ import {
   settledAs,
 } from './ledger-support.ts'
 
-// Goal: every level of acknowledgement reaches the API, the receipt and the SLA as it was, and a relying party with several channels
-// counts once. Method: the test settles deliveries through the ledger; the console and the bookkeeper show what they make of it.
+// Goal: the API, the receipt and the SLA show every level of acknowledgement, and count a relying party once.
+// Method: the test settles deliveries through the ledger, and a real console and bookkeeper show the result.
 
 const BACKCHANNEL = { kind: 'backchannel', counts: 'done', fallbackFor: null } as const
 const REVOCATION = { kind: 'global_revocation', counts: 'begun', fallbackFor: null } as const
@@ -32,14 +32,14 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** A relying party with these channels. */
+/** Registers a relying party with these channels. */
 async function register(clientId: string, ...channels: NonNullable<Parameters<typeof registerParty>[3]>) {
   await registerParty(curfew.db, clientId, {}, channels)
 }
 
 type Fates = Readonly<Partial<Record<(typeof BACKCHANNEL | typeof REVOCATION)['kind'], Settlement | 'open'>>>
 
-/** Logs a person out of one relying party, whose deliveries end as their channels say. */
+/** Logs a subject out of one relying party. `fates` says how the delivery of each channel ends. */
 async function logOut(clientId: string, fates: Fates, noted: { readonly note?: string } = {}) {
   const registry = await readRegistry(curfew.db)
   const own = bindingsOf(registry).filter((binding) => binding.clientId === clientId)
@@ -69,10 +69,10 @@ async function receiptOf(id: string): Promise<ReceiptClaims> {
 
 const sla = (client_id: string): Promise<Sla> => curfew.client.getSla({ client_id })
 
-describe('an acknowledgement of level', () => {
+describe('an acknowledgement', () => {
   beforeAll(() => register('any', { ...REVOCATION, counts: 'unconfirmable' }))
 
-  test.each(LEVELS)('%s is shown and signed as such', async (level) => {
+  test.each(LEVELS)('of level %s appears in the API and in the signed receipt', async (level) => {
     const { id, deliveryIds } = await logOut(
       'any',
       { global_revocation: at(level) },
@@ -93,7 +93,7 @@ describe('an acknowledgement of level', () => {
   })
 })
 
-test('an acknowledgement that says less than counts breaks the promise', async () => {
+test('an acknowledgement below the level that counts breaks the SLA', async () => {
   await register('strict', { ...REVOCATION, counts: 'done' })
   const { id } = await logOut('strict', { global_revocation: at('begun') })
   await logOut('strict', { global_revocation: at('done') })
@@ -104,7 +104,7 @@ test('an acknowledgement that says less than counts breaks the promise', async (
 })
 
 describe('a relying party that requires two channels', () => {
-  test('counts once for a logout, by the weaker one', async () => {
+  test('counts once per logout, by its weaker channel', async () => {
     await register('hub', BACKCHANNEL, REVOCATION)
     const { id } = await logOut('hub', { backchannel: at('done'), global_revocation: at('begun') })
     await logOut('hub', { backchannel: at('done'), global_revocation: DEAD })
@@ -124,7 +124,7 @@ describe('a relying party that requires two channels', () => {
 describe('a fallback', () => {
   beforeAll(() => register('wiki', BACKCHANNEL, { ...REVOCATION, fallbackFor: 'backchannel' }))
 
-  test('stands in for the channel that was given up on', async () => {
+  test('stands in for a channel whose delivery is dead-lettered', async () => {
     const { id } = await logOut('wiki', { backchannel: DEAD, global_revocation: at('begun') })
     await logOut('wiki', { backchannel: DEAD, global_revocation: DEAD })
     await logOut('wiki', { backchannel: DEAD, global_revocation: 'open' })
@@ -142,7 +142,7 @@ describe('a fallback', () => {
     expect(applications).toMatchObject([{ state: 'ending', level: 'begun' }])
   })
 
-  test('is found by its channel, which its dead letter names too', async () => {
+  test('is listed by its channel, and its dead letter names that channel', async () => {
     const { items } = await curfew.client.listDeliveries({ client_id: 'wiki', channel: 'global_revocation' })
     expect(items.map(({ channel }) => channel)).toEqual(Array(3).fill('global_revocation'))
     const dead = await curfew.client.listDeadLetters({ client_id: 'wiki' })
@@ -152,7 +152,7 @@ describe('a fallback', () => {
     ])
   })
 
-  test('is audited as its receipt has it', async () => {
+  test('has a receipt that the audit finds intact and in agreement with the ledger', async () => {
     const { items } = await curfew.client.auditLog({ start: 0 })
     expect(new Set(items.map(({ receipt, ledger }) => `${receipt}, ${ledger}`))).toEqual(
       new Set(['intact, agrees']),
@@ -160,7 +160,7 @@ describe('a fallback', () => {
   })
 })
 
-test('what counts of a logout is kept as long as its event', async () => {
+test('the SLA counts of a logout are kept as long as its event', async () => {
   const soon = new Date(Date.now() + 60_000)
   expect(await count(curfew.db, 'sla_logouts')).toBe(7)
   await sweepHistory(curfew.db, { before: soon, deadBefore: soon, after: null, limit: 1_000 })

@@ -4,8 +4,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp, registerQuietly } from './dead-letters-support.ts'
 
-// Goal: a dead letter is announced at least once, whatever fails between the ledger and who is told, and as a rule not twice.
-// Method: the real statements, and a listener that fails, hangs and is slow as a test wishes.
+// Goal: every dead letter is announced at least once whatever fails, and normally only once.
+// Method: the real statements, and a listener that the test lets fail, hang or take its time.
 
 let curfew: Curfew
 beforeEach(async () => {
@@ -22,26 +22,26 @@ function announce(limit: number, onPublish: (ids: readonly string[]) => Promise<
   })
 }
 
-test('the oldest first, each once', async () => {
+test('dead letters are announced once, the oldest first', async () => {
   const ids = await pileUp(curfew.db, { clientId: 'shop', count: 5 })
-  const told: string[] = []
-  const listen = async (batch: readonly string[]) => void told.push(...batch)
+  const announced: string[] = []
+  const listen = async (batch: readonly string[]) => void announced.push(...batch)
   expect(await announce(3, listen)).toBe(3)
   expect(await announce(3, listen)).toBe(2)
   expect(await announce(3, listen)).toBe(0)
-  expect(told).toEqual(ids)
+  expect(announced).toEqual(ids)
 })
 
-test('again where it failed, or where its end is not known', async () => {
+test('dead letters are announced again after a failed announcement', async () => {
   const ids = await pileUp(curfew.db, { clientId: 'shop', count: 2 })
-  const away = new EventLogUnavailableError('away')
-  await expect(announce(5, () => Promise.reject(away))).rejects.toBe(away)
-  const told: string[] = []
-  expect(await announce(5, async (batch) => void told.push(...batch))).toBe(2)
-  expect(told).toEqual(ids)
+  const unavailable = new EventLogUnavailableError('unavailable')
+  await expect(announce(5, () => Promise.reject(unavailable))).rejects.toBe(unavailable)
+  const announced: string[] = []
+  expect(await announce(5, async (batch) => void announced.push(...batch))).toBe(2)
+  expect(announced).toEqual(ids)
 })
 
-test('by one at a time: another that looks meanwhile has nothing to do', async () => {
+test('a second announcer finds nothing to announce while the first one is at work', async () => {
   await pileUp(curfew.db, { clientId: 'shop', count: 2 })
   const { promise, resolve } = Promise.withResolvers<void>()
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
@@ -50,12 +50,12 @@ test('by one at a time: another that looks meanwhile has nothing to do', async (
     return promise
   })
   await begun
-  expect(await announce(5, () => Promise.reject(new Error('told twice')))).toBe(0)
+  expect(await announce(5, () => Promise.reject(new Error('announced twice')))).toBe(0)
   resolve()
   expect(await slow).toBe(2)
 })
 
-test('one that was replayed while it was announced, and died again, is another', async () => {
+test('a dead letter that is replayed during its announcement and dies again is announced again', async () => {
   const [id = ''] = await pileUp(curfew.db, { clientId: 'shop', count: 1 })
   await announce(5, async () => {
     await curfew.db.query(
@@ -63,7 +63,7 @@ test('one that was replayed while it was announced, and died again, is another',
       [id],
     )
   })
-  const told: string[] = []
-  expect(await announce(5, async (batch) => void told.push(...batch))).toBe(1)
-  expect(told).toEqual([id])
+  const announced: string[] = []
+  expect(await announce(5, async (batch) => void announced.push(...batch))).toBe(1)
+  expect(announced).toEqual([id])
 })

@@ -7,13 +7,13 @@ import { openRelyingParty } from '../support/relying-party.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 import { registerQuietly } from './dead-letters-support.ts'
 
-// Goal: operators hear once that a relying party is down and once that it answers, however many workers find out, and nothing
-// of what flaps in between; and no worker's death leaves it down for ever. Method: an RP that goes down and comes back under a
-// whole pipeline; and the statements alone, with time made to pass, for what takes minutes.
+// Goal: operators hear once that a relying party is unavailable and once that it answers again, however many workers notice.
+// A flapping relying party causes few notifications, and a dead worker leaves no breaker open for ever.
+// Method: a whole pipeline with a relying party that stops and starts. Slow cases run the statements alone and shift timestamps.
 
 const QUIET_MS = 300_000
 
-test('an RP that goes down and comes back is told of, once each, by webhook', async () => {
+test('an RP that becomes unavailable and then answers again causes one webhook call for each change', async () => {
   await using curfew = await openCurfew({ workers: 2, bookkeepers: 1 })
   await using shop = await openRelyingParty(curfew, { clientId: 'shop' })
   await using hook = await openWebhookReceiver()
@@ -57,7 +57,7 @@ async function newWorker() {
   }
 }
 
-/** What a bookkeeper that looks now has to say. */
+/** Lets the bookkeeper look at the breakers. @returns the notifications that it queued, which are then removed. */
 async function noticed(): Promise<readonly string[]> {
   await noticeBreakers(curfew.db, { quietMs: QUIET_MS })
   const { rows } = await curfew.db.query<{ type: string; data: { because?: string } }>(
@@ -75,7 +75,7 @@ const pass = (ms: number) =>
     [ms],
   )
 
-test('of several workers the first to find it down and the first to get an answer are told of', async () => {
+test('only the first worker that opens a breaker and the first that closes it cause a notification', async () => {
   const [one, two] = [await newWorker(), await newWorker()]
   await one.opens()
   expect(await noticed()).toEqual(['opened'])
@@ -86,7 +86,7 @@ test('of several workers the first to find it down and the first to get an answe
   expect(await noticed()).toEqual([])
 })
 
-test('what opens and closes all the time is told of once in a while, and as it is then', async () => {
+test('a flapping breaker causes one notification per quiet interval, with its latest state', async () => {
   const worker = await newWorker()
   await worker.opens()
   expect(await noticed()).toEqual(['opened'])
@@ -103,7 +103,7 @@ test('what opens and closes all the time is told of once in a while, and as it i
   expect(await noticed()).toEqual(['opened'])
 })
 
-test('what the last worker left is closed after a while, unless another finds it down still', async () => {
+test('a breaker that its last worker left open closes after the quiet interval, unless another worker opens it again', async () => {
   const [one, two] = [await newWorker(), await newWorker()]
   await one.opens()
   expect(await noticed()).toEqual(['opened'])

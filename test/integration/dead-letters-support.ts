@@ -17,14 +17,14 @@ export const ALL: DeadLetterFilter = {
 export interface Pile {
   readonly clientId: string
   readonly count: number
-  /** Whose events they are. Default that of every test. */
+  /** The issuer of the events. By default the issuer of all tests. */
   readonly iss?: string
   readonly reason?: string
-  /** How long ago the first died; each next a second later. Default an hour. */
+  /** Age of the oldest dead letter. Every later one is a second younger. Default: an hour. */
   readonly secondsAgo?: number
-  /** When their sessions end, in seconds from now. Default nobody has said. */
+  /** When the sessions end, in seconds from now. Default: unknown. */
   readonly sessionEndsInS?: number
-  /** With a last attempt. */
+  /** The last attempt of every delivery. Default: none. */
   readonly attempt?: { readonly status: number | null; readonly errorClass: string; readonly error?: string }
 }
 
@@ -47,7 +47,7 @@ const PILE_ATTEMPTS = `
   insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error, worker_id)
   select id, 1, planned_at, 5, 'refused', $2, $3, $4, id from deliveries where id = any($1::uuid[])`
 
-/** Puts dead letters straight into the ledger, each of an event of its own; gives back their ids, the oldest first. */
+/** Inserts dead letters into the ledger, one for each of `count` new events. @returns their ids, the oldest first. */
 export async function pileUp(db: Database, pile: Pile): Promise<readonly string[]> {
   const { clientId, count, reason = 'attempts_exhausted', secondsAgo = 3_600, sessionEndsInS = null } = pile
   const { attempt } = pile
@@ -56,7 +56,7 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
   const { iss = ISS } = pile
   const given = times.map((time) => uuidV7(time, randomBytes(10)))
   const events = given.map((id) => storedId(id, iss))
-  // In one transaction: a bookkeeper that runs meanwhile would publish a dead letter without its attempt.
+  // One transaction, because a bookkeeper that runs at the same time would publish a dead letter without its attempt.
   return withTransaction(db, async (transaction) => {
     await transaction.query(PILE_EVENTS, [events, given, iss, times])
     const { rows } = await transaction.query<{ id: string }>(PILE_DELIVERIES, [
@@ -68,7 +68,7 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
       attempt === undefined ? 0 : 1,
     ])
     const ids = rows.map(({ id }) => id).toSorted()
-    if (ids.length !== count) throw new Error(`no binding of ${clientId}`)
+    if (ids.length !== count) throw new Error(`${clientId} must have exactly one binding`)
     if (attempt !== undefined) {
       await transaction.query(PILE_ATTEMPTS, [ids, attempt.status, attempt.errorClass, attempt.error ?? null])
     }
@@ -76,7 +76,7 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
   })
 }
 
-/** How many deliveries are in which state, and how often they were replayed. */
+/** Counts the deliveries by state and generation. */
 export async function standing(db: Database): Promise<Readonly<Record<string, number>>> {
   const { rows } = await db.query<{ what: string; count: number }>(
     `select state || ' ' || generation as what, count(*) as count from deliveries group by 1 order by 1`,
@@ -84,7 +84,7 @@ export async function standing(db: Database): Promise<Readonly<Record<string, nu
   return Object.fromEntries(rows.map(({ what, count }) => [what, count]))
 }
 
-/** Registers relying parties that nobody will call. */
+/** Registers relying parties at an address that never receives a call. */
 export async function registerQuietly(
   call: (method: string, path: string, body?: unknown) => Promise<Response>,
   clientIds: readonly string[],
@@ -94,6 +94,6 @@ export async function registerQuietly(
       client_name: `The ${clientId}`,
       backchannel_logout_uri: `https://rp.example/${clientId}/logout`,
     })
-    if (status !== 201) throw new Error(`registering ${clientId} was answered ${status}`)
+    if (status !== 201) throw new Error(`registering ${clientId} failed: the API answered ${status}`)
   }
 }

@@ -2,8 +2,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: a logout that names only an email address and a session that no index knew is erased with its subject.
-// Method: real services with a bookkeeper, and SQL to see which addresses are left.
+// Goal: erasing a subject also erases a logout that names only an email address and a session that the index never held.
+// Method: real services with a bookkeeper, and SQL to see which addresses remain.
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -22,7 +22,7 @@ afterEach(async () => {
   await rp.close()
 })
 
-/** A logout that is settled and projected. */
+/** Posts a logout and waits until it is settled and projected. @returns its id. */
 async function loggedOut(event: { sub?: string; sid?: string; email?: string }): Promise<string> {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, ...event } as never)
   await eventually(() => curfew.client.getReceipt(id))
@@ -38,7 +38,7 @@ async function emails(): Promise<readonly string[]> {
 async function remembered() {
   return (await curfew.db.query('select emails from erasures')).rows
 }
-/** Lets the bookkeeper look again. */
+/** Lets the bookkeeper search again, and waits until the erasure covers `events` events. */
 async function lookAgain(id: string, events: number) {
   await curfew.db.query('update erasures set next_look_at = now() where closed_at is null')
   await eventually(async () => {
@@ -46,7 +46,7 @@ async function lookAgain(id: string, events: number) {
   })
 }
 
-test('the address of a session finds a logout, in any case of letters', async () => {
+test('an erasure finds a logout by the email address of a session, whatever its case', async () => {
   await curfew.client.postSession({
     ...{ iss: ISS, sub: 'alice', sid: 'known', client_id: 'mail', email: ALICE },
     started_at: new Date().toISOString(),
@@ -67,13 +67,13 @@ test('the address of a session finds a logout, in any case of letters', async ()
   expect(await emails()).toEqual(['bob@mail.example'])
 })
 
-test('the address of an erased event is kept for late logouts until the request is closed', async () => {
+test('an erasure keeps the address of an erased event for late logouts until the request closes', async () => {
   await loggedOut({ sub: 'alice', email: ALICE })
   const { id } = await curfew.client.eraseSubject(ISSUER, 'alice')
   await lookAgain(id, 1)
   expect(await remembered()).toEqual([{ emails: [ALICE] }])
   const late = await loggedOut({ sid: 'late', email: ALICE })
-  // What another subject is known to have stays.
+  // Logouts that are known to be of another subject stay.
   await loggedOut({ sub: 'bob', email: ALICE })
   const held = await loggedOut({ sid: 'of-bob', email: ALICE })
   await curfew.db.query("update events set session_sub = 'bob' where id = $1", [storedId(held)])
@@ -89,7 +89,7 @@ test('the address of an erased event is kept for late logouts until the request 
   expect(await remembered()).toEqual([{ emails: [] }])
 })
 
-test('a request may name an address, and a repeated one another', async () => {
+test('a request may name an email address, and a repeated request may name another', async () => {
   await loggedOut({ sid: 'first', email: ALICE })
   await loggedOut({ sid: 'second', email: 'alice@work.example' })
   const nothing = await curfew.client.eraseSubject(ISSUER, 'alice')
@@ -102,5 +102,5 @@ test('a request may name an address, and a repeated one another', async () => {
   const { rows: audit } = await curfew.db.query("select from audit where detail::text like '%alice%'")
   expect(audit).toEqual([])
   expect(curfew.lines.join('')).not.toMatch(/alice/i)
-  expect((await curfew.call('DELETE', `/v1/subjects/${ISSUER}/alice?email=nobody`)).status).toBe(400)
+  expect((await curfew.call('DELETE', `/v1/subjects/${ISSUER}/alice?email=not-an-address`)).status).toBe(400)
 })

@@ -4,8 +4,8 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSession } from '../support/session-rows.ts'
 
-// Goal: what is owed to a session that is posted late, and who forgets the event in the same moment, do not undo one another.
-// Method: the transaction that owes is held open until the other one waits for it, or is over.
+// Goal: a delivery that a late session adds to an event survives a concurrent erasure or sweep of that event.
+// Method: the transaction that adds the delivery stays open until the other transaction waits for it or has ended.
 
 const SUB = 'alice'
 
@@ -15,21 +15,23 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Runs `forget` while a delivery is owed of an event that is old and settled already. @returns the event's id, and who is owed. */
-async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string; mail: RelyingParty }> {
+/** Runs `remove` while a delivery is added to an old and settled event. @returns the event's id, and the RP of the delivery. */
+async function whileAddingDelivery(
+  remove: () => Promise<unknown>,
+): Promise<{ id: string; mail: RelyingParty }> {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: SUB })
   await curfew.client.getLogoutEvent(id, { wait: 10 })
   await curfew.db.query('delete from journal')
   await curfew.db.query("update events set accepted_at = accepted_at - interval '2 hours'")
   const mail = await openRelyingParty(curfew, { clientId: 'mail' })
   await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
-  let forgotten: Promise<unknown> = Promise.resolve()
+  let removed: Promise<unknown> = Promise.resolve()
   await withTransaction(curfew.db, async (transaction) => {
     await projectSessions(transaction, [
       { kind: 'planned', at: new Date(), eventIds: [storedId(id)], owed: [] },
     ])
     let over = false
-    forgotten = forget().finally(() => {
+    removed = remove().finally(() => {
       over = true
     })
     await eventually(async () => {
@@ -39,13 +41,13 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
       expect(over || rows.length > 0).toBe(true)
     })
   })
-  await forgotten
+  await removed
   return { id, mail }
 }
 
-describe('an event that comes to owe a delivery in this moment', () => {
-  test('keeps its subject until that is settled', async () => {
-    const { id, mail: rp } = await whileOwing(() => curfew.client.eraseSubject(ISSUER, SUB))
+describe('an event that is gaining a delivery', () => {
+  test('keeps its subject during an erasure until that delivery is settled', async () => {
+    const { id, mail: rp } = await whileAddingDelivery(() => curfew.client.eraseSubject(ISSUER, SUB))
     const { rows } = await curfew.db.query(
       'select e.sub, d.sid from events e join deliveries d on d.event_id = e.id where e.id = $1',
       [storedId(id)],
@@ -55,9 +57,9 @@ describe('an event that comes to owe a delivery in this moment', () => {
     await mail.told(1)
   })
 
-  test('is not too old to be kept', async () => {
+  test('survives a sweep that would otherwise delete it', async () => {
     const later = new Date(Date.now() + 60_000)
-    const { mail: rp } = await whileOwing(() =>
+    const { mail: rp } = await whileAddingDelivery(() =>
       sweepHistory(curfew.db, { before: later, deadBefore: later, after: null, limit: 10 }),
     )
     await using mail = rp

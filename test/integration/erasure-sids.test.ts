@@ -2,8 +2,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: an IdP that posts sessions, and logs them out by their sid alone, has whoever holds them forgotten all the same, though the
-// session is long out of the index. Method: real services, and SQL to see who is named.
+// Goal: erasing a subject also erases logouts that named only the `sid` of a session, long after that session left the index.
+// Method: real services, and SQL to see which subjects and sids remain.
 
 const HOUR_MS = 3_600_000
 let curfew: Curfew
@@ -24,12 +24,12 @@ const sessions = async () => (await curfew.db.query('select from sessions')).row
 const named = async () =>
   (
     await curfew.db.query(
-      `select e.sid, e.session_sub, d.sid as told, r.payload is null as erased
+      `select e.sid, e.session_sub, d.sid as delivered, r.payload is null as erased
          from events e join deliveries d on d.event_id = e.id join receipts r on r.event_id = e.id order by e.id`,
     )
   ).rows
 
-/** A session that is logged out by its sid alone, and so out of the index. */
+/** Starts a session and logs it out by its sid alone, which takes it out of the index. @returns the event's id. */
 async function loggedOut(sub: string, sid: string): Promise<string> {
   await curfew.client.postSession({
     ...{ iss: ISS, sub, sid, client_id: 'mail' },
@@ -43,7 +43,7 @@ async function loggedOut(sub: string, sid: string): Promise<string> {
   return id
 }
 
-test('what is known to be another’s is not forgotten for a sid that both have had', async () => {
+test('erasing a subject keeps another subject’s logout of the same sid', async () => {
   await loggedOut('bob', 'sid-of-a-browser')
   await loggedOut('alice', 'sid-of-a-browser')
   now = new Date(Date.now() + 2 * HOUR_MS)
@@ -51,20 +51,20 @@ test('what is known to be another’s is not forgotten for a sid that both have 
   expect((await named()).map(({ session_sub }) => session_sub)).toEqual(['bob', null])
 })
 
-test('a logout that named but a session is forgotten with whoever held it, and nobody else’s is', async () => {
+test('a logout that names only a sid is erased with its subject, and logouts of other subjects stay', async () => {
   const own = await loggedOut('alice', 'sid-of-alice')
   await loggedOut('bob', 'sid-of-bob')
   now = new Date(Date.now() + 2 * HOUR_MS)
   const erasure = await curfew.client.eraseSubject(ISSUER, 'alice')
   expect(erasure).toMatchObject({ status: 'completed', erased: { events: 1, deliveries: 1, receipts: 1 } })
   expect(await named()).toEqual([
-    { sid: null, session_sub: null, told: null, erased: true },
-    { sid: 'sid-of-bob', session_sub: 'bob', told: 'sid-of-bob', erased: false },
+    { sid: null, session_sub: null, delivered: null, erased: true },
+    { sid: 'sid-of-bob', session_sub: 'bob', delivered: 'sid-of-bob', erased: false },
   ])
   expect(await curfew.client.getLogoutEvent(own)).toMatchObject({ sid: null, erased_at: expect.any(String) })
 })
 
-test('so is one that was about a client at which they are not known to have a session', async () => {
+test('a logout by sid is erased even if it went to a client where the subject has no known session', async () => {
   await using wiki = await openRelyingParty(curfew, { clientId: 'wiki' })
   const session = { iss: ISS, sid: 'sid-of-alice', client_id: 'mail' }
   await curfew.client.postSession({
@@ -82,20 +82,20 @@ test('so is one that was about a client at which they are not known to have a se
   })
 })
 
-test('its receipt is, though it has outlived the event', async () => {
+test('a receipt of a logout by sid is erased even if it outlives the event', async () => {
   const id = await loggedOut('alice', 'sid-of-alice')
   await curfew.db.query('delete from events where id = $1', [storedId(id)])
   expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({ erased: { receipts: 1 } })
 })
 
-test('of an id that two people have had, each has a receipt of their own', async () => {
+test('erasing a subject empties only its own receipt when two receipts share an event id', async () => {
   const receipted = async (sub: string) => {
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub })
     await eventually(() => curfew.client.getReceipt(id))
     return id
   }
   const [hers, his] = [await receipted('alice'), await receipted('bob')]
-  // As if hers had been too old to be kept, and its id posted again.
+  // Simulates an old event whose id is posted again: her event is gone, and her receipt has the id of his.
   await curfew.db.query('delete from events where id = $1', [storedId(hers)])
   await curfew.db.query('update receipts set event_id = $2 where event_id = $1', [
     storedId(hers),

@@ -12,9 +12,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: who asks to be forgotten is, everywhere, and nobody else is; yet no logout is lost for it.
-// Method: real services, and a look into every column of every table that there is, so that a table of tomorrow is looked
-// into as well.
+// Goal: an erasure removes every trace of one subject and of no other, and loses no logout.
+// Method: real services, and a search through every column of every table, so that new tables are covered too.
 
 const OTHER_ISS = 'https://other.example'
 const SUB = 'alice.doe@mail.example'
@@ -30,7 +29,7 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-/** Tables of which some row holds `text`, be it in JSON, in an array or in bytes. */
+/** Names the tables in which some row contains `text`, also inside JSON, arrays and bytes. */
 async function tracesOf(db: Database, text: string): Promise<readonly string[]> {
   const { rows: tables } = await db.query<{ name: string }>(
     `select relname as name from pg_class
@@ -55,11 +54,11 @@ async function settled(event: Parameters<Curfew['client']['postLogoutEvent']>[0]
   return status
 }
 
-/** Waits until everything is entered into the books. */
-const journalled = () =>
+/** Waits until every journal entry is projected. */
+const projected = () =>
   eventually(async () => expect((await curfew.db.query('select from journal')).rows).toEqual([]))
 
-/** Puts sessions into the index, as it keeps them: they began after every logout so far, however wrong a clock is. */
+/** Inserts sessions into the index as it keeps them. They begin after every logout so far, whatever the clock skew. */
 async function openSessions(
   iss: string,
   sessions: readonly { readonly sub: string; readonly sid: string; readonly expiresInS: number }[],
@@ -82,7 +81,7 @@ async function openSessions(
   }
 }
 
-/** A record in quarantine. */
+/** Puts a record in quarantine. */
 async function quarantine(value: string, key = 'a key of another producer'): Promise<void> {
   const record = {
     lane: 'interactive',
@@ -99,7 +98,7 @@ const erase = (sub = SUB, options: { abandon?: boolean } = {}) =>
 
 const NOTHING_LEFT = { events: 0, deliveries: 0, dead_letters: 0, recent: 0, sessions: 0, quarantined: 0 }
 
-test('a whole life is forgotten everywhere, that of all others nowhere, and in a day the name itself', async () => {
+test('an erasure removes every trace of a subject, keeps all others, and forgets the name itself after a day', async () => {
   await using mail = await openRelyingParty(curfew, {
     clientId: 'mail',
     curfew: { retry_schedule_ms: [1_000] },
@@ -112,7 +111,7 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
   const own = [
     await settled({ iss: ISS, sub: SUB, email: 'alice@example.com' }),
     await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice-1' }),
-    // Of these two only the index, and only another event, know whose they are.
+    // Only the session index and another event know the subject of these two.
     await settled({ iss: ISS, sid: 'sid-of-alice-2' }),
     await settled({ iss: ISS, sid: 'sid-of-alice-1' }),
   ]
@@ -133,8 +132,8 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
   ]
   expect(shop.received).toHaveLength(1)
 
-  // Books that name subjects, such as receipts, are written from the journal: that comes first. And a session may be posted
-  // late that one of these logouts ends.
+  // Projections that name subjects, such as receipts, follow the journal and come first. And a session that one of these logouts
+  // ends may still be posted late.
   const first = await erase()
   expect(first).toMatchObject({
     status: 'waiting',
@@ -142,7 +141,7 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
   })
   await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
   expect(bookkeeper).toBeDefined()
-  await journalled()
+  await projected()
   expect((await erase()).waiting).toEqual(first.waiting)
   clock = new Date(Date.now() + HOUR_MS)
   await erase()
@@ -192,7 +191,7 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
     })),
   )
 
-  // The name stands in the request, for as long as something of hers could still come; and the namesake's.
+  // The request keeps the subject as long as traces of it may still arrive. The same name at the other issuer also remains.
   clock = new Date(Date.now() + DAY_MS + HOUR_MS)
   await curfew.db.query('update erasures set next_look_at = now() where closed_at is null')
   await eventually(async () =>
@@ -211,7 +210,7 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
   expect(curfew.lines.join('')).not.toMatch(/alice/)
 })
 
-test('a logout that is under way is ended first, and then forgotten', async () => {
+test('a logout in progress is delivered first and erased afterwards', async () => {
   await using mail = await openRelyingParty(curfew, {
     clientId: 'mail',
     curfew: { retry_schedule_ms: [3_000, 3_000] },
@@ -223,7 +222,7 @@ test('a logout that is under way is ended first, and then forgotten', async () =
   await eventually(async () =>
     expect((await curfew.client.getLogoutEvent(id)).deliveries[0]?.attempt_count).toBeGreaterThan(0),
   )
-  await journalled()
+  await projected()
   const response = await curfew.call('DELETE', `/v1/subjects/${ISSUER}/${encodeURIComponent(SUB)}`)
   expect(response.status).toBe(202)
   const asked = (await response.json()) as Erasure
@@ -231,19 +230,19 @@ test('a logout that is under way is ended first, and then forgotten', async () =
   expect(asked).toMatchObject({ status: 'waiting', waiting: { ...NOTHING_LEFT, events: 1, deliveries: 1 } })
   expect(await curfew.client.getLogoutEvent(id)).toMatchObject({ sub: SUB, sid: 'sid-of-alice' })
 
-  const toldBefore = mail.received.length
+  const receivedBefore = mail.received.length
   mail.behave(null)
   await eventually(async () =>
     expect(await curfew.client.getErasure(asked.id)).toMatchObject({ status: 'completed' }),
   )
-  const [last] = mail.received.slice(toldBefore)
+  const [last] = mail.received.slice(receivedBefore)
   expect(last?.claims).toMatchObject({ sub: SUB, sid: 'sid-of-alice' })
   expect(await curfew.client.getLogoutEvent(id)).toMatchObject({ sub: null, sid: null, acknowledged: 1 })
   expect(await tracesOf(curfew.db, 'sid-of-alice')).toEqual(['erasures'])
   expect(await tracesOf(curfew.db, SUB)).toEqual(['erasures'])
 })
 
-test('a receipt that outlives its event is forgotten as well, and the log still verifies', async () => {
+test('a receipt that outlives its event is erased as well, and the log still verifies', async () => {
   await using mail = await openRelyingParty(curfew, { clientId: 'mail' })
   expect(mail).toBeDefined()
   await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
@@ -254,7 +253,7 @@ test('a receipt that outlives its event is forgotten as well, and the log still 
   ]
   const kept = await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice' })
   const other = await settled({ iss: ISS, sub: 'bob' })
-  await journalled()
+  await projected()
   await curfew.db.query('delete from events where id = any($1)', [
     [...own, other].map(({ id }) => storedId(id)),
   ])
@@ -276,11 +275,11 @@ test('a receipt that outlives its event is forgotten as well, and the log still 
   ])
 })
 
-test('what comes late is forgotten as well, what is posted again is no new logout, and what comes after stays', async () => {
+test('an erasure covers late logouts, ignores a repeated post, and leaves logouts after its close', async () => {
   await using mail = await openRelyingParty(curfew, { clientId: 'mail' })
   const event = { id: uuidV7(new Date(), randomBytes(10)), iss: ISS, sub: SUB }
   await settled(event)
-  // Not before it is entered into the books.
+  // The event first waits for its journal entry to be projected.
   const { id, waiting } = await erase()
   expect(waiting).toEqual({ ...NOTHING_LEFT, events: 1 })
   await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
@@ -310,14 +309,14 @@ test('what comes late is forgotten as well, what is posted again is no new logou
     erased: { events: 2 },
   })
   expect(await curfew.client.getLogoutEvent(after.id)).toMatchObject({ sub: SUB })
-  // Asked again it is another request, of one who is known again.
+  // The next request is a new one, because the subject is known again.
   const again = await erase()
   expect(again.id).not.toBe(id)
   expect(again.subject_digest).toBe((await curfew.client.getErasure(id)).subject_digest)
 })
 
-describe('what a person could still act on', () => {
-  test('is kept until it is given up: a dead letter, an open session, a quarantined record', async () => {
+describe('data that an operator can still act on', () => {
+  test('stays until a request abandons it: a dead letter, an open session, a quarantined record', async () => {
     await using mail = await openRelyingParty(curfew, { clientId: 'mail', curfew: { retry_schedule_ms: [] } })
     mail.behave({ status: 503, body: `{"error":"forbidden","error_description":"${SUB}"}` })
     const dead = await settled({ iss: ISS, sub: SUB })
@@ -334,8 +333,8 @@ describe('what a person could still act on', () => {
     )
     await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
     expect(bookkeeper).toBeDefined()
-    // Until the journal is posted the event waits for that.
-    await journalled()
+    // The event also waits until its journal entries are projected.
+    await projected()
 
     clock = new Date(Date.now() + HOUR_MS)
     const waiting = { ...NOTHING_LEFT, events: 1, dead_letters: 1, sessions: 1, quarantined: 3 }
@@ -347,7 +346,7 @@ describe('what a person could still act on', () => {
     const given = await erase(SUB, { abandon: true })
     expect(given).toMatchObject({ id: first.id, status: 'completed', waiting: NOTHING_LEFT, abandon: true })
     expect(given.erased).toMatchObject({ events: 1, deliveries: 1, attempts: 3, sessions: 1, quarantined: 4 })
-    // Nobody could be told any more, so it is nobody's to act on.
+    // The event lost its subject, so a replay would have nothing to deliver.
     expect((await curfew.client.previewReplay({ filter: {} })).total).toBe(0)
     expect((await curfew.client.listDeadLetters()).items).toEqual([])
     await expect(curfew.client.getDeadLetter(deadId)).rejects.toMatchObject({ status: 404 })
@@ -359,7 +358,7 @@ describe('what a person could still act on', () => {
     expect(await tracesOf(curfew.db, 'sid-of-alice')).toEqual(['erasures'])
   })
 
-  test('is forgotten once it is acted on: a dead letter is replayed', async () => {
+  test('is erased once it is settled: a replay delivers the dead letter', async () => {
     await using mail = await openRelyingParty(curfew, { clientId: 'mail', curfew: { retry_schedule_ms: [] } })
     mail.behave({ status: 503 })
     const dead = await settled({ iss: ISS, sub: SUB })
@@ -378,7 +377,7 @@ describe('what a person could still act on', () => {
   })
 })
 
-test('a request whose search fails for good says so, and goes on when the same is asked for again', async () => {
+test('a request whose search fails permanently says so, and resumes when it is repeated', async () => {
   const { id } = await curfew.client.eraseSubject(ISSUER, SUB)
   await failErasure(curfew.db, { id, failure: 'it cannot go on' })
   expect(await curfew.client.getErasure(id)).toMatchObject({ status: 'failed', failure: 'it cannot go on' })
@@ -391,7 +390,7 @@ test('a request whose search fails for good says so, and goes on when the same i
   expect(again).toMatchObject({ id, status: 'completed', failure: null })
 })
 
-test('who asked is in the audit log, and of whom is nowhere to be read', async () => {
+test('the audit log names the credential that asked, and nothing names the subject', async () => {
   const key = curfew.keyFor('admin')
   const path = `/v1/subjects/${ISSUER}/${encodeURIComponent(SUB)}`
   const response = await curfew.call('DELETE', path, undefined, { authorization: `Bearer ${key}` })
@@ -409,14 +408,14 @@ test('who asked is in the audit log, and of whom is nowhere to be read', async (
   expect(other.subject_digest).not.toBe(subject_digest)
   expect(JSON.stringify([items, other])).not.toContain('alice')
 
-  // Where it fails as well: the path names the subject.
+  // The path names the subject. A failed request must not log it either.
   await curfew.gate.shut()
   expect((await curfew.call('DELETE', path)).status).toBe(503)
   expect(curfew.lines.join('')).toContain('/v1/subjects/:issuer/:sub')
   expect(curfew.lines.join('')).not.toContain('alice')
 })
 
-test('a subject is named as it is: with what a path must escape, in any script', async () => {
+test('a subject may contain any script, and characters that a path must escape', async () => {
   await using mail = await openRelyingParty(curfew, { clientId: 'mail' })
   for (const sub of ['a/b?c#d%2F e', 'ユーザー', '名'.repeat(255)]) {
     const { id } = await settled({ iss: ISS, sub })
@@ -425,11 +424,11 @@ test('a subject is named as it is: with what a path must escape, in any script',
     expect(await curfew.client.getLogoutEvent(id)).toMatchObject({ sub: null })
   }
   expect(mail.received).toHaveLength(3)
-  expect((await curfew.call('DELETE', '/v1/subjects/nobody/some')).status).toBe(404)
+  expect((await curfew.call('DELETE', '/v1/subjects/unknown/some')).status).toBe(404)
   expect((await curfew.call('GET', '/v1/erasures/some')).status).toBe(404)
 })
 
-test('a subject with thousands of events is forgotten page by page, by as many as are at it', async () => {
+test('concurrent requests erase a subject with thousands of events page by page', async () => {
   const count = 2_300
   await curfew.db.query(
     `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)

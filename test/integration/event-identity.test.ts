@@ -50,7 +50,7 @@ async function json<Answer>(who: Who, path: string): Promise<Answer> {
 const post = (who: Who, event: Readonly<Record<string, unknown>>) =>
   as(who, 'POST', '/v1/logout-events', event)
 
-/** A whole answer, without its time and the id that was asked for. */
+/** The whole answer without its date. The requested id and the trace id are masked. */
 async function whole(who: Who, path: string, id: string) {
   const startedMs = performance.now()
   const { status, headers, text } = await as(who, 'GET', path.replace('ID', id))
@@ -91,7 +91,7 @@ describe('the same id at two issuers', () => {
     expect(rows).toEqual([])
   })
 
-  test('answers the one as if the other had posted nothing, before and after', async () => {
+  test('hides the event of one issuer from the other', async () => {
     const id = randomUUID()
     const seen = async () => ({
       event: await whole('main', '/v1/logout-events/ID', id),
@@ -104,18 +104,18 @@ describe('the same id at two issuers', () => {
     const before = await seen()
     for (const sub of ['carol', 'dave']) {
       const { status, text } = await post('other', { id, iss: OTHER_ISS, sub })
-      // Of one content first, then of another: the second is a conflict of the poster's own.
+      // First the same content, then another. The second post conflicts with the first post of the same issuer.
       expect([sub, status]).toEqual([sub, sub === 'carol' ? 202 : 409])
       expect(text).not.toContain('main')
     }
     await as('other', 'GET', `/v1/logout-events/${id}?wait=30`)
     expect(await seen()).toEqual(before)
-    // The same post again is the same event still, and another content is a conflict still.
+    // A repeated post still names the same event, and other content still conflicts.
     expect((await post('main', { id, iss: ISS, sub: 'carol' })).text).toBe(posted.text)
     expect((await post('main', { id, iss: ISS, sub: 'erin' })).status).toBe(409)
   })
 
-  test('is taken up by a worker that finds both in the log, in one batch', async () => {
+  test('is planned twice when one batch of the log holds both events', async () => {
     const id = randomUUID()
     const answer = await post('admin', [
       { id, iss: OTHER_ISS, sub: 'frank' },
@@ -131,7 +131,7 @@ describe('the same id at two issuers', () => {
     }
   })
 
-  test('leads by each link to its own issuer', async () => {
+  test('has links that name the issuer of each event', async () => {
     const id = randomUUID()
     const links = await Promise.all(
       [ISS, OTHER_ISS].map(
@@ -168,14 +168,14 @@ describe('an id that several issuers use', () => {
   })
 
   test.each([...PATHS, '/v1/deliveries?event_id=ID', '/v1/issuer-logouts/ID'])(
-    'is a 409 at %s that lists the issuers, for an unbound key',
+    'is a 409 at %s for an unbound key, and the answer lists the issuers',
     async (path) => {
       const { status, body } = await whole('admin', path, id)
       expect([status, JSON.parse(body).issuers]).toEqual([409, ['main', 'other']])
     },
   )
 
-  test.each(PATHS)('is the one at %s that issuer names', async (path) => {
+  test.each(PATHS)('is resolved at %s by the parameter issuer', async (path) => {
     for (const issuer of ['main', 'other'] as const) {
       expect((await as('admin', 'GET', `${path.replace('ID', id)}?issuer=${issuer}`)).text).toBe(
         (await as(issuer, 'GET', path.replace('ID', id))).text,
@@ -183,13 +183,13 @@ describe('an id that several issuers use', () => {
     }
   })
 
-  test.each(PATHS)('is none at %s where a bound key names another issuer', async (path) => {
+  test.each(PATHS)('is a 404 at %s for a bound key that names another issuer', async (path) => {
     const { status } = await as('other', 'GET', `${path.replace('ID', id)}?issuer=main`)
     expect(status).toBe(404)
     expect((await as('other', 'GET', `${path.replace('ID', id)}?issuer=other`)).status).toBe(200)
   })
 
-  test('is found by its receipt when the events are kept no more', async () => {
+  test('still finds both receipts after the events are deleted', async () => {
     const old = randomUUID()
     await post('admin', { id: old, iss: ISS, sub: 'kim' })
     await post('admin', { id: old, iss: OTHER_ISS, sub: 'lee' })
@@ -205,14 +205,14 @@ describe('an id that several issuers use', () => {
   })
 })
 
-describe('an event of another issuer is answered as one that does not exist', () => {
+describe('an event of another issuer looks like one that does not exist', () => {
   const id = randomUUID()
-  const everyone = randomUUID()
+  const issuerLogout = randomUUID()
   beforeAll(async () => {
     await post('main', { id, iss: ISS, sub: 'mallory' })
-    await post('main', { id: everyone, iss: ISS, scope: 'issuer' })
+    await post('main', { id: issuerLogout, iss: ISS, scope: 'issuer' })
     await json('main', `/v1/logout-events/${id}?wait=30`)
-    await json('main', `/v1/logout-events/${everyone}?wait=30`)
+    await json('main', `/v1/logout-events/${issuerLogout}?wait=30`)
     await claimsOf('main', id)
   })
   const QUERIES = ['', '?issuer=main', '?issuer=other', '?issuer=nowhere']
@@ -225,7 +225,7 @@ describe('an event of another issuer is answered as one that does not exist', ()
       '/v1/issuer-logouts/ID',
     ].flatMap((path) => QUERIES.map((query) => path + query)),
   )('at %s', async (path) => {
-    const theirs = path.includes('issuer-logouts') ? everyone : id
+    const theirs = path.includes('issuer-logouts') ? issuerLogout : id
     for (const who of ['other', 'owner'] as const) {
       const nothing = await whole(who, path, randomUUID())
       expect([nothing.status, nothing.waited]).toEqual([404, false])
@@ -237,7 +237,7 @@ describe('an event of another issuer is answered as one that does not exist', ()
     '/v1/logout-events/ID?wait=1',
     '/v1/logout-events/ID/summary?wait=1',
     '/v1/logout-events/ID?wait=1&issuer=main',
-  ])('at %s, as late', async (path) => {
+  ])('at %s, also in how long the answer takes', async (path) => {
     for (const who of ['other', 'owner'] as const) {
       const nothing = await whole(who, path, randomUUID())
       expect([nothing.status, nothing.waited]).toEqual([404, true])
@@ -245,7 +245,7 @@ describe('an event of another issuer is answered as one that does not exist', ()
     }
   })
 
-  test('also to the owner of clients, where the event is of its issuer and owes these nothing', async () => {
+  test('as does an event of the same issuer, for a key whose clients get no delivery of it', async () => {
     const own = randomUUID()
     await post('other', { id: own, iss: OTHER_ISS, sub: 'niaj', clients: ['none'] })
     await json('other', `/v1/logout-events/${own}?wait=30`)
@@ -253,7 +253,7 @@ describe('an event of another issuer is answered as one that does not exist', ()
     expect(await whole('owner', '/v1/logout-events/ID?wait=1', own)).toEqual(nothing)
   })
 
-  test('as a list of its deliveries is empty', async () => {
+  test('in the list of its deliveries, which is empty', async () => {
     for (const query of ['', '&issuer=main', '&issuer=other']) {
       expect(await json('other', `/v1/deliveries?event_id=${id}${query}`)).toEqual({
         items: [],
@@ -262,7 +262,7 @@ describe('an event of another issuer is answered as one that does not exist', ()
     }
   })
 
-  test('as a post of its id is answered as that of a new one', async () => {
+  test('when its id is posted, which is accepted like a new id', async () => {
     const answerOf = async (given: string) => {
       const { status, text } = await post('other', { id: given, iss: OTHER_ISS, sub: 'olivia' })
       return [status, text.replaceAll(given, 'ID')]
@@ -271,9 +271,9 @@ describe('an event of another issuer is answered as one that does not exist', ()
   })
 })
 
-test('an event of an unregistered issuer has links without a name, which lead to it', async () => {
+test('an event of an unregistered issuer has working links without an issuer name', async () => {
   const id = randomUUID()
-  const { status, text } = await post('admin', { id, iss: 'https://nobody.example', sub: 'rupert' })
+  const { status, text } = await post('admin', { id, iss: 'https://unregistered.example', sub: 'rupert' })
   const self = `/v1/logout-events/${id}`
   expect([status, JSON.parse(text).links]).toEqual([202, { self, receipt: `${self}/receipt` }])
   const event = await json<LogoutEventStatus>('admin', `${self}?wait=30`)
@@ -281,14 +281,14 @@ test('an event of an unregistered issuer has links without a name, which lead to
   expect((await as('admin', 'GET', `${self}?issuer=main`)).status).toBe(404)
 })
 
-test('an unbound key waits for an id without naming the issuer, also before the event is planned', async () => {
+test('an unbound key can wait for an id without naming the issuer, even before the event is planned', async () => {
   const id = randomUUID()
   const waiting = json<LogoutEventStatus>('admin', `/v1/logout-events/${id}?wait=30`)
   await post('main', { id, iss: ISS, sub: 'peggy' })
   expect(await waiting).toMatchObject({ id, status: 'settled', sub: 'peggy' })
 })
 
-test('no id of ours is in an answer', async () => {
+test('no answer contains an internal id', async () => {
   const id = randomUUID()
   await post('main', { id, iss: ISS, sub: 'quentin' })
   await json('main', `/v1/logout-events/${id}?wait=30`)
@@ -305,7 +305,7 @@ test('no id of ours is in an answer', async () => {
     const { status, text } = await as('admin', 'GET', path)
     expect([path, status, text.includes(id), text.includes(inner)]).toEqual([path, 200, true, false])
   }
-  // Nor does one lead anywhere.
+  // A request by internal id finds nothing either.
   expect((await as('admin', 'GET', `/v1/logout-events/${inner}`)).status).toBe(404)
   expect((await as('admin', 'GET', `/v1/logout-events/${inner}/receipt`)).status).toBe(404)
   expect(curfew.lines.filter((line) => line.includes(inner))).toEqual([])

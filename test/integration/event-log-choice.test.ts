@@ -12,8 +12,8 @@ import { openGate } from '../support/gate.ts'
 import { numberedRecord } from '../support/kafka.ts'
 import { createMemoryLog } from '../support/memory-event-log.ts'
 
-// Goal: services of one ledger that use different event logs accept nothing, because no worker would read it.
-// Method: a real ledger, and event logs in memory under the names that the real ones have.
+// Goal: a service that uses another event log than its ledger names accepts nothing, because no worker would read it.
+// Method: a real ledger, and event logs in memory under the names of real ones.
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -26,7 +26,7 @@ const POSTGRES = 'PostgreSQL'
 const AGAIN_MS = 20
 const patiently = { timeout: 20_000, interval: 10 }
 
-/** A service that uses the event log of this name. */
+/** Starts a service that uses the event log of this name. */
 function serve(
   name: string,
   { db = database.db, ...options }: Partial<Parameters<typeof guardEventLog>[1]> = {},
@@ -44,13 +44,13 @@ function serve(
   return { log, memory, wrongs, changes, append: () => log.append([numberedRecord('a', 1)]) }
 }
 
-/** Until a service that did nothing asks the ledger before it answers. */
+/** Waits until an idle service would ask the ledger again before it accepts a logout. */
 async function idle(): Promise<void> {
   const sinceMs = performance.now()
   await expect.poll(() => performance.now() - sinceMs, patiently).toBeGreaterThan(3 * AGAIN_MS)
 }
 
-test('the first service chooses the event log, and one with another log accepts nothing', async () => {
+test('the first service chooses the event log, and a service with another log accepts nothing', async () => {
   const first = serve(KAFKA)
   await first.append()
   const second = serve(POSTGRES)
@@ -68,7 +68,7 @@ test('the first service chooses the event log, and one with another log accepts 
   })
 })
 
-test('of two services that choose at once, one accepts', async () => {
+test('only one of two services that choose at the same time accepts', async () => {
   for (let round = 0; round < 20; round++) {
     await database.db.query('delete from event_logs')
     const both = [serve(KAFKA), serve(POSTGRES)]
@@ -77,7 +77,7 @@ test('of two services that choose at once, one accepts', async () => {
   }
 })
 
-test('a consumer of another event log takes no part until that log is chosen', async () => {
+test('a consumer of another event log stays idle until that log is chosen', async () => {
   await serve(KAFKA).append()
   const able: (() => boolean)[] = []
   const memory = createMemoryLog().open()
@@ -109,24 +109,24 @@ test('a consumer of another event log takes no part until that log is chosen', a
   await consumer.stop()
 })
 
-test('services that run hear of a change, and nothing is changed without consent', async () => {
+test('running services notice a change of the event log, and a change needs consent', async () => {
   const old = serve(KAFKA)
   await old.append()
-  const told: (string | null)[] = []
+  const asked: (string | null)[] = []
   const change = (agreed: boolean) =>
     chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async (before) => {
-      told.push(before)
+      asked.push(before)
       return agreed
     })
   expect(await change(false)).toBe(false)
   await old.log.checkChoice()
   expect(await change(true)).toBe(true)
-  expect(told).toEqual([KAFKA, KAFKA])
+  expect(asked).toEqual([KAFKA, KAFKA])
   await expect.poll(() => old.log.checkChoice().then(() => 'well', String), patiently).toContain(POSTGRES)
   await serve(POSTGRES).append()
 })
 
-test('the ledger keeps its id in each choice, and only an operator takes topics over', async () => {
+test('the ledger keeps its id across changes of the event log, and only an operator takes topics over', async () => {
   expect(await readOwnLedger(database.db, false)).toBeNull()
   await serve(KAFKA).append()
   const first = await readOwnLedger(database.db, false)
@@ -140,16 +140,16 @@ test('the ledger keeps its id in each choice, and only an operator takes topics 
   expect(await readOwnLedger(database.db, false)).toEqual({ ...first, takenMs: expect.any(Number) })
 })
 
-test('a ledger that is unavailable keeps no logout out', async () => {
-  const away = createDatabase('postgres://nobody@127.0.0.1:1/none')
-  const ingest = serve(KAFKA, { db: away })
+test('a service accepts logouts while the ledger is unavailable', async () => {
+  const unavailable = createDatabase('postgres://unused@127.0.0.1:1/none')
+  const ingest = serve(KAFKA, { db: unavailable })
   await ingest.append()
   expect(ingest.memory.depth('interactive')).toBe(1)
   await ingest.log.checkChoice()
-  await away.end()
+  await unavailable.end()
 })
 
-test('a ledger that hangs keeps a service ready, and no logout out', async () => {
+test('a service stays ready and accepts logouts while the ledger hangs', async () => {
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const before = serve(KAFKA, { db })
@@ -158,13 +158,13 @@ test('a ledger that hangs keeps a service ready, and no logout out', async () =>
   const started = serve(KAFKA, { db })
   const askedMs = performance.now()
   await Promise.all([before, started].flatMap(({ log, append }) => [log.checkChoice(), append()]))
-  // A probe waits for two seconds.
+  // A readiness probe waits for two seconds.
   expect(performance.now() - askedMs).toBeLessThan(2_000)
   await gate.close()
   await db.end()
 })
 
-test('a service that did nothing for a while hears of a change before it accepts', async () => {
+test('an idle service notices a change before it accepts its next logout', async () => {
   const ingest = serve(KAFKA)
   await ingest.append()
   await chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async () => true)
@@ -173,7 +173,7 @@ test('a service that did nothing for a while hears of a change before it accepts
   expect(ingest.memory.depth('interactive')).toBe(1)
 })
 
-test('a service that runs hears that another event log took the place of its own, and keeps the name while the log is silent', async () => {
+test('a running service notices that another event log replaced its own, and keeps the old name while the log does not answer', async () => {
   let answer = () => Promise.resolve(KAFKA)
   const ingest = serve(KAFKA, { identify: () => answer() })
   await ingest.append()
@@ -187,7 +187,7 @@ test('a service that runs hears that another event log took the place of its own
   await expect(ingest.append()).rejects.toThrow(WrongEventLogError)
 })
 
-test('a service says how much it appended since its event log was last known to be the right one', async () => {
+test('a service reports how many records it appended since it last confirmed its event log', async () => {
   const gate = await openGate(database.url)
   await gate.shut()
   const db = createDatabase(gate.url)
@@ -209,7 +209,7 @@ test('a service says how much it appended since its event log was last known to 
   expect(ran.wrongs).toEqual([expect.not.stringContaining('records were appended')])
 })
 
-test('a ledger that refuses to say which event log to use keeps no logout out, and readiness says so', async () => {
+test('a service accepts logouts while the ledger refuses to name the event log, and readiness reports it', async () => {
   const url = new URL(database.url)
   const role = `refused_${url.pathname.slice(1)}`
   await database.db.query(`create role ${role} login password 'refused'`)
@@ -227,12 +227,12 @@ test('a ledger that refuses to say which event log to use keeps no logout out, a
   await database.db.query(`drop role ${role}`)
 })
 
-test('a ledger that has not been migrated keeps no logout out', async () => {
+test('a service accepts logouts while the ledger is not migrated', async () => {
   await database.db.query('drop table event_logs')
   await serve(KAFKA).append()
 })
 
-test('a service that is alone changes the event log by its settings, once the one before has been read', async () => {
+test('a service that is alone on its ledger changes the event log by its settings once the previous log is read', async () => {
   await serve(POSTGRES).append()
   await database.db.query(
     `insert into log_records (lane, partition, key, value, headers) values ('bulk', 0, 'a', '', '{}')`,

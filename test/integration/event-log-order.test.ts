@@ -2,14 +2,15 @@ import { createPostgresEventLog } from '@curfew/ledger'
 import { expect, test, vi } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
 
-// Goal: what a batch could not do comes again before what follows it, however long it was tried and whatever was committed
-// meanwhile. Method: two keys of one partition, and a clock that is put forward, so that fetches start behind what is committed.
+// Goal: records of a failed batch are handled again before later records of their keys, however long the retries take. Records
+// that are committed meanwhile change nothing.
+// Method: two keys of one partition, and a clock that is put forward so that fetches start behind committed records.
 
 const HEARTBEAT_MS = 20
 const text = ({ value }: { readonly value: Uint8Array }) => Buffer.from(value).toString()
 const beats = () => new Promise<void>((resolve) => void setTimeout(resolve, HEARTBEAT_MS * 10))
 
-test('a record of a slow batch that failed is handled before the next of its key', async () => {
+test('a record of a slow batch that failed is handled before the next record of its key', async () => {
   await using database = await createTestDatabase()
   const { db, url } = database
   const log = createPostgresEventLog({ db, url, timeoutMs: 1_500, heartbeatMs: HEARTBEAT_MS })
@@ -23,7 +24,8 @@ test('a record of a slow batch that failed is handled before the next of its key
     ({ length }) => length >= 2,
   )
   const [key, other] = (together ?? []).map((row) => row.key)
-  if (key === undefined || other === undefined) throw new Error('two keys of one partition')
+  if (key === undefined || other === undefined)
+    throw new Error('no partition holds two keys: append more records')
   await db.query('delete from log_records')
 
   const begun: string[] = []
@@ -54,7 +56,7 @@ test('a record of a slow batch that failed is handled before the next of its key
   await until(() => begun.includes('first 1'))
   await append(other, 'beside')
   await until(() => begun.includes('beside'))
-  // What is committed while the failed batch rests lies behind it.
+  // While the failed batch waits for its retry, a record behind it is committed.
   gateOf('first 1').reject(new Error('the statement took too long'))
   await beats()
   gateOf('beside').resolve()

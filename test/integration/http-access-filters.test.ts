@@ -14,10 +14,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
 
-// Goal: an IdP's key sees its issuer and nothing else, an RP owner's its clients and nothing else, on every route, also one
-// that is added tomorrow. What is another's looks exactly as if it were not there.
-// Method: the routes are asked of the server itself. What a path confines is tried on all of them; a route that confines
-// itself must be named below, with a case of its own.
+// Goal: on every route, an IdP's key sees only its issuer and an RP owner's key only its clients. Future routes are covered too.
+// Data of others is answered exactly like data that does not exist.
+// Method: the server lists its routes. Every route whose path decides access is tried with paths of others. A route that
+// decides access itself needs a case of its own below.
 
 const OTHER_ISS = 'https://other.example'
 const main = { issuer: 'main' as IssuerName, iss: ISS as Issuer }
@@ -26,7 +26,7 @@ const mailOwner: AccessFilter = { kind: 'clients', ...main, clients: new Set(['m
 
 let curfew: Curfew
 let keys: Readonly<Record<'idp' | 'owner', string>>
-/** A dead letter, its delivery and event: of mail and wiki at main, and of shop at the other issuer. */
+/** A dead letter with its delivery and event for each client: mail and wiki at main, and shop at the other issuer. */
 let dead: Readonly<Record<'mail' | 'wiki' | 'shop', Delivery>>
 
 beforeAll(async () => {
@@ -56,15 +56,15 @@ const nameOf = ({ method, path }: Route) => `${method} ${path}`
 const routes = (access: string) =>
   curfew.routes.filter((route) => route.access === access && route.method !== 'HEAD')
 
-describe('what the path conditions', () => {
+describe('a route whose path decides access', () => {
   const HIDDEN = 'There is nothing here that this credential may see.'
 
-  test('another issuer’s is not there, be it there or not', async () => {
+  test('answers 404 for another issuer, whether that exists or not', async () => {
     expect(routes('path').length).toBeGreaterThan(3)
     for (const route of routes('path')) {
       for (const [issuer, client] of [
         ['other', 'shop'],
-        ['other', 'nobody'],
+        ['other', 'unknown'],
         ['nothing', 'mail'],
       ]) {
         const path = route.path.replace(':issuer', `${issuer}`).replace(':client_id', `${client}`)
@@ -80,7 +80,7 @@ describe('what the path conditions', () => {
     }
   })
 
-  test('an owner reaches neither another’s client nor the issuer as a whole', async () => {
+  test('answers 404 to an owner for another client and for the issuer as a whole', async () => {
     for (const route of routes('path')) {
       const path = route.path.replace(':issuer', 'main').replace(':client_id', 'wiki')
       const filled = path.replaceAll(/:\w+/g, 'some')
@@ -94,14 +94,14 @@ describe('what the path conditions', () => {
     }
   })
 
-  test('what is their own is there', async () => {
+  test('answers a key for its own issuer or client', async () => {
     expect((await as('idp', 'GET', '/v1/issuers/main')).status).toBe(200)
     expect((await as('idp', 'GET', '/v1/issuers/main/relying-parties/wiki')).status).toBe(200)
     expect((await as('owner', 'GET', '/v1/issuers/main/relying-parties/mail')).status).toBe(200)
   })
 })
 
-test('what is for nobody who is bound is refused, whatever the scopes', async () => {
+test('a route for unbound keys refuses a bound key, whatever its scopes', async () => {
   expect(routes('unbound').length).toBeGreaterThan(2)
   for (const route of routes('unbound')) {
     for (const who of ['idp', 'owner'] as const) {
@@ -111,14 +111,14 @@ test('what is for nobody who is bound is refused, whatever the scopes', async ()
   }
 })
 
-/** The ids of a list, in any order. */
+/** The sorted ids of a list. */
 async function listed(who: 'idp' | 'owner', path: string): Promise<readonly string[]> {
   const { body } = await as(who, 'GET', path)
   return body.items.map((item: { id: string }) => item.id).toSorted()
 }
 const idsOf = (...clients: (keyof typeof dead)[]) => clients.map((client) => dead[client].id).toSorted()
 
-async function listIsConfined(path: string): Promise<void> {
+async function listIsFiltered(path: string): Promise<void> {
   expect(await listed('idp', path)).toEqual(idsOf('mail', 'wiki'))
   expect(await listed('owner', path)).toEqual(idsOf('mail'))
   expect(await listed('idp', `${path}?issuer=other`)).toEqual([])
@@ -127,15 +127,15 @@ async function listIsConfined(path: string): Promise<void> {
   expect(await listed('owner', `${path}?issuer=other&client_id=mail`)).toEqual([])
 }
 
-async function oneIsConfined(pathOf: (delivery: Delivery) => string): Promise<void> {
+async function oneIsFiltered(pathOf: (delivery: Delivery) => string): Promise<void> {
   const status = async (who: 'idp' | 'owner', client: keyof typeof dead) =>
     (await as(who, 'GET', pathOf(dead[client]))).status
   expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([200, 404])
   expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([200, 404])
 }
 
-/** Enters dead letters as the bookkeeper does when they die. */
-async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, Delivery>>): Promise<void> {
+/** Projects dead letters into the SLA as the bookkeeper does. */
+async function projectIntoSla(db: Database, deliveries: Readonly<Record<string, Delivery>>): Promise<void> {
   const at = new Date()
   const ids = Object.values(deliveries).map(({ id }) => id as DeliveryId)
   const { rows } = await db.query<{ id: DeliveryId; bindingId: BindingId }>(
@@ -153,15 +153,15 @@ async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, De
   ])
 }
 
-/** What each route that confines itself is tried with. */
+/** One case for every route that decides access itself. */
 const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
-  'GET /v1/deliveries': () => listIsConfined('/v1/deliveries'),
-  'GET /v1/dead-letters': () => listIsConfined('/v1/dead-letters'),
-  'GET /v1/deliveries/:id': () => oneIsConfined(({ id }) => `/v1/deliveries/${id}`),
-  'GET /v1/dead-letters/:id': () => oneIsConfined(({ id }) => `/v1/dead-letters/${id}`),
+  'GET /v1/deliveries': () => listIsFiltered('/v1/deliveries'),
+  'GET /v1/dead-letters': () => listIsFiltered('/v1/dead-letters'),
+  'GET /v1/deliveries/:id': () => oneIsFiltered(({ id }) => `/v1/deliveries/${id}`),
+  'GET /v1/dead-letters/:id': () => oneIsFiltered(({ id }) => `/v1/dead-letters/${id}`),
 
   async 'GET /v1/logout-events/:id'() {
-    await oneIsConfined(({ event_id }) => `/v1/logout-events/${event_id}`)
+    await oneIsFiltered(({ event_id }) => `/v1/logout-events/${event_id}`)
     const event = { iss: ISS, sub: 'alice', clients: ['mail', 'wiki'] }
     const { id } = await curfew.client.postLogoutEvent(event)
     await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
@@ -176,7 +176,7 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async 'GET /v1/logout-events/:id/summary'() {
-    await oneIsConfined(({ event_id }) => `/v1/logout-events/${event_id}/summary`)
+    await oneIsFiltered(({ event_id }) => `/v1/logout-events/${event_id}/summary`)
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'carol', clients: ['mail', 'wiki'] })
     await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
     expect(worker).toBeDefined()
@@ -200,12 +200,12 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(mixed.status).toBe(207)
     expect(mixed.body).toMatchObject([{ status: 'accepted' }, { status: 'rejected' }])
     expect((await post('owner', own)).status).toBe(403)
-    const everyone = { iss: ISS, scope: 'issuer' }
+    const issuerLogout = { iss: ISS, scope: 'issuer' }
     for (const query of ['', '?dry_run=true']) {
       const all = (who: 'idp' | 'owner', body: unknown) => as(who, 'POST', `/v1/logout-events${query}`, body)
-      expect((await all('idp', everyone)).status).toBe(query === '' ? 202 : 200)
-      expect((await all('idp', { ...everyone, iss: OTHER_ISS })).status).toBe(403)
-      expect((await all('owner', everyone)).status).toBe(403)
+      expect((await all('idp', issuerLogout)).status).toBe(query === '' ? 202 : 200)
+      expect((await all('idp', { ...issuerLogout, iss: OTHER_ISS })).status).toBe(403)
+      expect((await all('owner', issuerLogout)).status).toBe(403)
     }
   },
 
@@ -229,7 +229,7 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async 'GET /v1/sessions'() {
-    await holdSessions()
+    await startSessions()
     const clients = async (who: 'idp' | 'owner', iss: string, by: object) => {
       const { body } = await as(who, 'GET', `/v1/sessions?${new URLSearchParams({ iss, ...by })}`)
       return body.items.map(({ client_id }: { client_id: string }) => client_id)
@@ -242,7 +242,7 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async 'GET /v1/sessions/orphans'() {
-    await holdSessions()
+    await startSessions()
     await curfew.db.query('update sessions set orphaned_at = now(), logout_event_id = gen_random_uuid()')
     const clients = async (who: 'idp' | 'owner', query = '') => {
       const { body } = await as(who, 'GET', `/v1/sessions/orphans${query}`)
@@ -278,13 +278,13 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
       )
     expect([await clients('idp'), await clients('owner')]).toEqual([['mail', 'wiki'], ['mail']])
     for (const who of ['idp', 'owner'] as const) {
-      for (const issuer of ['other', 'nobody'])
+      for (const issuer of ['other', 'unknown'])
         expect((await as(who, 'GET', `/v1/issuers/${issuer}/relying-parties`)).status).toBe(404)
     }
   },
 
   async 'GET /v1/sla'() {
-    await fileUnderSla(curfew.db, dead)
+    await projectIntoSla(curfew.db, dead)
     const clients = async (who: 'idp' | 'owner', query = '') => {
       const { status, body } = await as(who, 'GET', `/v1/sla?group_by=relying_party${query}`)
       if (status !== 200) return status
@@ -294,7 +294,7 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(await clients('idp')).toEqual(['main', 2, 'mail', 'wiki'])
     expect(await clients('owner')).toEqual(['main', 1, 'mail'])
     expect(await clients('idp', '&client_id=wiki')).toEqual(['main', 1, 'wiki'])
-    for (const query of ['&client_id=wiki', '&client_id=nobody', '&issuer=other', '&issuer=nothing'])
+    for (const query of ['&client_id=wiki', '&client_id=unknown', '&issuer=other', '&issuer=nothing'])
       expect([query, await clients('owner', query)]).toEqual([query, 404])
     expect(await clients('idp', '&issuer=other')).toBe(404)
     expect(await clients('idp', '&client_id=shop')).toBe(404)
@@ -307,9 +307,9 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     const path = ({ event_id }: Delivery) => `/v1/logout-events/${event_id}/receipt`
     const status = async (who: 'idp' | 'owner', client: keyof typeof dead) =>
       (await as(who, 'GET', path(dead[client]))).status
-    // What was piled up was never settled by anybody, so that there is no receipt of it, and none to come.
+    // These dead letters were inserted and never settled, so they have no receipt and never get one.
     expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([410, 404])
-    // It names all targets, so an owner of some of them gets none.
+    // A receipt names all targets, so an owner of some of them gets none.
     expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([403, 404])
   },
   'GET /v1/log/checkpoint': () => logIsForAll('/v1/log/checkpoint'),
@@ -328,11 +328,11 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(await list('idp', `?iss=${encodeURIComponent(ISS)}`)).toContain(own)
     expect(await list('idp', `?iss=${encodeURIComponent(OTHER_ISS)}`)).toEqual([])
   },
-  'GET /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('GET'),
-  'DELETE /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('DELETE'),
+  'GET /v1/issuer-logouts/:id': () => issuerLogoutIsFiltered('GET'),
+  'DELETE /v1/issuer-logouts/:id': () => issuerLogoutIsFiltered('DELETE'),
 
   async 'GET /v1/erasures/:id'() {
-    const erase = async (issuer: string) => (await curfew.client.eraseSubject(issuer, 'nobody')).links.self
+    const erase = async (issuer: string) => (await curfew.client.eraseSubject(issuer, 'unknown')).links.self
     const status = async (who: 'idp' | 'owner', path: string) => (await as(who, 'GET', path)).status
     const [own, others] = [await erase('main'), await erase('other')]
     expect([await status('idp', own), await status('idp', others)]).toEqual([200, 404])
@@ -345,12 +345,12 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(await listed('idp', '/v1/quarantine?issuer=other')).toEqual([])
     expect(await listed('owner', '/v1/quarantine')).toEqual([])
   },
-  'GET /v1/quarantine/:id': () => quarantineIsConfined('GET', '', 200),
-  'POST /v1/quarantine/:id/requeue': () => quarantineIsConfined('POST', '/requeue', 202),
-  'DELETE /v1/quarantine/:id': () => quarantineIsConfined('DELETE', '', 200),
+  'GET /v1/quarantine/:id': () => quarantineIsFiltered('GET', '', 200),
+  'POST /v1/quarantine/:id/requeue': () => quarantineIsFiltered('POST', '/requeue', 202),
+  'DELETE /v1/quarantine/:id': () => quarantineIsFiltered('DELETE', '', 200),
 
-  'GET /v1/replays/:id': () => replayIsConfined('GET'),
-  'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
+  'GET /v1/replays/:id': () => replayIsFiltered('GET'),
+  'DELETE /v1/replays/:id': () => replayIsFiltered('DELETE'),
 }
 
 const sessionOf = (iss: string, client_id: string) => ({
@@ -358,8 +358,8 @@ const sessionOf = (iss: string, client_id: string) => ({
   expires_at: new Date(Date.now() + 3_600_000).toISOString(),
 })
 
-/** One session at mail and wiki of main, and at shop of the other issuer. */
-async function holdSessions(): Promise<void> {
+/** Starts one session at mail and at wiki of main, and one at shop of the other issuer. */
+async function startSessions(): Promise<void> {
   const all = [sessionOf(ISS, 'mail'), sessionOf(ISS, 'wiki'), sessionOf(OTHER_ISS, 'shop')]
   await applySessions(curfew.db, {
     ends: [],
@@ -378,11 +378,11 @@ async function holdSessions(): Promise<void> {
   })
 }
 
-/** The log holds digests: nothing in it is anybody's. */
+/** Checks that every key may read the log. It holds only digests. */
 async function logIsForAll(path: string): Promise<void> {
   await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
   expect(bookkeeper).toBeDefined()
-  const { id } = await curfew.client.postLogoutEvent({ iss: 'https://nobody.example', sub: 'alice' })
+  const { id } = await curfew.client.postLogoutEvent({ iss: 'https://unregistered.example', sub: 'alice' })
   await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
   expect(worker).toBeDefined()
   await eventually(async () => {
@@ -396,7 +396,7 @@ async function logIsForAll(path: string): Promise<void> {
   }
 }
 
-/** Everyone of an issuer, as intake would plan it. @returns the id of its event. */
+/** Inserts a logout of a whole issuer as intake would plan it. @returns the id of its event. */
 async function loggedOut(iss: string): Promise<string> {
   const { rows } = await curfew.db.query<{ id: string }>(
     `with event as (
@@ -411,7 +411,7 @@ async function loggedOut(iss: string): Promise<string> {
   return rows[0]?.id ?? ''
 }
 
-async function issuerLogoutIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
+async function issuerLogoutIsFiltered(method: 'GET' | 'DELETE'): Promise<void> {
   const [own, others] = [await loggedOut(ISS), await loggedOut(OTHER_ISS)]
   const status = async (who: 'idp' | 'owner', id: string) =>
     (await as(who, method, `/v1/issuer-logouts/${id}`)).status
@@ -419,7 +419,7 @@ async function issuerLogoutIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
   expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
 }
 
-/** A record about an issuer that could not be planned. @returns its id. */
+/** Quarantines a record about an issuer. @returns its id. */
 async function quarantined(iss: string): Promise<string> {
   const value = Buffer.from(JSON.stringify({ iss }))
   const record = { lane: 'interactive', position: randomUUID(), key: '', value, headers: {} } as const
@@ -428,7 +428,7 @@ async function quarantined(iss: string): Promise<string> {
   return latest?.id ?? ''
 }
 
-async function quarantineIsConfined(
+async function quarantineIsFiltered(
   method: 'GET' | 'POST' | 'DELETE',
   of: string,
   done: number,
@@ -440,7 +440,7 @@ async function quarantineIsConfined(
   expect([await status('idp', own), await status('idp', others)]).toEqual([done, 404])
 }
 
-async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
+async function replayIsFiltered(method: 'GET' | 'DELETE'): Promise<void> {
   const start = async (filter: object) => (await curfew.client.startReplay({ filter })).links.self
   const status = async (who: 'idp' | 'owner', filter: object) =>
     (await as(who, method, await start(filter))).status
@@ -452,10 +452,12 @@ async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
   expect(await status('owner', { issuer: 'main', client_id: 'mail' })).toBe(200)
 }
 
-describe('what conditions itself', () => {
-  test('has a case here, each route of them', () => {
+describe('a route that decides access itself', () => {
+  test('has a case in this file', () => {
     expect(routes('handler').map(nameOf).toSorted()).toEqual(Object.keys(OWN_CASES).toSorted())
   })
 
-  test.each(Object.entries(OWN_CASES))('%s', (_name, check) => check())
+  test.each(Object.entries(OWN_CASES))('answers each key within its access filter: %s', (_name, check) =>
+    check(),
+  )
 })

@@ -7,10 +7,10 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { expect, test } from 'vitest'
 import { ISS, openCurfew } from '../support/curfew.ts'
 
-// Goal: an IdP that has an authorization server needs no key of ours. Method: a real server that publishes keys, and the
-// verifier wired as the services wire it.
+// Goal: an IdP with an authorization server needs no API key of Curfew.
+// Method: a real server that publishes keys, and the verifier wired as in the services.
 
-test('an access token is let in, confined to what it is bound to, and answered 503 while its keys cannot be had', async () => {
+test('an access token is accepted within its access filter, and gets a 503 while its keys are unavailable', async () => {
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
   const jwk = { ...(await exportJWK(publicKey)), kid: 'one', alg: 'ES256' }
   let broken = true
@@ -59,14 +59,14 @@ test('an access token is let in, confined to what it is bound to, and answered 5
     curfew.call('POST', '/v1/logout-events', { iss, sub: 'alice' }, { authorization: `Bearer ${bearer}` })
 
   const bound = await token({ curfew_issuer: 'main' })
-  const away = await post(bound, ISS)
-  expect([away.status, away.headers.get('retry-after')]).toEqual([503, '2'])
+  const unavailable = await post(bound, ISS)
+  expect([unavailable.status, unavailable.headers.get('retry-after')]).toEqual([503, '2'])
   broken = false
   nowMs += 31_000
   expect((await post(bound, ISS)).status).toBe(202)
   expect((await post(bound, 'https://other.example')).status).toBe(403)
   expect((await post(await token({}), ISS)).status).toBe(401)
-  expect((await post(await token({ curfew_issuer: 'nobody' }), ISS)).status).toBe(401)
+  expect((await post(await token({ curfew_issuer: 'unknown' }), ISS)).status).toBe(401)
   const read = await curfew.call('GET', '/v1/issuers/main', undefined, { authorization: `Bearer ${bound}` })
   expect(read.status).toBe(403)
 })

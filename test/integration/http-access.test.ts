@@ -2,9 +2,8 @@ import { SCOPES, type Scope } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew, type Route } from '../support/curfew.ts'
 
-// Goal: nobody gets at anything without a key that may, on any route, also one that is added tomorrow; and the service
-// describes itself as it is.
-// Method: the routes are asked of the server itself, as they are registered.
+// Goal: every route, also a future one, refuses a caller whose key lacks its scope. The service documents itself correctly.
+// Method: the server lists its registered routes.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -22,7 +21,7 @@ const PUBLIC = [
 const nameOf = ({ method, path }: Route) => `${method} ${path}`
 const guarded = () => curfew.routes.filter(({ scope }) => scope !== 'public')
 
-/** Calls a route with something for each parameter, and with a body that is no good: who may not come in is not told so. */
+/** Calls a route with some parameters and an invalid body. A caller without access must not learn about the body. */
 function call({ method, path }: Route, authorization: string | null): Promise<Response> {
   const url = new URL(path.replaceAll(/:\w+/g, 'some'), curfew.url)
   const body = ['POST', 'PUT', 'PATCH'].includes(method) ? '{"no' : null
@@ -34,7 +33,7 @@ function call({ method, path }: Route, authorization: string | null): Promise<Re
 }
 
 describe('every route', () => {
-  test('is public only if it is meant to be', () => {
+  test('is public only if it is listed here', () => {
     expect(curfew.routes.length).toBeGreaterThan(10)
     expect(
       curfew.routes
@@ -45,7 +44,7 @@ describe('every route', () => {
     for (const { scope } of guarded()) expect(SCOPES).toContain(scope)
   })
 
-  test('answers 401 and how to do better without a key that it knows', async () => {
+  test('answers 401 with a challenge unless it knows the key', async () => {
     const key = curfew.adminKey
     const credentials: readonly (readonly [authorization: string | null, challenge: string])[] = [
       [null, 'Bearer'],
@@ -80,7 +79,7 @@ describe('every route', () => {
     }
   })
 
-  test('answers 403 and what is missing to a key that may do everything else', async () => {
+  test('answers 403 with the missing scope to a key that has all others', async () => {
     for (const route of guarded()) {
       const key = curfew.keyFor(...SCOPES.filter((scope) => scope !== route.scope && scope !== 'admin'))
       const response = await call(route, `Bearer ${key}`)
@@ -92,7 +91,7 @@ describe('every route', () => {
     }
   })
 
-  test('lets in a key that may do just this, in any spelling of Bearer', async () => {
+  test('accepts a key that has only its scope, in any spelling of Bearer', async () => {
     for (const route of guarded()) {
       const key = curfew.keyFor(route.scope as Scope)
       for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
@@ -102,7 +101,7 @@ describe('every route', () => {
     }
   })
 
-  test('refuses parameters that it does not have, rather than answer as if there were no filter', async () => {
+  test('refuses unknown parameters instead of answering without a filter', async () => {
     for (const route of guarded().filter(({ method }) => method === 'GET')) {
       const path = `${route.path.replaceAll(/:\w+/g, 'some')}?no_such_parameter=1`
       const response = await curfew.call('GET', path)
@@ -110,7 +109,7 @@ describe('every route', () => {
     }
   })
 
-  test('survives whatever is in its path', async () => {
+  test('answers 4xx to hostile values in its path', async () => {
     for (const { method, path } of curfew.routes.filter((route) => route.path.includes(':'))) {
       for (const part of [
         '%00',
@@ -124,7 +123,7 @@ describe('every route', () => {
         '%5c',
       ]) {
         const target = path.replaceAll(/:\w+/g, part)
-        // Clients resolve dots before they ask: what then is a route of its own was asked for as that.
+        // Clients resolve dot segments before they send a request. The result may be another route.
         const { pathname } = new URL(target, curfew.url)
         if (pathname !== target && curfew.routes.some((route) => route.path === pathname)) continue
         const response = await curfew.call(method, target, method === 'PUT' ? {} : undefined)
@@ -175,7 +174,7 @@ describe('/openapi.json', () => {
     expect(document.components.securitySchemes.bearer).toMatchObject({ type: 'http', scheme: 'bearer' })
   })
 
-  test('states the limit of each text and list that a body may have', () => {
+  test('limits every text and list of a request body', () => {
     const unlimited: string[] = []
     const walk = (schema: unknown, path: string): void => {
       if (typeof schema !== 'object' || schema === null) return
@@ -193,7 +192,7 @@ describe('/openapi.json', () => {
     expect(unlimited).toEqual([])
   })
 
-  test('has every route, with its scope, its parameters and its answers', () => {
+  test('describes every route with its scope, parameters and answers', () => {
     for (const route of curfew.routes.filter(({ method }) => method !== 'HEAD')) {
       const path = route.path.replaceAll(/:(\w+)/g, '{$1}')
       const operation = document.paths[path]?.[route.method.toLowerCase()]
@@ -220,7 +219,7 @@ describe('/openapi.json', () => {
     }
   })
 
-  test('leads nowhere that is not in it', () => {
+  test('has only references that resolve', () => {
     const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map(
       ([, reference = '']) => reference,
     )
@@ -236,14 +235,14 @@ describe('/openapi.json', () => {
 })
 
 describe('health', () => {
-  test('is told to anybody', async () => {
+  test('is public', async () => {
     for (const path of ['/healthz', '/readyz', '/metrics', '/openapi.json']) {
       const response = await fetch(new URL(path, curfew.url))
       expect([path, response.status]).toEqual([path, 200])
     }
   })
 
-  test('names what is away, keeps its head up meanwhile, and recovers', async () => {
+  test('names unavailable dependencies, keeps the process alive, and recovers', async () => {
     await using own = await openCurfew({ workers: 0, appendTimeoutMs: 300 })
     await own.gate.shut()
     const ready = await fetch(new URL('/readyz', own.url))
@@ -263,7 +262,7 @@ describe('health', () => {
     expect((await fetch(new URL('/readyz', own.url))).status).toBe(200)
   })
 
-  test('metrics count requests by route, never by path', async () => {
+  test('counts requests in metrics by route, never by path', async () => {
     await curfew.call('GET', '/v1/issuers/some-secret-name')
     await curfew.call('GET', '/no/such/some-secret-name')
     const text = await eventually(async () => {

@@ -2,8 +2,8 @@ import type { ApiKeyInput } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
 
-// Goal: who may call is decided here, so nobody gets a key but by an administrator, nobody keeps one that was revoked,
-// and the key itself is nowhere.
+// Goal: only an administrator creates keys, a revoked key stops working, and the key itself is stored and shown nowhere.
+// Method: the real services over HTTP, and SQL to see which parts of a key are stored.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -18,7 +18,7 @@ const create = (input: Partial<ApiKeyInput> = {}) =>
   curfew.client.createApiKey({ name: `key ${count++}`, scopes: ['clients:read'], ...input })
 
 describe('a key', () => {
-  test('works as soon as it is created, may do what its scopes say, and is shown this once', async () => {
+  test('works at once within its scopes, and is shown only when it is created', async () => {
     const created = await create({ name: 'wiki owner' })
     expect(created.key).toMatch(/^cfw_[\w-]{43}$/)
     expect(created.hint).toBe(created.key.slice(0, 10))
@@ -37,13 +37,13 @@ describe('a key', () => {
     expect(curfew.lines.join('')).not.toContain(created.key.slice(10))
   })
 
-  test('ends with its revocation, which leaves it in the list and its name to the next', async () => {
+  test('stops working when it is revoked, stays in the list, and frees its name', async () => {
     const { id, key, name } = await create()
     expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(200)
     const revoked = await curfew.client.revokeApiKey(id)
     expect(revoked).toMatchObject({ revoked_by: 'admin', revoked_at: expect.any(String) })
     await eventually(async () => expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(401))
-    // Once more is the same.
+    // A second revocation gives the same answer.
     expect(await curfew.client.revokeApiKey(id)).toEqual(revoked)
     const next = await create({ name })
     expect((await as(next.key, 'GET', '/v1/issuers/main')).status).toBe(200)
@@ -51,13 +51,13 @@ describe('a key', () => {
     expect(items.map(({ revoked_at }) => revoked_at === null)).toEqual([true, false])
   })
 
-  test('ends when it expires', async () => {
+  test('stops working when it expires', async () => {
     const { key } = await create({ expires_at: new Date(Date.now() + 2_000).toISOString() })
     expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(200)
     await eventually(async () => expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(401))
   })
 
-  test('is held to its rate, and told when to come back', async () => {
+  test('is limited to its rate, and the refusal says when to retry', async () => {
     const { key } = await create({ requests_per_second: 1 })
     const answers = await Promise.all(Array.from({ length: 40 }, () => as(key, 'GET', '/v1/issuers/main')))
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]))
@@ -66,7 +66,7 @@ describe('a key', () => {
     expect((await curfew.call('GET', '/v1/issuers/main')).status).toBe(200)
   })
 
-  test('is accepted while the ledger is away, if it was known before', async () => {
+  test('is accepted while the ledger is unavailable if it was known before', async () => {
     const { key } = await create({ scopes: ['events:write'] })
     expect((await as(key, 'POST', '/v1/logout-events', {})).status).toBe(400)
     await curfew.gate.shut()
@@ -78,7 +78,7 @@ describe('a key', () => {
   })
 })
 
-describe('what is refused, and why', () => {
+describe('a request for a key is refused', () => {
   test.each<[string, Record<string, unknown>, number, string]>([
     ['no scope', { scopes: [] }, 400, '/scopes'],
     ['an unknown scope', { scopes: ['everything'] }, 400, '/scopes/0'],
@@ -90,25 +90,25 @@ describe('what is refused, and why', () => {
         '/name',
       ],
     ),
-    ['a name that would break a line of the log', { name: 'a\nb' }, 400, '/name'],
-    ['an issuer that there is not', { issuer: 'nobody' }, 400, '/issuer'],
-    ['clients of no issuer', { clients: ['mail'] }, 400, '/issuer'],
-    ['an end in the past', { expires_at: '2020-01-01T00:00:00Z' }, 400, '/expires_at'],
-    ['a key of the caller’s own making', { key: 'cfw_mine' }, 400, '/key'],
-  ])('%s', async (_what, input, status, pointer) => {
+    ['a name that would break a log line', { name: 'a\nb' }, 400, '/name'],
+    ['an unknown issuer', { issuer: 'unknown' }, 400, '/issuer'],
+    ['clients but no issuer', { clients: ['mail'] }, 400, '/issuer'],
+    ['an expiry in the past', { expires_at: '2020-01-01T00:00:00Z' }, 400, '/expires_at'],
+    ['a key that the caller chose', { key: 'cfw_mine' }, 400, '/key'],
+  ])('with %s', async (_what, input, status, pointer) => {
     const body = { name: `refused ${count++}`, scopes: ['clients:read'], ...input }
     const response = await curfew.call('POST', '/v1/api-keys', body)
     const { errors } = (await response.json()) as { errors: { pointer: string }[] }
     expect([response.status, errors[0]?.pointer]).toEqual([status, pointer])
   })
 
-  test('a name that another key has', async () => {
+  test('with a name that another key has', async () => {
     const { name } = await create()
     const response = await curfew.call('POST', '/v1/api-keys', { name, scopes: ['clients:read'] })
     expect(response.status).toBe(409)
   })
 
-  test('a key in place of its id is not echoed', async () => {
+  test('with a key instead of an id, and the key is not echoed', async () => {
     const { key } = await create()
     const response = await curfew.call('DELETE', `/v1/api-keys/${key}`)
     expect(response.status).toBe(404)
@@ -117,7 +117,7 @@ describe('what is refused, and why', () => {
   })
 })
 
-test('the audit tells two keys of one name apart by their ids', async () => {
+test('the audit log distinguishes two keys with the same name by their ids', async () => {
   const put = (key: string, sub: string) =>
     as(key, 'PUT', `/v1/issuers/main/relying-parties/${sub}`, { client_name: sub })
   const first = await create({ scopes: ['clients:write'] })
@@ -134,11 +134,11 @@ test('the audit tells two keys of one name apart by their ids', async () => {
   const by = (what: string) => items.find(({ object }) => object.endsWith(what))
   expect(by('/second')).toMatchObject({ credential: first.name, credential_id: second.id })
   expect(by('/first')).toMatchObject({ credential: first.name, credential_id: first.id })
-  // A key of the environment has no id.
+  // An environment key has no id.
   expect(by(second.id)).toMatchObject({ credential: 'admin', credential_id: null })
 })
 
-test('every change is audited, and the last use is shown', async () => {
+test('every change is audited, and a key shows its last use', async () => {
   const { id, name } = await create({ issuer: 'main', clients: ['mail'] })
   await curfew.client.revokeApiKey(id)
   const audit = (await (await curfew.call('GET', '/v1/audit?limit=2')).json()) as { items: object[] }

@@ -3,13 +3,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
 
-// Goal: a cursor shows its caller nothing, and goes on in its own list only, for callers that may see the same.
-// Method: lists in which a page ends at a row of another issuer or another client, over HTTP and a real database.
+// Goal: a cursor reveals nothing, and works only in its own list and for credentials with the same access filter.
+// Method: lists in which a page ends at a row of another issuer or client, over HTTP and a real database.
 
 const MANY = { issuer: 'many' as IssuerName, iss: 'https://many.example' as Issuer }
 const MAIN = { issuer: 'main' as IssuerName, iss: 'https://idp.example' as Issuer }
 const OWNER: AccessFilter = { kind: 'clients', ...MANY, clients: new Set(['m1' as ClientId]) }
-/** More than one page looks at. */
+/** More rows than one page examines. */
 const ROWS = 6_000
 
 const PARTIES = `
@@ -57,7 +57,7 @@ async function ask(key: string, path: string) {
   return { status: answer.status, body: (await answer.json()) as List & { readonly detail?: string } }
 }
 
-/** Each page of a list, to its end. */
+/** All pages of a list. */
 async function walkThrough(key: string, path: string): Promise<readonly List[]> {
   const pages: List[] = []
   for (let cursor = ''; ; ) {
@@ -69,7 +69,7 @@ async function walkThrough(key: string, path: string): Promise<readonly List[]> 
   }
 }
 
-/** What a caller could read in a cursor. */
+/** Every text that a caller could read from a cursor. */
 const decoded = (cursor: string) =>
   ['base64url', 'hex', 'utf8']
     .map((encoding) => Buffer.from(cursor, encoding as BufferEncoding).toString('latin1'))
@@ -80,7 +80,7 @@ describe.each([
   ['dead letters', 'many', '/v1/dead-letters', 3],
   ['orphaned sessions', 'owner', '/v1/sessions/orphans', 0],
 ] as const)('the list of %s', (_what, who, path, own) => {
-  test('shows a bound key its own rows, and no cursor of it holds a value of another', async () => {
+  test('shows a bound key its own rows, and its cursors hold no value of others', async () => {
     const { rows: ids } = await curfew.db.query<{ id: string }>('select id::text from deliveries')
     const { rows: times } = await curfew.db.query<{ micros: string }>(
       'select trunc(extract(epoch from settled_at))::text as micros from deliveries',
@@ -103,7 +103,7 @@ test.each([
   ['deliveries', '/v1/deliveries'],
   ['dead letters', '/v1/dead-letters'],
 ])(
-  'a key bound to an issuer of many clients gets its own %s at once, whatever others have',
+  'a key bound to an issuer of many clients gets its own %s in full pages, whatever others have',
   async (_what, path) => {
     const { issuer, iss } = { issuer: 'some' as IssuerName, iss: 'https://some.example' as Issuer }
     await curfew.client.putIssuer(issuer, { iss })
@@ -114,7 +114,7 @@ test.each([
     if (rows[0]?.count === 0) {
       await curfew.db.query(PARTIES.replace("'m' || n", "'s' || n"), [issuer, 1_200])
       await curfew.db.query(BINDINGS, [issuer])
-      // In each group of bindings, older than all that others have.
+      // In each group of bindings, and older than all rows of others.
       for (const [n, client] of ['s1', 's600', 's1199', 's2', 's700'].entries())
         await pileUp(curfew.db, { clientId: client, count: 3, iss, secondsAgo: 200_000 - n })
     }
@@ -133,7 +133,7 @@ test.each([
   },
 )
 
-test('a cursor of another list, or of a caller that may see other things, is refused', async () => {
+test('a cursor of another list, or of a key with another access filter, is refused', async () => {
   const { body } = await ask(keys.main, '/v1/deliveries?limit=2')
   const cursor = body.next_cursor ?? ''
   expect((await ask(keys.main, `/v1/deliveries?cursor=${cursor}`)).status).toBe(200)
@@ -149,7 +149,7 @@ test('a cursor of another list, or of a caller that may see other things, is ref
   }
 })
 
-test('a bound key goes on with the cursor of another key that may see the same', async () => {
+test('a bound key can continue with the cursor of a key that has the same access filter', async () => {
   const { body } = await ask(keys.main, '/v1/deliveries?limit=2')
   const same = curfew.keyBoundTo({ kind: 'issuer', ...MAIN }, 'ledger:read')
   expect((await ask(same, `/v1/deliveries?cursor=${body.next_cursor}`)).status).toBe(200)

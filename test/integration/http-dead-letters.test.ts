@@ -4,8 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp, registerQuietly, standing } from './dead-letters-support.ts'
 
-// Goal: an SRE finds dead letters, reads what to do, sees what a replay would touch before it does, follows it, stops it,
-// and everybody can see afterwards who it was. Method: the real console over HTTP, with dead letters made by the row.
+// Goal: an SRE finds dead letters with advice, previews a replay, follows it and cancels it. The audit log shows who did it.
+// Method: the real console over HTTP, with dead letters that are inserted as rows.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -33,7 +33,7 @@ async function replay(body: unknown, key = curfew.adminKey): Promise<Response> {
 const idsOf = ({ items }: Page<DeadLetter>) => items.map(({ id }) => id)
 
 describe('GET /v1/dead-letters', () => {
-  test('says in words what went wrong and what would mend it', async () => {
+  test('explains what went wrong and how to fix it', async () => {
     const [id = ''] = await pileUp(curfew.db, {
       clientId: 'shop',
       count: 1,
@@ -61,7 +61,7 @@ describe('GET /v1/dead-letters', () => {
     expect(await get(one.links.delivery)).toMatchObject({ id, state: 'dead_lettered' })
   })
 
-  test('is narrowed by each filter, the latest first', async () => {
+  test('applies each filter, and lists the latest first', async () => {
     const shop = await pileUp(curfew.db, { clientId: 'shop', count: 3, secondsAgo: 100 })
     const refused = await pileUp(curfew.db, { clientId: 'shop', count: 2, secondsAgo: 50, reason: 'refused' })
     const wiki = await pileUp(curfew.db, { clientId: 'wiki', count: 2, secondsAgo: 10 })
@@ -71,7 +71,7 @@ describe('GET /v1/dead-letters', () => {
       ['issuer=main', [...shop, ...refused, ...wiki]],
       ['issuer=other', []],
       ['client_id=wiki', wiki],
-      ['client_id=nobody', []],
+      ['client_id=unknown', []],
       ['reason=refused', refused],
       ['reason=refused&client_id=wiki', []],
       [`from=${time(70)}`, [...refused, ...wiki]],
@@ -85,9 +85,9 @@ describe('GET /v1/dead-letters', () => {
     }
   })
 
-  test.each([1, 3, 4, 8])('in pages of %i has no gaps and no repeats', async (limit) => {
+  test.each([1, 3, 4, 8])('has no gaps and no repeats in pages of %i', async (limit) => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 8 })
-    // To the microsecond at the same time.
+    // Five have the same time, to the microsecond.
     await curfew.db.query(
       "update deliveries set settled_at = '2026-01-01T00:00:00.000001Z' where id = any($1)",
       [ids.slice(0, 5)],
@@ -114,14 +114,14 @@ describe('GET /v1/dead-letters', () => {
     `cursor=${Buffer.from(`1 ${'x'.repeat(36)}`).toString('base64url')}`,
     `cursor=${Buffer.from(`${'9'.repeat(30)} ${randomUUID()}`).toString('base64url')}`,
     `cursor=${Buffer.from(randomUUID()).toString('base64url')}`,
-  ])('with %s is refused, and the member named', async (query) => {
+  ])('refuses %s and names the parameter', async (query) => {
     const response = await curfew.call('GET', `/v1/dead-letters?${query}`)
     expect(response.status).toBe(400)
     const { errors } = (await response.json()) as { errors: readonly { pointer: string }[] }
     expect([...new Set(errors.map(({ pointer }) => pointer))]).toEqual([`/${query.split('=', 1)[0]}`])
   })
 
-  test('has none that was replayed, and none that never died', async () => {
+  test('omits replayed deliveries, and answers 404 for them and for unknown ids', async () => {
     const [id = ''] = await pileUp(curfew.db, { clientId: 'shop', count: 1 })
     await curfew.db.query(
       "update deliveries set state = 'pending', due_at = now(), settled_at = null, dead_letter_reason = null",
@@ -134,7 +134,7 @@ describe('GET /v1/dead-letters', () => {
 })
 
 describe('POST /v1/dead-letters/replay', () => {
-  test('with dry_run says what it would touch, and touches nothing', async () => {
+  test('reports with dry_run what it would replay, and changes nothing', async () => {
     const old = await pileUp(curfew.db, { clientId: 'shop', count: 3, secondsAgo: 500 })
     await pileUp(curfew.db, { clientId: 'shop', count: 2, reason: 'refused', sessionEndsInS: -1 })
     await pileUp(curfew.db, { clientId: 'wiki', count: 1, secondsAgo: 20, sessionEndsInS: 60 })
@@ -173,7 +173,7 @@ describe('POST /v1/dead-letters/replay', () => {
     expect((await get<Page<AuditEntry>>('/v1/audit')).items).toEqual([])
   })
 
-  test('answers 202 with a job that is followed, and is audited under the name of the credential', async () => {
+  test('answers 202 with a replay that can be followed, and the audit log names the credential', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 2 })
     await pileUp(curfew.db, { clientId: 'wiki', count: 1 })
     const key = curfew.keyFor('deadletters:replay')
@@ -220,7 +220,7 @@ describe('POST /v1/dead-letters/replay', () => {
     [{ filter: {}, dry_run: 'yes' }, ['/dry_run']],
     [{ filter: {}, include_lapsed: 1 }, ['/include_lapsed']],
     [{ filter: {}, everything: true }, ['/everything']],
-  ])('of %j is refused, and the member named', async (body, pointers) => {
+  ])('refuses %j and names the member', async (body, pointers) => {
     await pileUp(curfew.db, { clientId: 'shop', count: 1 })
     const response = await replay(body)
     const problem = (await response.json()) as { errors?: readonly { pointer: string }[] }
@@ -228,13 +228,13 @@ describe('POST /v1/dead-letters/replay', () => {
     expect((await curfew.db.query('select from replays')).rows).toEqual([])
   })
 
-  test('cannot be asked for by who may only read, not even dry', async () => {
+  test('refuses a key that may only read, even with dry_run', async () => {
     expect((await replay({ filter: {}, dry_run: true }, curfew.keyFor('deadletters:read'))).status).toBe(403)
   })
 })
 
 describe('/v1/replays/{id}', () => {
-  test('is cancelled: nothing more is put back, and it says who did that', async () => {
+  test('can be cancelled, which replays no further deliveries and is audited', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 3 })
     const job = (await (await replay({ filter: {} })).json()) as Replay
     const cancelled = await curfew.call('DELETE', job.links.self)
@@ -242,11 +242,11 @@ describe('/v1/replays/{id}', () => {
       200,
       { ...job, state: 'cancelled', ended_at: expect.any(String) },
     ])
-    // Once more changes nothing, and is noted no more.
+    // A second cancellation changes nothing and is not audited.
     expect((await curfew.call('DELETE', job.links.self)).status).toBe(200)
     const later = (await (await replay({ filter: { reason: 'refused' } })).json()) as Replay
     const bookkeeper = await curfew.startBookkeeper()
-    // The one that was asked for afterwards was carried out: the other had its chance.
+    // The bookkeeper carried out the later replay, so it would have carried out the cancelled one first.
     await expect
       .poll(async () => (await get<Replay>(later.links.self)).state, { timeout: 10_000 })
       .toBe('done')
@@ -262,7 +262,7 @@ describe('/v1/replays/{id}', () => {
     expect(second.next_cursor).toBeNull()
   })
 
-  test('that is not there is a 404', async () => {
+  test('is a 404 for an unknown id', async () => {
     for (const method of ['GET', 'DELETE']) {
       for (const id of [randomUUID(), 'x']) {
         expect((await curfew.call(method, `/v1/replays/${id}`)).status).toBe(404)

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: an endpoint that could not be told of a logout is refused when it is registered. Method: the real console over HTTP.
+// Goal: registration refuses an endpoint that no delivery could reach. Method: the real console over HTTP.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -21,7 +21,7 @@ test.each([
   ['https://rp.example:8443/', 201],
   ['https://rp.example:9443/', 400],
   ['http://10.0.0.1/', 400],
-])('ports are those of the deployment: %s is answered %i', async (uri, status) => {
+])('registration allows only the ports of the deployment: %s is answered %i', async (uri, status) => {
   const response = await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${crypto.randomUUID()}`, {
     backchannel_logout_uri: uri,
     curfew: { allowed_networks: ['10.0.0.0/8'] },

@@ -12,8 +12,8 @@ import { noteEventLog } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: operators hear how far delivery is behind, in words that say what to do; others hear nothing of it.
-// Method: the real server over the event log in PostgreSQL; what only Kafka can say is put into the server by hand.
+// Goal: operators see how far delivery is behind and what to do. Other callers see nothing of it.
+// Method: the real server over the event log in PostgreSQL. The test supplies the states that only Kafka can have.
 
 const ISSUERS_OWN: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
 const STEADY = { unknown: null, waiting: 0, oldestSeconds: 0, unassigned: [], removed: 0 } as const
@@ -38,7 +38,7 @@ describe('the event log in PostgreSQL', () => {
   const laneOf = async (lane: LogLane) =>
     (await curfew.client.getEventLog()).lanes.find((each) => each.lane === lane)
 
-  test('says what waits, and for how long', async () => {
+  test('shows how many records wait, and for how long', async () => {
     expect(await curfew.client.getEventLog()).toMatchObject({
       ok: true,
       store: 'postgresql',
@@ -70,7 +70,7 @@ describe('the event log in PostgreSQL', () => {
     await eventually(async () => expect(await laneOf('interactive')).toMatchObject({ waiting: 0, ok: true }))
   })
 
-  test('is for admins that are bound to nothing', async () => {
+  test('is shown only to unbound admins', async () => {
     const ask = (key: string) =>
       curfew.call('GET', '/v1/event-log', undefined, { authorization: `Bearer ${key}` })
     const scopes = ['ledger:read', 'deadletters:read', 'clients:read', 'events:read'] as const
@@ -94,7 +94,7 @@ describe('the event log in Kafka', () => {
     return (await curfew.client.getEventLog()).lanes[0]
   }
 
-  test('says which brokers are unavailable, which is no fault', async () => {
+  test('names unavailable brokers, and is ok without them', async () => {
     brokersGone = [3]
     lanes = []
     expect(await curfew.client.getEventLog()).toMatchObject({
@@ -109,10 +109,10 @@ describe('the event log in Kafka', () => {
     expect(await curfew.client.getEventLog()).toMatchObject({ answer: { what: 'answers', fix: null } })
   })
 
-  test('says whether all services use it', async () => {
+  test('shows whether all services use it', async () => {
     const asked = async () => (await curfew.client.getEventLog()).choice
     const name = 'Kafka cluster one, topics logout.*'
-    // Who looks does not choose.
+    // Reading the choice does not make it.
     await curfew.db.query('delete from event_logs')
     expect(await asked()).toEqual({ ok: true, what: 'is that of the first service to start', fix: null })
     expect((await curfew.db.query('select from event_logs')).rowCount).toBe(0)
@@ -135,7 +135,7 @@ describe('the event log in Kafka', () => {
     expect(await asked()).toMatchObject({ ok: true })
   })
 
-  test('says which partitions have no worker', async () => {
+  test('names the partitions without a worker', async () => {
     const lane = { lane: 'interactive', ...STEADY } as const
     expect(await shown({ ...lane, unassigned: [3, 7] })).toMatchObject({
       ok: false,
@@ -158,7 +158,7 @@ describe('the event log in Kafka', () => {
     expect(await shown({ lane: 'sessions', ...late })).toMatchObject({ ok: false })
   })
 
-  test('says what was removed unread, and what cannot be told', async () => {
+  test('shows how many records were removed unread, and why a lane has no numbers', async () => {
     expect(await shown({ lane: 'bulk', ...STEADY, removed: 208 })).toMatchObject({
       ok: false,
       removed: 208,
@@ -176,7 +176,7 @@ describe('the event log in Kafka', () => {
     })
   })
 
-  test('tells faults that lose records from those that can wait', async () => {
+  test('distinguishes faults that lose records from faults that can wait', async () => {
     lanes = [{ lane: 'bulk', ...STEADY }]
     const seen = {
       setting: 'retention.ms',
@@ -199,7 +199,7 @@ describe('the event log in Kafka', () => {
     topics = []
   })
 
-  test('that does not answer is an answer', async () => {
+  test('is shown with its fault while it does not answer', async () => {
     fault = new EventLogUnavailableError('Kafka does not answer', { cause: new Error('refused') })
     expect(await curfew.client.getEventLog()).toMatchObject({
       ok: false,

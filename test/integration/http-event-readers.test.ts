@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 
 // Goal: a credential that reads large events again and again does not delay reads of other credentials.
-// Method: the real service over a real database; the answers that come before another credential's are counted.
+// Method: the real service over a real database. The test counts the large reads that precede another's read.
 
 const B = { issuer: 'b' as IssuerName, iss: 'https://b.example' as Issuer }
 const LARGE = 8
@@ -24,7 +24,7 @@ beforeAll(async () => {
   )
   large = Array.from({ length: LARGE }, () => randomUUID())
   await addEvents(B.iss, large)
-  // 3,000 deliveries each, so that no two go into one batch.
+  // Each event has 3,000 deliveries, so that no batch holds two events.
   await curfew.db.query(
     `insert into deliveries (id, event_id, binding_id, state, lane, sid, planned_at, attempts, retries, settled_at, dead_letter_reason)
      select (left(overlay(e.id::text placing '8' from 15), 19) || substr(gen_random_uuid()::text, 20))::uuid, e.id, b.id,
@@ -48,7 +48,7 @@ async function addEvents(iss: string, ids: readonly string[]): Promise<void> {
 }
 
 test.each(['', '/summary'])(
-  'of large events let the read of another credential in between: %s',
+  'a read of another credential does not wait for all large reads: /v1/logout-events/{id}%s',
   async (path) => {
     const id = randomUUID()
     await addEvents(ISS, [id])
@@ -66,7 +66,7 @@ test.each(['', '/summary'])(
       done += 1
       return status
     })
-    // The large reads are under way.
+    // The large reads are in progress.
     await Promise.race(reads)
     const before = done
     expect((await read(ofA, id)).status).toBe(200)

@@ -5,10 +5,10 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: no request, however wrong, makes Curfew answer 5xx; and every refusal is a problem in words (RFC 9457).
-// Method: requests to each operation that OpenAPI documents, drawn from its own schema and then spoiled, by a fixed seed.
+// Goal: no request makes Curfew answer 5xx, however wrong it is, and every refusal is a problem document (RFC 9457).
+// Method: requests to each operation that OpenAPI documents, generated from its schema and then spoiled, with a fixed seed.
 
-// Another seed, and more for each operation, by hand: FUZZ_SEED=7 FUZZ_RUNS=1000.
+// To try another seed and more requests per operation by hand: FUZZ_SEED=7 FUZZ_RUNS=1000.
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_121)
 const PER_OPERATION = Number(process.env.FUZZ_RUNS ?? 60)
 const AT_ONCE = 8
@@ -70,7 +70,7 @@ beforeAll(async () => {
     (await curfew.client.getLogoutEvent(known.event, { wait: 5 })).deliveries[0]?.id ?? known.event
   known.key = (await curfew.client.createApiKey({ name: 'fuzz', scopes: ['clients:read'] })).id
   known.kid = (await curfew.client.listKeys(ISSUER)).items[0]?.kid ?? ''
-  known.erasure = (await curfew.client.eraseSubject(ISSUER, 'nobody-here')).id
+  known.erasure = (await curfew.client.eraseSubject(ISSUER, 'unknown')).id
   const poison = {
     lane: 'interactive',
     key: 'k',
@@ -89,7 +89,7 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** Puts back what the operation before may have removed. */
+/** Restores the objects that the previous operation may have removed. */
 async function restore(): Promise<void> {
   await curfew.client.putIssuer(ISSUER, { iss: ISS })
   await curfew.client.putRelyingParty(ISSUER, CLIENT, {
@@ -99,7 +99,7 @@ async function restore(): Promise<void> {
   await curfew.client.putWebhook(WEBHOOK, { url: 'https://127.0.0.1:1/hook' })
 }
 
-test('no request makes a 5xx, and every refusal is a problem', {
+test('no request is answered 5xx, and every refusal is a problem document', {
   timeout: Math.max(120_000, PER_OPERATION * 2_000),
 }, async () => {
   expect(operations.length).toBeGreaterThan(50)
@@ -122,12 +122,12 @@ test('no request makes a 5xx, and every refusal is a problem', {
     await Promise.all(Array.from({ length: AT_ONCE }, worker))
   }
   expect(wrong).toEqual([])
-  // What is refused at the door finds nothing behind it.
+  // A refused request tests only the validation. So most operations must accept some of their requests.
   const refused = operations.map(({ method, path }) => `${method} ${path}`).filter((each) => !taken.has(each))
-  expect(refused.length, `never taken: ${refused.join(', ')}`).toBeLessThan(operations.length / 5)
+  expect(refused.length, `never accepted: ${refused.join(', ')}`).toBeLessThan(operations.length / 5)
 })
 
-/** The answer to a request, and what is wrong with it, or null. */
+/** Sends a request. @returns its status, and what is wrong with the answer or null. */
 async function answerTo({
   method,
   path,
@@ -144,7 +144,7 @@ async function answerTo({
 
 function faultOf(response: Response, text: string): string | null {
   const { status } = response
-  // A 503 says when to ask again.
+  // A 503 is allowed if it says when to retry.
   if (status === 503 && response.headers.has('retry-after')) return null
   if (status >= 500) return `${status}: ${text.slice(0, 200)}`
   if (status < 400) return null
@@ -153,7 +153,7 @@ function faultOf(response: Response, text: string): string | null {
   const problem = JSON.parse(text) as { readonly status?: unknown; readonly title?: unknown }
   return problem.status === status && typeof problem.title === 'string'
     ? null
-    : `${status} and no problem: ${text}`
+    : `${status} without a valid problem document: ${text}`
 }
 
 function shown({ headers, body, narrow }: Sent): string {
@@ -161,7 +161,7 @@ function shown({ headers, body, narrow }: Sent): string {
   return `${JSON.stringify(headers)} ${narrow ? 'narrow' : 'admin'} ${text?.slice(0, 600) ?? 'no body'}`
 }
 
-// --- What is sent -------------------------------------------------------------------------------------------------
+// --- Requests -----------------------------------------------------------------------------------------------------
 
 const TIMES = [
   '0000-01-01T00:00:00Z',
@@ -222,7 +222,7 @@ const hostile: fc.Arbitrary<unknown> = fc.oneof(
   fc.array(hostileText, { maxLength: 3 }),
 )
 
-/** Values that a schema allows: its bounds, and what exists here. */
+/** Generates values that a schema allows: its bounds, and objects that exist here. */
 function valid(schema: Schema, name = ''): fc.Arbitrary<unknown> {
   const { type, enum: values, anyOf = schema.oneOf, allOf } = schema
   if (schema.const !== undefined) return fc.constant(schema.const)
@@ -254,7 +254,7 @@ function valid(schema: Schema, name = ''): fc.Arbitrary<unknown> {
   }
 }
 
-/** The bounds of a number, and one between them. */
+/** The bounds of a number, and a number between them. */
 function numbersOf(schema: Schema): readonly number[] {
   const { minimum = schema.exclusiveMinimum ?? 0, maximum = schema.exclusiveMaximum ?? minimum + 1_000 } =
     schema
@@ -263,7 +263,7 @@ function numbersOf(schema: Schema): readonly number[] {
   return bounds ? [minimum, between, maximum] : [between]
 }
 
-/** Texts by what their names mean here; else by their pattern. */
+/** Generates texts by the meaning of their name. Other names go by their pattern. */
 function text({ pattern, minLength = 0, maxLength = 64 }: Schema, name: string): fc.Arbitrary<unknown> {
   const often = (usual: string, ...others: readonly string[]) =>
     fc.oneof(
@@ -298,7 +298,7 @@ function object({ properties = {}, required = [], additionalProperties }: Schema
         ),
       ),
     )
-  // Few at once: each that is wrong for a reason of its own would hide the others.
+  // Few at once, because several invalid members would hide one another.
   const declared = fc
     .oneof(fc.subarray(optional, { maxLength: Math.min(2, optional.length) }), fc.subarray(optional))
     .chain((some) => members([...required, ...some]))
@@ -315,34 +315,34 @@ function object({ properties = {}, required = [], additionalProperties }: Schema
     .map(([some, more]) => ({ ...more, ...some }))
 }
 
-/** The same value with one of its parts spoiled, left out or added. */
+/** The same value with one of its parts spoiled, removed or added. */
 function spoiled(value: unknown, bad: unknown, at: number): unknown {
   if (typeof value !== 'object' || value === null) return bad
   const names = Object.keys(value)
-  const turn = at % (names.length + 2)
-  if (turn === names.length) return bad
-  const name = names[turn]
+  const place = at % (names.length + 2)
+  if (place === names.length) return bad
+  const name = names[place]
   if (Array.isArray(value))
-    return value.map((each, index) => (index === turn ? spoiled(each, bad, at >> 3) : each))
+    return value.map((each, index) => (index === place ? spoiled(each, bad, at >> 3) : each))
   if (name === undefined) return { ...value, extra: bad }
   const { [name]: inner, ...others } = value as Record<string, unknown>
   return at % 7 === 0 ? others : { ...others, [name]: spoiled(inner, bad, at >> 3) }
 }
 
-/** A request to an operation: as its schema has it, or with something wrong. */
+/** Generates requests to an operation, some as its schema says and some with faults. */
 function requestOf(method: string, path: string, operation: Operation): fc.Arbitrary<Sent> {
   const { parameters = [], requestBody } = operation
   const texts = (schema: Schema, name: string) =>
     fc.oneof({ weight: 3, arbitrary: valid(schema, name).map(String) }, { weight: 2, arbitrary: hostileText })
   const inPath = parameters.filter((each) => each.in === 'path')
   const inQuery = parameters.filter((each) => each.in === 'query')
-  // To wait is not what is tried here.
+  // Long waits are not tested here.
   const queryOf = ({ name, schema }: (typeof inQuery)[number]) =>
     name === 'wait' ? fc.constantFrom('0', '-1', 'x', '1e9', '31') : texts(schema, name)
   const [type = '', { schema = {} } = {}] = Object.entries(requestBody?.content ?? {})[0] ?? []
   const document = fc
     .tuple(valid(schema), hostile, fc.nat(), fc.integer({ min: 0, max: 1 }))
-    .map(([good, bad, at, turn]) => (turn === 0 ? good : spoiled(good, bad, at)))
+    .map(([good, bad, at, fault]) => (fault === 0 ? good : spoiled(good, bad, at)))
   const lines = fc.array(fc.oneof(document, hostile), { maxLength: 3 })
   const written = type.endsWith('ndjson')
     ? lines.map((each) => each.map((line) => `${JSON.stringify(line)}\n`).join(''))
@@ -415,7 +415,7 @@ function requestOf(method: string, path: string, operation: Operation): fc.Arbit
         const value = query[index]
         return value === null || value === undefined ? [] : [`${name}=${encoded(value)}`]
       })
-      // A parameter of no name that is known, or one that comes twice.
+      // An unknown parameter, or one that occurs twice.
       if (odd === 0 && further !== null) pairs.push(further.map(encoded).join('='))
       if (odd === 1 && pairs[0] !== undefined) pairs.push(pairs[0])
       const sendable = method === 'GET' || method === 'HEAD' ? undefined : given
@@ -429,7 +429,7 @@ function requestOf(method: string, path: string, operation: Operation): fc.Arbit
     })
 }
 
-/** Percent-encoded; half a surrogate pair as the bytes that it would have. A segment of dots would be resolved by the client. */
+/** Percent-encodes a value. Half a surrogate pair becomes bytes. Dots are encoded, because clients resolve dot segments. */
 function encoded(value: string): string {
   if (/^\.{1,2}$/.test(value)) return '%2E'.repeat(value.length)
   if (value.isWellFormed()) return encodeURIComponent(value)

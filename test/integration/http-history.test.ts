@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: who asks what became of a logout gets the truth, whole, and no later than they asked for.
-// Method: a page's worth of real deliveries, read through every filter and in pages of every size.
+// Goal: a caller who asks about a logout gets a true and complete answer, no later than the wait that it asked for.
+// Method: real deliveries, read through every filter and in pages of every size.
 
 let curfew: Curfew
 let rps: readonly RelyingParty[]
@@ -29,12 +29,12 @@ beforeAll(async () => {
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: `user-${number}` })
     ids.push(id)
     if (number === EVENTS / 2 - 1) {
-      await settled(ids)
+      await attempted(ids)
       between = new Date(Date.now() + 1)
       await eventually(() => expect(Date.now()).toBeGreaterThan(between.getTime()))
     }
   }
-  await settled(ids)
+  await attempted(ids)
   eventIds = ids
 })
 afterAll(async () => {
@@ -42,8 +42,8 @@ afterAll(async () => {
   await Promise.all(rps.map((rp) => rp.close()))
 })
 
-/** Waits until every delivery of these events was attempted: what is refused is pending then. */
-async function settled(ids: readonly string[]): Promise<void> {
+/** Waits until every delivery of these events was attempted. A refused delivery is then pending. */
+async function attempted(ids: readonly string[]): Promise<void> {
   await eventually(async () => {
     const { rows } = await curfew.db.query(
       "select from deliveries where event_id = any($1::uuid[]) and (state = 'acknowledged' or attempts > 0)",
@@ -61,14 +61,14 @@ const list = async (query: string) => {
 }
 
 describe('an event', () => {
-  test('that is not planned is a 404 that says when to ask again; what cannot be one is a plain 404', async () => {
+  test('that is not planned is a 404 with Retry-After, and an impossible id is a plain 404', async () => {
     const unknown = await curfew.call('GET', `/v1/logout-events/${randomUUID()}`)
     expect([unknown.status, unknown.headers.get('retry-after')]).toEqual([404, '1'])
     const none = await curfew.call('GET', '/v1/logout-events/yesterday')
     expect([none.status, none.headers.get('retry-after')]).toEqual([404, null])
   })
 
-  test('that is not planned yet is waited for, and answered once it is settled', async () => {
+  test('that is not planned yet can be waited for, and is answered once it is settled', async () => {
     await using own = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(own, { clientId: 'rp' })
     const { id, links } = await own.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
@@ -79,7 +79,7 @@ describe('an event', () => {
     expect(rp.received).toHaveLength(1)
   })
 
-  test('of which a relying party hangs is answered as it stands when the time is up', async () => {
+  test('is answered in progress when the wait ends while a relying party hangs', async () => {
     await using rp = await openRelyingParty(curfew, { clientId: 'hangs', curfew: { timeout_ms: 5_000 } })
     rp.behave('hang')
     const { id } = await client().postLogoutEvent({ iss: ISS, sub: 'zoe', clients: ['hangs', 'good'] })
@@ -98,18 +98,18 @@ describe('an event', () => {
       ['good', 'acknowledged'],
       ['hangs', 'in_flight'],
     ])
-    // It ends soon, for the test need not wait for its patience.
+    // Closing the relying party ends the request, so the test does not wait for its timeout.
     await rp.close()
   })
 
   test.each(['wait=31', 'wait=-1', 'wait=x', 'wait=1.5', 'wait=', 'wait=1&wait=2'])(
-    'with %s is refused',
+    'refuses the query %s',
     async (query) => {
       expect((await curfew.call('GET', `/v1/logout-events/${eventIds[0]}?${query}`)).status).toBe(400)
     },
   )
 
-  test('tells how each delivery stands', async () => {
+  test('shows the state of each delivery', async () => {
     const event = await client().getLogoutEvent(eventIds[0] ?? '')
     expect(event).toMatchObject({
       plan_basis: 'registered',
@@ -133,7 +133,7 @@ describe('an event', () => {
 })
 
 describe('a delivery', () => {
-  test('comes with every attempt, in the words of the relying party, made safe to show', async () => {
+  test('shows every attempt with the error text of the relying party, made safe to display', async () => {
     const [pending] = (await list('client_id=refuses&limit=1')).items
     const full = await client().getDelivery(pending?.id ?? '')
     const attempts: DeliveryWithAttempts['attempts'] = [
@@ -154,7 +154,7 @@ describe('a delivery', () => {
     expect(rps[1]?.received.map(({ claims }) => claims.jti)).toContain(full.attempts[0]?.jti)
   })
 
-  test('that is not there is a 404', async () => {
+  test('is a 404 for an unknown id', async () => {
     for (const id of [randomUUID(), 'x', '%27']) {
       expect((await curfew.call('GET', `/v1/deliveries/${id}`)).status).toBe(404)
     }
@@ -179,7 +179,7 @@ describe('the list', () => {
   }
 
   test.each([1, 5, 12, 35, 36, 500])(
-    'in pages of %i has no gaps and no repeats, the latest first',
+    'has no gaps and no repeats in pages of %i, the latest first',
     async (limit) => {
       const until = new Date().toISOString()
       const all = await pages(
@@ -192,7 +192,7 @@ describe('the list', () => {
     },
   )
 
-  test('does not change under who pages through it while new ones come', async () => {
+  test('keeps its pages stable while new deliveries arrive', async () => {
     const first = await list('client_id=good&limit=5')
     const { id } = await client().postLogoutEvent({ iss: ISS, sub: 'late', clients: ['good'] })
     await client().getLogoutEvent(id, { wait: 10 })
@@ -202,7 +202,7 @@ describe('the list', () => {
     expect(second.items.map(({ event_id }) => event_id)).not.toContain(id)
   })
 
-  test('is narrowed by each filter', async () => {
+  test('applies each filter', async () => {
     const all = (await list('limit=500')).items.filter(({ event_id }) => eventIds.includes(event_id))
     expect(all).toHaveLength(EVENTS * 3)
     const check = async (query: string, wanted: (delivery: Delivery) => boolean) => {
@@ -222,7 +222,7 @@ describe('the list', () => {
     )
     await check(`issuer=${ISSUER}`, () => true)
     expect(await check('issuer=another', () => false)).toEqual([])
-    expect(await check('client_id=nobody', () => false)).toEqual([])
+    expect(await check('client_id=unknown', () => false)).toEqual([])
     expect(await check('state=lapsed', () => false)).toEqual([])
     const half = eventIds.slice(0, EVENTS / 2)
     await check(`until=${between.toISOString()}`, ({ event_id }) => half.includes(event_id))
@@ -253,11 +253,11 @@ describe('the list', () => {
     'until=2026-02-30T00:00:00Z',
     'unknown=1',
     'client_id=',
-  ])('with %s is refused, with a word on what is wrong', async (query) => {
+  ])('refuses %s and names the wrong parameter', async (query) => {
     const response = await curfew.call('GET', `/v1/deliveries?${query}`)
     const problem = (await response.json()) as { errors?: readonly { pointer: string }[] }
     expect(response.status).toBe(400)
-    // U+0000 is refused for all queries alike, before anybody looks at their members.
+    // U+0000 is refused in any query, before the parameters are checked.
     const named = query.includes('%00') ? [] : [`/${query.split('=', 1)[0]}`]
     expect([...new Set(problem.errors?.map(({ pointer }) => pointer))]).toEqual(named)
   })

@@ -5,8 +5,8 @@ import { JWKS_MAX_AGE_MS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 
-// Goal: an IdP that does not publish our keys, or not as they are, is found out before its relying parties refuse tokens;
-// and is told what to do. Method: a real IdP on loopback whose documents the test writes.
+// Goal: a key check finds an IdP that publishes our keys wrongly, before its relying parties refuse tokens, and says what to do.
+// Method: a real IdP on loopback that serves the documents of the test.
 
 let nowMs = Date.UTC(2026, 10, 21)
 let curfew: Curfew
@@ -17,7 +17,7 @@ afterAll(() => curfew.stop())
 
 let count = 0
 
-/** An IdP, registered, with one ES256 key. Unless told otherwise it publishes nothing. */
+/** Opens and registers an IdP with one ES256 key. At first it publishes nothing. */
 async function openIdp() {
   let documents: Readonly<Record<string, unknown>> = {}
   const server = createServer((request, response) => {
@@ -41,7 +41,7 @@ async function openIdp() {
     kid,
     check: () => curfew.client.checkKeys(name),
     ours: async () => (await curfew.client.getJwks(name)).keys,
-    /** @param keys those at its `jwks_uri`. */
+    /** @param keys the keys at its `jwks_uri`. */
     publish(keys: readonly unknown[], change: object = {}) {
       documents = {
         '/realms/a/.well-known/openid-configuration': { ...discovery, ...change },
@@ -59,7 +59,7 @@ async function openIdp() {
 }
 
 describe("the IdP's own key set", () => {
-  test('has our keys, among others: all is well', async () => {
+  test('passes if it has our keys among others', async () => {
     await using idp = await openIdp()
     idp.publish([{ kty: 'RSA', kid: 'its own', n: 'AQ', e: 'AQAB' }, 'no key', ...(await idp.ours())])
     expect(await idp.check()).toMatchObject({
@@ -71,7 +71,7 @@ describe("the IdP's own key set", () => {
     })
   })
 
-  test('lacks one: which, and until when', async () => {
+  test('fails if it lacks a key, and the answer says when that key starts to sign', async () => {
     await using idp = await openIdp()
     idp.publish([])
     const where = expect.stringContaining(`/issuers/${idp.name}/jwks.json`)
@@ -85,7 +85,7 @@ describe("the IdP's own key set", () => {
     expect(await idp.check()).toMatchObject({ ok: true, keys: [{}, {}] })
   })
 
-  test('may drop a key when all that it signed has expired, and not before', async () => {
+  test('may drop a key once all tokens that it signed have expired, and not before', async () => {
     await using idp = await openIdp()
     await curfew.client.rotateKeys(idp.name, { immediately: true })
     nowMs += 1
@@ -105,7 +105,7 @@ describe("the IdP's own key set", () => {
     })
   })
 
-  test('has another key under our kid, or ours under another: both are found', async () => {
+  test('fails if it has another key under our kid, or our key under another kid', async () => {
     await using idp = await openIdp()
     await using other = await openIdp()
     const [ours] = await idp.ours()
@@ -127,14 +127,19 @@ describe("the IdP's own key set", () => {
 
 test.each([
   ['no discovery document', {}, 'discovery', '404'],
-  ['one that is not JSON', { '/realms/a/.well-known/openid-configuration': '<html>' }, 'discovery', 'JSON'],
   [
-    'one of another issuer',
+    'a discovery document that is not JSON',
+    { '/realms/a/.well-known/openid-configuration': '<html>' },
+    'discovery',
+    'JSON',
+  ],
+  [
+    'a discovery document of another issuer',
     { '/realms/a/.well-known/openid-configuration': { issuer: 'x' } },
     'discovery',
     'byte for byte',
   ],
-])('an IdP with %s is told so, and no key is called good', async (_what, documents, member, words) => {
+])('an IdP with %s fails the check, and so do its keys', async (_what, documents, member, words) => {
   await using idp = await openIdp()
   idp.write(documents)
   const answer = await idp.check()
@@ -142,13 +147,13 @@ test.each([
   expect(answer.keys).toMatchObject([{ ok: false }])
 })
 
-test('an iss that ends in no slash where the document has one is another', async () => {
+test('an issuer that differs only by a final slash fails the check', async () => {
   await using idp = await openIdp()
   idp.publish(await idp.ours(), { issuer: idp.iss.replace(/\/$/, '') })
   expect(await idp.check()).toMatchObject({ ok: false, discovery: { ok: false } })
 })
 
-test('a schedule that nobody carries out is said', async () => {
+test('an overdue rotation schedule fails the check', async () => {
   await using idp = await openIdp()
   idp.publish(await idp.ours())
   expect((await idp.check()).rotation).toBeNull()
@@ -161,7 +166,7 @@ test('a schedule that nobody carries out is said', async () => {
   })
 })
 
-test('a key set that is none, or away, is said', async () => {
+test('a missing or unavailable key set fails the check', async () => {
   await using idp = await openIdp()
   idp.publish([], { jwks_uri: `${idp.iss}gone` })
   expect(await idp.check()).toMatchObject({

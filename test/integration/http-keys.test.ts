@@ -5,17 +5,18 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { openSigner } from '../support/signer.ts'
 
-// Goal: keys come from where their owner wants them from, turn when they are told to, and no private part is ever shown.
-// Method: the real console over HTTP, by a clock that is set by hand; real keys, real signers.
+// Goal: keys come from the source that their owner chose, rotate when asked to, and no private part is ever shown.
+// Method: the real console over HTTP with a clock that the test sets, real keys and real signers.
 
 const START = Date.UTC(2026, 10, 21)
 let nowMs = START
 let curfew: Curfew
-/** The issuers whose keys were generated, in order; how many at once, now and at most. */
+/** The issuers whose keys were generated, in order. */
 const generated: string[] = []
+/** How many keys are being generated, and the highest number so far. */
 let generating = 0
 let generatingMost = 0
-/** What the generation of a key waits for. */
+/** While set, the generation of a key waits for it. */
 let held: PromiseWithResolvers<void> | null = null
 beforeAll(async () => {
   curfew = await openCurfew({
@@ -37,7 +38,7 @@ afterAll(() => curfew.stop())
 const HOUR = 3_600_000
 let count = 0
 
-/** A fresh issuer, and its keys. */
+/** Registers a new issuer. @returns calls for its keys. */
 async function issuer() {
   count += 1
   const name = `i${count}`
@@ -83,25 +84,25 @@ function pairOf(algorithm: SigningAlgorithm, rsa = RSA) {
 }
 
 describe('generating keys', () => {
-  test('a refusal because of a rotation under way costs no key', async () => {
+  test('makes no key for a request that a running rotation refuses', async () => {
     const { name, send } = await issuer()
     expect((await send('POST', '', { alg: 'ES256' })).status).toBe(201)
     expect((await send('POST', '', { alg: 'ES256' })).status).toBe(201)
     const before = generated.filter((each) => each === name).length
     expect((await send('POST', '', { alg: 'ES256' })).status).toBe(409)
     expect((await send('POST', '/rotate', {})).status).toBe(409)
-    // The next key is there, and only begins earlier.
+    // The next key exists already. It only starts to sign earlier.
     expect((await send('POST', '/rotate', { immediately: true })).status).toBe(200)
     expect(generated.filter((each) => each === name)).toHaveLength(before)
   })
 
-  test('is done one key at a time, in turn by issuer, and one issuer has few that wait', async () => {
+  test('makes one key at a time, in turn by issuer, and lets few requests of one issuer wait', async () => {
     const [a, b] = [await issuer(), await issuer()]
     generatingMost = 0
     held = Promise.withResolvers()
     const ofA = Array.from({ length: 8 }, () => post(a.path))
     await vi.waitFor(() => expect(generated.at(-1)).toBe(a.name))
-    // Refused while the others wait: one is generated and two wait.
+    // Refused while the others wait: one key is being generated, and two requests are queued.
     const refused = await Promise.race(ofA)
     expect(refused.headers.get('retry-after')).toBe('5')
     expect(refused.status).toBe(429)
@@ -118,8 +119,8 @@ describe('generating keys', () => {
 
 const post = (path: string) => curfew.call('POST', path, { alg: 'ES256' })
 
-describe('a key is generated', () => {
-  test.each(SIGNING_ALGORITHMS)('for %s: it signs at once, and is published', async (alg) => {
+describe('a generated key', () => {
+  test.each(SIGNING_ALGORITHMS)('for %s signs at once and is published', async (alg) => {
     const { send, jwks, keys } = await issuer()
     const made = await send('POST', '', { alg })
     expect(made).toMatchObject({
@@ -131,7 +132,7 @@ describe('a key is generated', () => {
     expect(made.body.thumbprint).toBe(made.body.kid)
   })
 
-  test('by the first relying party that needs one: that is audited too', async () => {
+  test('is made for the first relying party that needs it, and is audited', async () => {
     const { name, keys } = await issuer()
     await curfew.client.putRelyingParty(name, 'first', {
       backchannel_logout_uri: 'https://rp.example/logout',
@@ -152,7 +153,7 @@ describe('a key is generated', () => {
     })
   })
 
-  test('and no answer, no line of the log and no audit shows a private part', async () => {
+  test('shows its private part in no answer, log line or audit entry', async () => {
     const { send, name } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     const { privateJwk } = pairOf('ES256')
@@ -180,8 +181,8 @@ describe('a key is generated', () => {
   })
 })
 
-describe('a private JWK is imported', () => {
-  test.each(SIGNING_ALGORITHMS)('for %s: with the kid that the IdP gave it', async (alg) => {
+describe('an imported private JWK', () => {
+  test.each(SIGNING_ALGORITHMS)('for %s keeps the kid that the IdP gave it', async (alg) => {
     const { send, jwks } = await issuer()
     const { privateJwk, publicJwk } = pairOf(alg)
     const given = await send('POST', '', {
@@ -197,16 +198,20 @@ describe('a private JWK is imported', () => {
   const ec = pairOf('ES256').privateJwk
   const rsa = pairOf('RS256').privateJwk
   test.each([
-    ['of another type', { alg: 'RS256', jwk: ec }, '/jwk/kty'],
-    ['of another curve', { alg: 'ES384', jwk: ec }, '/jwk/crv'],
-    ['of an algorithm that is none', { jwk: { ...ec, alg: 'HS256' } }, '/jwk/alg'],
+    ['with another key type', { alg: 'RS256', jwk: ec }, '/jwk/kty'],
+    ['with another curve', { alg: 'ES384', jwk: ec }, '/jwk/crv'],
+    ['with an unsupported algorithm', { jwk: { ...ec, alg: 'HS256' } }, '/jwk/alg'],
     ['without an algorithm', { jwk: ec }, '/jwk/alg'],
-    ['of two algorithms', { alg: 'PS256', jwk: { ...rsa, alg: 'RS256' } }, '/jwk/alg'],
+    ['with two algorithms', { alg: 'PS256', jwk: { ...rsa, alg: 'RS256' } }, '/jwk/alg'],
     ['without its private part', { alg: 'ES256', jwk: { ...ec, d: undefined } }, '/jwk/d'],
-    ['with another private part', { alg: 'ES256', jwk: { ...ec, d: pairOf('ES256').privateJwk.d } }, '/jwk'],
-    ['with a number that is none', { alg: 'RS256', jwk: { ...rsa, n: 'not base64url!' } }, '/jwk/n'],
-    ['of 1024 bits', { alg: 'RS256', jwk: pairOf('RS256', { modulusLength: 1_024 }).privateJwk }, '/jwk/n'],
-    // Whose signature is the padded digest itself: OpenSSL makes and verifies it like any other.
+    [
+      'with the private part of another key',
+      { alg: 'ES256', jwk: { ...ec, d: pairOf('ES256').privateJwk.d } },
+      '/jwk',
+    ],
+    ['with a number that is not base64url', { alg: 'RS256', jwk: { ...rsa, n: 'not base64url!' } }, '/jwk/n'],
+    ['with 1024 bits', { alg: 'RS256', jwk: pairOf('RS256', { modulusLength: 1_024 }).privateJwk }, '/jwk/n'],
+    // Its signature would be the padded digest itself. OpenSSL makes and verifies it like any other.
     [
       'with an exponent of 1',
       { alg: 'RS256', jwk: { ...rsa, e: 'AQ', d: 'AQ', dp: 'AQ', dq: 'AQ' } },
@@ -214,11 +219,11 @@ describe('a private JWK is imported', () => {
     ],
     ['for encryption', { alg: 'ES256', jwk: { ...ec, use: 'enc' } }, '/jwk/use'],
     ['that may only verify', { alg: 'ES256', jwk: { ...ec, key_ops: ['verify'] } }, '/jwk/key_ops'],
-    ['with a kid that is no text', { alg: 'ES256', jwk: { ...ec, kid: 7 } }, '/jwk/kid'],
-    ['beside a signer', { jwk: ec, signer: { url: 'https://a.example', credential: 'x' } }, '/signer'],
-    ['as a public key without a signer', { alg: 'ES256', public_jwk: ec }, '/signer'],
-    ['with two times', { alg: 'ES256', jwk: ec, sign_from: 'now', lead_s: 900 }, '/lead_s'],
-  ])('but not one %s: the member is named', async (_what, body, pointer) => {
+    ['with a kid that is not a text', { alg: 'ES256', jwk: { ...ec, kid: 7 } }, '/jwk/kid'],
+    ['together with a signer', { jwk: ec, signer: { url: 'https://a.example', credential: 'x' } }, '/signer'],
+    ['given as a public key without a signer', { alg: 'ES256', public_jwk: ec }, '/signer'],
+    ['with two start times', { alg: 'ES256', jwk: ec, sign_from: 'now', lead_s: 900 }, '/lead_s'],
+  ])('is refused %s, and the member is named', async (_what, body, pointer) => {
     const { send, keys } = await issuer()
     const refused = await send('POST', '', body)
     expect([refused.status, refused.body.errors?.map((fault) => fault.pointer)]).toEqual([400, [pointer]])
@@ -226,7 +231,7 @@ describe('a private JWK is imported', () => {
     expect(await keys()).toEqual([])
   })
 
-  test('its kid must be new to the issuer, and only to it', async () => {
+  test('needs a kid that is new to its issuer, but not to others', async () => {
     const [one, other] = [await issuer(), await issuer()]
     const jwk = { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'same' }
     expect((await one.send('POST', '', { jwk })).status).toBe(201)
@@ -237,7 +242,7 @@ describe('a private JWK is imported', () => {
     expect(again).toMatchObject({ status: 409, body: { errors: [{ pointer: '/jwk/kid' }] } })
   })
 
-  test('it follows the key that signs; at once where the IdP publishes it already', async () => {
+  test('starts to sign after a lead time, or at once if the IdP publishes it already', async () => {
     const { send, keys } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     const jwk = { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'published already' }
@@ -250,7 +255,7 @@ describe('a private JWK is imported', () => {
     expect(next.body).toMatchObject({ state: 'next', signs_from: new Date(nowMs + HOUR).toISOString() })
     const third = await send('POST', '', { alg: 'ES256' })
     expect(third).toMatchObject({ status: 409, body: { title: 'Rotation under way' } })
-    // What came from elsewhere is followed from there: to generate one would be a surprise to the IdP.
+    // The IdP supplied the last key and would not expect a generated one, so it must supply the next one too.
     nowMs += 2 * HOUR
     expect(await send('POST', '/rotate', {})).toMatchObject({
       status: 409,
@@ -260,7 +265,7 @@ describe('a private JWK is imported', () => {
 })
 
 describe('a rotation', () => {
-  test('publishes the next key before it signs, and the last one after', async () => {
+  test('publishes the next key before it signs, and the previous key after it signed', async () => {
     const { send, keys, jwks, name } = await issuer()
     const first = (await send('POST', '', { alg: 'ES256' })).body
     const rotated = await send('POST', '/rotate', { lead_s: 7_200 })
@@ -273,11 +278,11 @@ describe('a rotation', () => {
     nowMs += KEY_OVERLAP_MS
     expect((await jwks()).map(({ kid }) => kid)).toEqual([second.kid])
     expect((await keys())[0]).toMatchObject({ state: 'retired', kid: first.kid })
-    // Its kid stays its own: to give it to another key would let an old key set verify with the wrong one.
+    // A kid is never reused: an old key set would verify with the wrong key.
     expect(name).toBeDefined()
   })
 
-  test('at once lets the new key sign now; what is under way is brought forward', async () => {
+  test('makes the new key sign at once if asked, and brings a running rotation forward', async () => {
     const { send, keys } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     await send('POST', '/rotate', {})
@@ -287,7 +292,7 @@ describe('a rotation', () => {
     expect((await keys()).map(({ state }) => state).sort()).toEqual(['current', 'previous', 'previous'])
   })
 
-  test('of several algorithms turns each; of one that has no key is refused', async () => {
+  test('covers every algorithm of the issuer, and is refused for an algorithm without a key', async () => {
     const { send } = await issuer()
     for (const alg of ['ES256', 'EdDSA']) await send('POST', '', { alg })
     const { body } = await send('POST', '/rotate', {})
@@ -302,7 +307,7 @@ describe('a rotation', () => {
     expect((await send('POST', '/rotate', { lead_s: 7_200, immediately: true })).status).toBe(400)
   })
 
-  test('by itself is set, shown and taken away', async () => {
+  test('can follow a schedule, which is set, shown and removed', async () => {
     const { send } = await issuer()
     expect((await send('POST', '/rotate', { every_days: 30 })).body.every_days).toBe(30)
     expect((await send('POST', '/rotate', { every_days: 90 })).body.every_days).toBe(90)
@@ -311,7 +316,7 @@ describe('a rotation', () => {
     expect((await send('POST', '/rotate', { every_days: 30, immediately: true })).status).toBe(400)
   })
 
-  test('of two at the same moment one wins, and there is one next key', async () => {
+  test('makes one next key when several requests come at the same time', async () => {
     const { send, keys } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     const answers = await Promise.all([1, 2, 3].map(() => send('POST', '/rotate', {})))
@@ -320,8 +325,8 @@ describe('a rotation', () => {
   })
 })
 
-describe('a key is retired', () => {
-  test('before its turn; one that signs is not; one that may be in other hands leaves the key set at once', async () => {
+describe('retiring a key', () => {
+  test('stops a next key, is refused for a signing key, and removes a compromised key from the key set at once', async () => {
     const { send, jwks } = await issuer()
     const first = (await send('POST', '', { alg: 'ES256' })).body.kid
     const retire = (kid: string, body: object = {}) =>
@@ -338,7 +343,7 @@ describe('a key is retired', () => {
   })
 })
 
-describe('a key that signs elsewhere', () => {
+describe('a remote key', () => {
   test.each([
     ['curfew', 'ES256'],
     ['curfew', 'PS256'],
@@ -346,7 +351,7 @@ describe('a key that signs elsewhere', () => {
     ['vault', 'PS384'],
     ['vault', 'EdDSA'],
   ] as const)(
-    'by a signer of flavour %s for %s: it is tried, and its credential is sealed',
+    'with a signer of flavour %s for %s is tested, and its credential is sealed',
     async (flavour, alg) => {
       const { send, name, jwks } = await issuer()
       const { privateJwk, publicJwk } = pairOf(alg)
@@ -374,7 +379,7 @@ describe('a key that signs elsewhere', () => {
     },
   )
 
-  test('is refused where it does not sign, or not with this key, or may not be dialled', async () => {
+  test('is refused if its signer fails, signs with another key, or has a forbidden address', async () => {
     const { send, keys } = await issuer()
     const { privateJwk, publicJwk } = pairOf('ES256')
     await using signer = await openSigner(privateJwk, { algorithm: 'ES256', flavour: 'curfew' })
@@ -399,7 +404,7 @@ describe('a key that signs elsewhere', () => {
 })
 
 describe('the key set', () => {
-  test('is cached by its entity tag, which changes when a key does', async () => {
+  test('is cached by its entity tag, which changes with every key change', async () => {
     const { name, send } = await issuer()
     await send('POST', '', { alg: 'ES256' })
     const path = `/issuers/${name}/jwks.json`
@@ -418,7 +423,7 @@ describe('the key set', () => {
   })
 })
 
-test('who may only read sees keys and changes none; who writes keys changes no clients', async () => {
+test('clients:read shows signing keys and creates none, and keys:write creates them', async () => {
   const { path } = await issuer()
   const as = (key: string) => ({ authorization: `Bearer ${key}` })
   const [reader, writer] = [as(curfew.keyFor('clients:read')), as(curfew.keyFor('keys:write'))]

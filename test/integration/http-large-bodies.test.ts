@@ -13,8 +13,8 @@ import {
 } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 
-// Goal: a large body of one client costs that client its budget, and costs the process little.
-// Method: the real services over HTTP with a low rate. JSON.parse is watched, not replaced: what counts is that it is not called.
+// Goal: a large body uses up the budget of its own client, and costs the process little.
+// Method: the real services over HTTP with a low rate. A spy on JSON.parse counts its calls and does not replace it.
 
 const LARGE = 64 * 1024
 const MANY_MEMBERS = `{${Array.from({ length: 90_000 }, (_, index) => `"k${index}":1`).join(',')}}`
@@ -34,7 +34,7 @@ afterEach(() => parse.mockRestore())
 
 const largeParsed = () => parse.mock.calls.filter(([text]) => text.length > LARGE).length
 let clients = 0
-/** A key with budgets of its own: they go by the name of the credential, which is made of its scopes. */
+/** A key with budgets of its own. Budgets belong to the name of the credential, which is made of its scopes. */
 const key = () => {
   clients += 1
   return curfew.keyFor('sessions:write', ...Array<'events:write'>(clients).fill('events:write'))
@@ -46,9 +46,9 @@ const client = () => {
 const logout = { iss: ISS, sub: 'alice' }
 const problemOf = async (answer: Response) => (await answer.json()) as { title: string; detail: string }
 
-describe('a request that no route takes', () => {
+describe('a request without a route', () => {
   test.each(['/nowhere', '/v1/nowhere', '/healthz'])(
-    'POST %s is answered before its body arrives',
+    'is answered before its body arrives: POST %s',
     async (path) => {
       const { port, hostname } = new URL(curfew.url)
       const socket = connect(Number(port), hostname)
@@ -61,7 +61,7 @@ describe('a request that no route takes', () => {
     },
   )
 
-  test('its body is not parsed', async () => {
+  test('is answered without parsing its body', async () => {
     for (const path of ['/nowhere', '/healthz']) {
       const answer = await fetch(curfew.url + path, {
         method: 'POST',
@@ -102,7 +102,7 @@ test('a body without a length that is not JSON is charged by its bytes', async (
   expect((await post('{}')).status).toBe(429)
 })
 
-test('a logout whose body is beyond 1 KiB is accepted, and its bytes hold up the next for seconds at most', async () => {
+test('a logout with a body above 1 KiB is accepted, and delays the next logout by seconds at most', async () => {
   const post = client()
   const clients = Array.from({ length: 1_000 }, (_, index) => `${'c'.repeat(250)}${index}`)
   expect((await post('/v1/logout-events', { ...logout, clients })).status).toBe(202)
@@ -111,10 +111,10 @@ test('a logout whose body is beyond 1 KiB is accepted, and its bytes hold up the
   expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(6)
 })
 
-test('logouts of ordinary size cost 1 each, and a quarter in an array', async () => {
+test('a logout of ordinary size costs 1 unit, and a quarter of that in an array', async () => {
   const post = client()
   const long = { ...logout, sub: 'a'.repeat(250), initiator: 'b'.repeat(250), clients: ['c'.repeat(250)] }
-  // 20 units come at once: an array of 40 costs 10 of them.
+  // The burst is 20 units, and an array of 40 costs 10.
   expect((await post('/v1/logout-events', Array(40).fill(long))).status).toBe(202)
   for (let request = 0; request < 10; request++)
     expect((await post('/v1/logout-events', long)).status).toBe(202)
@@ -122,7 +122,7 @@ test('logouts of ordinary size cost 1 each, and a quarter in an array', async ()
 
 test('many small members cost more than their bytes', async () => {
   const post = client()
-  // 30 KiB would cost 4 of the 20 units that come at once.
+  // By its bytes alone, a body of 30 KiB would cost 4 of the 20 units of the burst.
   const body = `{${Array.from({ length: 3_500 }, (_, index) => `"${index}":1`)}}`
   expect((await post('/v1/sessions', body)).status).toBe(400)
   expect((await post('/v1/sessions', {})).status).toBe(429)

@@ -5,7 +5,7 @@ import { createLog, createMetrics } from '@curfew/runtime'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: a credential is held to the work that it makes, an issuer to its quotas, and neither ever costs a person's logout.
+// Goal: a credential pays for the work that it causes, and an issuer keeps to its quotas. Neither blocks the logout of a user.
 // Method: the real services over HTTP and a real database, with low limits.
 
 const IN_AN_HOUR = () => new Date(Date.now() + 3_600_000).toISOString()
@@ -21,20 +21,20 @@ interface Problem {
   readonly detail: string
 }
 
-function projector(curfew: Curfew, key: string) {
+function callerWith(curfew: Curfew, key: string) {
   return async (method: string, path: string, body: unknown): Promise<Response> =>
     curfew.call(method, path, body, { authorization: `Bearer ${key}` })
 }
 
-describe('a request costs the work that it makes', () => {
+describe('a request is charged for its work', () => {
   let curfew: Curfew
   beforeAll(async () => {
     curfew = await openCurfew({ workers: 0, requestsPerSecond: 1 })
   })
   afterAll(() => curfew.stop())
 
-  test('13 arrays of 1,000 sessions use up the budget for sessions, and nothing of that for logouts', async () => {
-    const post = projector(curfew, curfew.keyFor('sessions:write', 'events:write'))
+  test('13 arrays of 1,000 sessions use up the budget for sessions, and nothing of the budget for logouts', async () => {
+    const post = callerWith(curfew, curfew.keyFor('sessions:write', 'events:write'))
     const statuses: number[] = []
     let refused: Response | null = null
     for (let request = 0; request < 13; request++) {
@@ -47,7 +47,7 @@ describe('a request costs the work that it makes', () => {
       if (answer.status === 429) refused = answer
     }
     expect(statuses[0]).toBe(202)
-    // 20 units come at once and 1 in each second; an array costs 250.
+    // The burst is 20 units, and 1 unit follows per second. An array costs 250.
     expect(statuses.filter((status) => status === 202)).toHaveLength(1)
     expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(100)
     expect(await refused?.json()).toMatchObject({
@@ -56,8 +56,8 @@ describe('a request costs the work that it makes', () => {
     expect((await post('POST', '/v1/logout-events', { iss: ISS, sub: 'alice' })).status).toBe(202)
   })
 
-  test('bulk logouts use up a budget of their own, and interactive ones in the same array are accepted', async () => {
-    const post = projector(curfew, curfew.keyFor('events:write'))
+  test('bulk logouts use up a budget of their own, and interactive logouts in the same array are accepted', async () => {
+    const post = callerWith(curfew, curfew.keyFor('events:write'))
     const bulk = () => ({ iss: ISS, sub: 'alice', lane: 'bulk' })
     const statuses: number[] = []
     for (let request = 0; request < 6; request++)
@@ -70,11 +70,11 @@ describe('a request costs the work that it makes', () => {
     expect(elements[0]?.problem?.status).toBe(429)
   })
 
-  test('a mass logout that is posted one by one leaves the budget of interactive logouts as it is', async () => {
+  test('a mass logout that is posted one by one leaves the budget of interactive logouts intact', async () => {
     const { key } = await curfew.client.createApiKey({
       ...{ name: 'one-by-one', scopes: ['events:write'], requests_per_second: 1 },
     })
-    const post = projector(curfew, key)
+    const post = callerWith(curfew, key)
     const statuses: number[] = []
     for (let request = 0; request < 25; request++) {
       const bulk = { iss: ISS, sub: 'alice', lane: 'bulk' }
@@ -84,8 +84,8 @@ describe('a request costs the work that it makes', () => {
     expect((await post('POST', '/v1/logout-events', { iss: ISS, sub: 'bob' })).status).toBe(202)
   })
 
-  test('an array of interactive logouts is taken whole, and holds up the next for seconds at most', async () => {
-    const post = projector(curfew, curfew.keyFor('events:write'))
+  test('an array of interactive logouts is accepted whole, and delays the next logout by seconds at most', async () => {
+    const post = callerWith(curfew, curfew.keyFor('events:write'))
     const logouts = array(1_000, () => ({ iss: ISS, sub: 'alice' }))
     const taken = await post('POST', '/v1/logout-events', logouts)
     expect([taken.status, ((await taken.json()) as unknown[]).length]).toEqual([202, 1_000])
@@ -94,7 +94,7 @@ describe('a request costs the work that it makes', () => {
     expect(Number(answer.headers.get('retry-after'))).toBeLessThanOrEqual(6)
   })
 
-  test('a body without a length costs what it held', async () => {
+  test('a body without a length is charged by the bytes that arrive', async () => {
     const key = curfew.keyFor('clients:write', 'admin')
     await curfew.client.putIssuer(ISSUER, { iss: ISS })
     const put = async () =>
@@ -104,14 +104,14 @@ describe('a request costs the work that it makes', () => {
         body: new Blob([JSON.stringify({ note: 'x'.repeat(900_000) })]).stream(),
         duplex: 'half',
       } as RequestInit)
-    // 110 units each.
+    // Each request costs 110 units.
     expect((await put()).status).toBe(201)
     expect((await put()).status).toBe(429)
   })
 })
 
 describe('a backlog', () => {
-  test('refuses sessions and the bulk lane, and no interactive logout', async () => {
+  test('blocks sessions and bulk logouts, but no interactive logout', async () => {
     await using curfew = await openCurfew({ workers: 0, backlogMax: 20 })
     const post = (path: string, body: unknown) => curfew.call('POST', path, body)
     const bulk = { iss: ISS, sub: 'alice', lane: 'bulk' }
@@ -128,7 +128,7 @@ describe('a backlog', () => {
       array(30, () => ({ iss: ISS, sub: 'bob' })),
     )
     await eventually(async () => expect((await post('/v1/logout-events', bulk)).status).toBe(429))
-    // Others' records between its own do not count.
+    // Records of other lanes that lie in between do not count.
     expect((await post('/v1/sessions', sessionOf('alice'))).status).toBe(202)
     await post(
       '/v1/sessions',
@@ -146,7 +146,7 @@ describe('a backlog', () => {
     await eventually(async () => expect((await post('/v1/logout-events', bulk)).status).toBe(202))
   })
 
-  test('of one issuer hides no session of another: its logout goes to every client that may have one', async () => {
+  test('of one issuer makes logouts of another go to every client that may have a session', async () => {
     await using curfew = await openCurfew({ workers: 0, backlogMax: 20 })
     const ownClients = ['mail', 'wiki']
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
@@ -155,7 +155,7 @@ describe('a backlog', () => {
         backchannel_logout_uri: `https://127.0.0.1:1/${client}`,
       })
     const post = (path: string, body: unknown) => curfew.call('POST', path, body)
-    const toldOf = async (sub: string) => {
+    const plannedClients = async (sub: string) => {
       const answer = await post('/v1/logout-events', { iss: ISS, sub })
       const { id } = (await answer.json()) as { id: string }
       return eventually(async () => {
@@ -171,28 +171,28 @@ describe('a backlog', () => {
       const { rows } = await curfew.db.query<{ count: number }>('select count(*) as count from sessions')
       expect(rows[0]?.count).toBe(2)
     })
-    expect(await toldOf('alice')).toEqual(['wiki'])
+    expect(await plannedClients('alice')).toEqual(['wiki'])
     await first.stop()
 
     const foreign = () => sessionOf('carol', { iss: 'https://other.example' })
     await post('/v1/sessions', array(30, foreign))
     await eventually(async () => expect((await post('/v1/sessions', foreign())).status).toBe(429))
-    // The ledger does not know of a gap yet: the first session is accepted, and the refusals begin behind it.
+    // The ledger does not know of the gap yet. So the first session is accepted, and the refusals begin behind it.
     expect((await post('/v1/sessions', sessionOf('alice'))).status).toBe(202)
     await eventually(async () => {
       expect((await post('/v1/sessions', sessionOf('bob', { client_id: 'none' }))).status).toBe(429)
     })
     expect((await post('/v1/sessions', sessionOf('bob'))).status).toBe(429)
     await curfew.startWorker()
-    expect(await toldOf('alice')).toEqual(ownClients)
-    expect(await toldOf('bob')).toEqual(ownClients)
-    // Once the last session that was refused is over, the index has every session again.
+    expect(await plannedClients('alice')).toEqual(ownClients)
+    expect(await plannedClients('bob')).toEqual(ownClients)
+    // Once the last refused session is over, the index has every session again.
     await curfew.db.query("update session_issuers set gaps_until = now() - interval '2 minutes'")
     await enforceSessionQuotas(curfew.db, { quota: 1_000 })
-    expect(await toldOf('bob')).toEqual(['wiki'])
+    expect(await plannedClients('bob')).toEqual(['wiki'])
   })
 
-  test('notes a gap that stays, though the bookkeeper is about to clear an older one', async () => {
+  test('keeps a new gap even if the bookkeeper is about to clear an older one', async () => {
     await using curfew = await openCurfew({ workers: 0 })
     await curfew.db.query(
       "insert into session_issuers (iss, sessions_counted, gaps_until) values ($1, 0, now() - interval '2 minutes')",
@@ -233,8 +233,8 @@ describe('an issuer over its quota of sessions', () => {
   const count = async () =>
     (await curfew.db.query<{ count: number }>('select count(*) as count from sessions')).rows[0]?.count ?? 0
   const enforce = (quota: number) => enforceSessionQuotas(curfew.db, { quota })
-  /** Clients that a new logout of alice is planned for. */
-  async function toldOf(): Promise<readonly string[]> {
+  /** The clients that a new logout of alice is planned for. */
+  async function plannedClients(): Promise<readonly string[]> {
     const answer = await curfew.call('POST', '/v1/logout-events', { iss: ISS, sub: 'alice' })
     const { id } = (await answer.json()) as { id: string }
     return eventually(async () => {
@@ -245,11 +245,11 @@ describe('an issuer over its quota of sessions', () => {
     })
   }
 
-  test('is planned as partial from then on, its new sessions are refused, and operators are told', async () => {
+  test('is planned as partial, its new sessions are refused, and operators are notified', async () => {
     for (let n = 0; n < 4; n++) await curfew.call('POST', '/v1/sessions', sessionOf('alice'))
     await eventually(async () => expect(await count()).toBe(4))
     expect((await enforce(4))?.over).toEqual([])
-    expect(await toldOf()).toEqual(['mail'])
+    expect(await plannedClients()).toEqual(['mail'])
 
     expect((await enforce(3))?.over).toEqual([{ iss: ISS, issuer: ISSUER, sessions: 4, quota: 3 }])
     expect((await enforce(3))?.over).toEqual([])
@@ -263,7 +263,7 @@ describe('an issuer over its quota of sessions', () => {
         data: expect.objectContaining({ iss: ISS, sessions: 4, quota: 3 }),
       },
     ])
-    expect(await toldOf()).toEqual(['mail', 'wiki'])
+    expect(await plannedClients()).toEqual(['mail', 'wiki'])
     const metrics = createMetrics()
     const log = createLog({ service: 'test', level: 'silent' })
     await createSessionQuotaJob({ db: curfew.db, sessionsMax: 2, log, metrics }).round()
@@ -275,7 +275,7 @@ describe('an issuer over its quota of sessions', () => {
       return answer
     })
     expect(((await refused.json()) as Problem).title).toBe('Session quota exceeded')
-    // The ledger knew of the gap before.
+    // The ledger knew of the gap before the refusal.
     const gaps = await curfew.db.query<{ gaps_until: Date }>('select gaps_until from session_issuers')
     expect(gaps.rows[0]?.gaps_until.getTime()).toBeGreaterThan(Date.now() + 3_600_000)
     const other = await curfew.call('POST', '/v1/sessions', [
@@ -285,7 +285,7 @@ describe('an issuer over its quota of sessions', () => {
     expect(other.status).toBe(207)
   })
 
-  test('stays partial until the last refused session is over, and is complete then', async () => {
+  test('stays partial until the last refused session is over', async () => {
     await curfew.db.query("delete from sessions where sub <> 'alice'")
     await enforce(3)
     await curfew.db.query('delete from sessions where sid <> (select min(sid) from sessions)')
@@ -293,10 +293,10 @@ describe('an issuer over its quota of sessions', () => {
     await eventually(async () =>
       expect((await curfew.call('POST', '/v1/sessions', sessionOf('alice'))).status).toBe(202),
     )
-    expect(await toldOf()).toEqual(['mail', 'wiki'])
+    expect(await plannedClients()).toEqual(['mail', 'wiki'])
     await curfew.db.query("update session_issuers set gaps_until = now() - interval '2 minutes'")
     await enforce(3)
-    expect(await toldOf()).toEqual(['mail'])
+    expect(await plannedClients()).toEqual(['mail'])
   })
 
   test('may have a quota of its own, which only an unbound admin changes', async () => {
@@ -317,7 +317,7 @@ describe('an issuer over its quota of sessions', () => {
       200,
       { quotas: { sessions: 1, relying_parties: 2 } },
     ])
-    // What was read may be put back, and what is left out stays.
+    // A request may repeat the quotas that it read, and omitted quotas stay.
     for (const quotas of [null, { sessions: 1 }, { sessions: 1, relying_parties: 2 }]) {
       const kept = await put(quotas, bound)
       expect([kept.status, await kept.json()]).toMatchObject([
@@ -349,7 +349,7 @@ describe('imports', () => {
     })
   const NDJSON = { 'content-type': 'application/x-ndjson' }
 
-  /** An import that sends the first byte of its body, and no more. */
+  /** Starts an import that sends the first byte of its body and nothing more. */
   function begin(curfew: Curfew, issuer: string) {
     const leaving = new AbortController()
     const begun = Promise.withResolvers<void>()
@@ -376,7 +376,7 @@ describe('imports', () => {
   const post = (curfew: Curfew, n: number) =>
     curfew.call('POST', `/v1/issuers/i-${n}/relying-parties/import`, line(1), NDJSON)
 
-  test('are done one at a time for an issuer; one that begins and stops takes no turn of another', async () => {
+  test('run one at a time per issuer, and a stalled import blocks no other issuer', async () => {
     await using curfew = await withIssuers(2)
     const broken = begin(curfew, 'i-0')
     await broken.begun
@@ -388,7 +388,7 @@ describe('imports', () => {
     await eventually(async () => expect((await post(curfew, 0)).status).toBe(200))
   })
 
-  test('are few at once over all issuers', async () => {
+  test('are limited in number over all issuers', async () => {
     await using curfew = await withIssuers(4)
     const begun = [0, 1, 2].map((n) => begin(curfew, `i-${n}`))
     await Promise.all(begun.map((each) => each.begun))
@@ -397,16 +397,16 @@ describe('imports', () => {
     await eventually(async () => expect((await post(curfew, 3)).status).toBe(200))
   })
 
-  test('lose their turn where nothing of the body comes any more', async () => {
+  test('lose their place when their body stalls', async () => {
     await using curfew = await withIssuers(1)
-    // It is refused unread, and nothing may come of that when its time is up.
+    // A refusal before the body is read must have no effect when the time is up.
     expect((await curfew.call('POST', '/v1/issuers/i-0/relying-parties/import', {})).status).toBe(415)
     const broken = begin(curfew, 'i-0')
     expect((await broken.answer)?.status).toBe(408)
     await eventually(async () => expect((await post(curfew, 0)).status).toBe(200))
   })
 
-  test('beyond the quota change nothing', async () => {
+  test('change nothing if they exceed the quota', async () => {
     await using curfew = await openCurfew({ workers: 0, allowedNetworks: [], relyingPartiesMax: 3 })
     await curfew.client.putIssuer(ISSUER, { iss: ISS })
     const post = (lines: readonly string[], query = '') =>

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: no tenant has Curfew send anything into a network that neither the deployment nor an unbound admin allowed it.
-// Method: the real console and workers over HTTP; credentials of every reach; relying parties on loopback.
+// Goal: no tenant makes Curfew send anything into a network that neither the deployment nor an unbound admin allowed.
+// Method: the real console and workers over HTTP, credentials with every access filter, and relying parties on loopback.
 
 interface Answer {
   readonly status: number
@@ -86,7 +86,7 @@ describe('a registration', () => {
     },
   )
 
-  test('by an unbound admin goes beyond them, and its owner keeps that but widens nothing', async () => {
+  test('by an unbound admin may exceed the networks of the deployment, and its owner keeps them but adds none', async () => {
     const key = ownerKey('granted')
     expect((await call(curfew, 'PUT', pathOf('granted'), withNetworks('192.168.0.0/16'))).status).toBe(201)
     const uri = { backchannel_logout_uri: 'https://192.168.1.2/logout' }
@@ -105,7 +105,7 @@ describe('a registration', () => {
       const wider = await call(curfew, 'PATCH', pathOf('granted'), withNetworks('192.168.0.0/15'), by)
       expect([wider.status, wider.body.errors?.[0]?.pointer]).toEqual([400, '/curfew/allowed_networks/0'])
     }
-    // What an admin granted ends with an admin's own removal.
+    // An admin's grant ends when the admin removes the registration.
     await call(curfew, 'DELETE', pathOf('granted'))
     expect((await call(curfew, 'PUT', pathOf('granted'), uri, key)).body.errors?.[0]?.pointer).toBe(
       '/backchannel_logout_uri',
@@ -136,7 +136,7 @@ describe('a registration', () => {
         }
         expect((await change({ ...uri, ...withNetworks('10.0.0.0/8') })).status).toBe(400)
         expect((await change({ ...uri, ...(how === 'PATCH' && { curfew: null }) })).status).toBe(400)
-        // Without its networks it is registered, and keeps those that the admin set.
+        // Without networks the request is accepted, and the networks of the admin stay.
         expect((await change(how === 'PATCH' ? { curfew: null } : {})).status).toBeLessThan(300)
         const { body } = await call(curfew, 'GET', pathOf(clientId))
         expect(body.curfew?.allowed_networks).toEqual([])
@@ -158,7 +158,7 @@ describe('a registration', () => {
     )
   })
 
-  test('of an issuer that an admin narrowed stays narrow, with all of its relying parties', async () => {
+  test('at an issuer that an admin narrowed stays within the networks of that issuer', async () => {
     const put = (networks: readonly string[] | null, key?: string) =>
       call(
         curfew,
@@ -214,7 +214,7 @@ describe('a delivery', () => {
     return (text as { items: { client_id: string; links: { self: string } }[] }).items
   }
 
-  test('goes nowhere that a row from before allows and the deployment does not', async () => {
+  test('does not go to a network that only an old registration allows', async () => {
     await using curfew = await openCurfew({ allowedNetworks: [] })
     await using party = await openRelyingParty(curfew, {
       clientId: 'shop',
@@ -248,7 +248,7 @@ describe('a delivery', () => {
     })
   })
 
-  test('shows no words from a network beyond the deployment, and those from within', async () => {
+  test('shows the error text of a relying party only if it lies in a network of the deployment', async () => {
     const secret = createServer((request, response) => {
       request
         .resume()

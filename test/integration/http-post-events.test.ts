@@ -6,13 +6,13 @@ import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { type MemberSchema, wrongValues } from './wrong-values.ts'
 
-// Goal: what an IdP posts is either accepted whole and delivered once, or refused with the member to mend; never half.
-// Method: the real service over HTTP; every record on its way into the event log is looked at as it passes.
+// Goal: Curfew accepts a posted event whole and delivers it once, or refuses it and names the member to fix.
+// Method: the real service over HTTP. The test sees every record on its way into the event log.
 
 let curfew: Curfew
 let rp: RelyingParty
 let appended: LogRecord[] = []
-let away = false
+let unavailable = false
 
 beforeAll(async () => {
   curfew = await openCurfew({
@@ -23,7 +23,7 @@ beforeAll(async () => {
           throw new RecordTooLargeError(
             'Kafka topic t takes no record of 9 bytes: raise its max.message.bytes',
           )
-        if (away) throw new EventLogUnavailableError('no broker answers')
+        if (unavailable) throw new EventLogUnavailableError('no broker answers')
         appended.push(...records)
         await real.append(records)
       },
@@ -37,7 +37,7 @@ afterAll(async () => {
 })
 beforeEach(() => {
   appended = []
-  away = false
+  unavailable = false
 })
 
 interface ProblemBody {
@@ -51,7 +51,7 @@ const GOOD = { iss: ISS, sub: 'alice' }
 const post = (body: unknown, headers?: Readonly<Record<string, string>>) =>
   curfew.call('POST', '/v1/logout-events', body, headers)
 
-/** Posts what must be refused; gives back the problem. */
+/** Posts a body that must be refused. @returns the problem. */
 async function refused(
   body: unknown,
   status = 400,
@@ -65,16 +65,16 @@ async function refused(
   return problem
 }
 
-/** Of which of these events the relying party was told, in order. */
-const toldOf = (...ids: readonly (string | undefined)[]) =>
+/** The ids of these events that the relying party received, in order. */
+const receivedOf = (...ids: readonly (string | undefined)[]) =>
   rp.received.map(({ claims }) => claims.txn).filter((id) => ids.includes(id))
 
-describe('each member of an event', () => {
+describe('an event', () => {
   const members = Object.entries(LogoutEventInput.properties as Record<string, MemberSchema>)
   const cases = members.flatMap(([member, schema]) =>
     wrongValues(schema).map(([why, value]) => ({ member, why, value })),
   )
-  test.each(cases)('$member is refused when it is $why', async ({ member, value }) => {
+  test.each(cases)('is refused when $member is $why', async ({ member, value }) => {
     const { errors } = await refused({ ...GOOD, [member]: value })
     expect(errors?.length).toBeGreaterThan(0)
     for (const { pointer } of errors ?? []) expect(pointer.split('/')[1]).toBe(member)
@@ -82,7 +82,7 @@ describe('each member of an event', () => {
 
   test.each([
     ['iss is missing', { sub: 'alice' }, '/iss'],
-    ['neither sub nor sid is there', { iss: ISS }, '/sub'],
+    ['sub and sid are missing', { iss: ISS }, '/sub'],
     ['scope is session without sid', { ...GOOD, scope: 'session' }, '/sid'],
     ['scope is subject without sub', { iss: ISS, sid: 'abc', scope: 'subject' }, '/sub'],
     ['scope is issuer with a sub', { iss: ISS, sub: 'alice', scope: 'issuer' }, '/sub'],
@@ -99,21 +99,21 @@ describe('each member of an event', () => {
       '/occurred_at',
     ],
     ['occurred_at lies in the future', { ...GOOD, occurred_at: '2999-01-01T00:00:00Z' }, '/occurred_at'],
-    ['occurred_at is before any clock', { ...GOOD, occurred_at: '0000-01-01T00:00:00Z' }, '/occurred_at'],
+    ['occurred_at is in the year 0', { ...GOOD, occurred_at: '0000-01-01T00:00:00Z' }, '/occurred_at'],
     [
-      'occurred_at is before any clock by its offset',
+      'occurred_at is in the year 0 by its offset',
       { ...GOOD, occurred_at: '0001-01-01T00:00:00+23:59' },
       '/occurred_at',
     ],
-    ['a member is not known', { ...GOOD, subject: 'alice' }, '/subject'],
+    ['a member is unknown', { ...GOOD, subject: 'alice' }, '/subject'],
     ['a member is a nonce, which a logout token never has', { ...GOOD, nonce: 'n' }, '/nonce'],
-    ['a member has a pointer of its own', { ...GOOD, 'a/b~c': 1 }, '/a~1b~0c'],
-  ])('%s: refused', async (_why, body, pointer) => {
+    ['the pointer of a member needs escapes', { ...GOOD, 'a/b~c': 1 }, '/a~1b~0c'],
+  ])('is refused when %s', async (_why, body, pointer) => {
     const { errors } = await refused(body)
     expect(errors?.map((fault) => fault.pointer)).toEqual([pointer])
   })
 
-  test('the longest and strangest that may be there reaches the ledger as it is', async () => {
+  test('reaches the ledger with its longest and strangest values unchanged', async () => {
     const event = {
       id: randomUUID(),
       iss: ISS,
@@ -139,7 +139,7 @@ describe('each member of an event', () => {
   })
 })
 
-describe('the body', () => {
+describe('a body', () => {
   const bytes = (...parts: readonly (string | number[])[]) =>
     Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : Buffer.from(part))))
 
@@ -147,30 +147,30 @@ describe('the body', () => {
     ['U+0000 in a value', '{"iss":"https://idp.example","sub":"a\\u0000b"}'],
     ['U+0000 in a name', '{"iss":"https://idp.example","sub":"ab","x\\u0000":1}'],
     ['half a surrogate pair', '{"iss":"https://idp.example","sub":"a\\ud800b"}'],
-    ['the halves the wrong way round', '{"iss":"https://idp.example","sub":"\\udc00\\ud800"}'],
-    ['half a pair in a list', '{"iss":"https://idp.example","sub":"a","clients":["\\udfff"]}'],
+    ['a reversed surrogate pair', '{"iss":"https://idp.example","sub":"\\udc00\\ud800"}'],
+    ['half a surrogate pair in a list', '{"iss":"https://idp.example","sub":"a","clients":["\\udfff"]}'],
     ['bytes that are not UTF-8', bytes('{"iss":"https://idp.example","sub":"', [0xc3, 0x28], '"}')],
     ['an overlong encoding', bytes('{"iss":"https://idp.example","sub":"', [0xc0, 0xaf], '"}')],
     ['a surrogate in UTF-8', bytes('{"iss":"https://idp.example","sub":"', [0xed, 0xa0, 0x80], '"}')],
-    ['nothing', ''],
-    ['half of it', '{"iss":"https://idp.example",'],
-    ['two of them', '{"iss":"https://idp.example","sub":"a"}{}'],
+    ['no content', ''],
+    ['an unfinished object', '{"iss":"https://idp.example",'],
+    ['two objects', '{"iss":"https://idp.example","sub":"a"}{}'],
     ['single quotes', "{'iss':'https://idp.example'}"],
     ['__proto__', '{"iss":"https://idp.example","sub":"a","__proto__":{"admin":true}}'],
-    ['a text', '"https://idp.example"'],
-    ['null', 'null'],
-    ['a number', '1'],
-    ['depth without end', `${'['.repeat(200_000)}${']'.repeat(200_000)}`],
-    ['depth in a member', `{"iss":${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)},"sub":"a"}`],
+    ['only a text', '"https://idp.example"'],
+    ['only null', 'null'],
+    ['only a number', '1'],
+    ['endless nesting', `${'['.repeat(200_000)}${']'.repeat(200_000)}`],
+    ['deep nesting in a member', `{"iss":${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)},"sub":"a"}`],
     ['an empty list', '[]'],
     ['1,001 events', JSON.stringify(Array.from({ length: 1_001 }, () => GOOD))],
     ['lists in a list', JSON.stringify([[GOOD]])],
-  ])('%s is refused', async (_what, body) => {
+  ])('with %s is refused', async (_what, body) => {
     const { detail } = await refused(body)
     expect(detail.length).toBeGreaterThan(10)
   })
 
-  test('of 1 MiB is read, of one byte more is refused', async () => {
+  test('of 1 MiB is accepted, and of one byte more is refused', async () => {
     const sized = (size: number) => {
       const body = JSON.stringify(GOOD)
       return `${body}${' '.repeat(size - body.length)}`
@@ -184,22 +184,22 @@ describe('the body', () => {
     'application/x-www-form-urlencoded',
     'application/cloudevents+json',
     'application/secevent+jwt',
-  ])('as %s is refused', async (type) => {
+  ])('of type %s is refused', async (type) => {
     await refused(JSON.stringify(GOOD), 415, { 'content-type': type })
   })
 
-  test('packed is refused, rather than unpacked to any size', async () => {
+  test('with a content encoding is refused, because it could unpack to any size', async () => {
     await refused(JSON.stringify(GOOD), 415, { 'content-encoding': 'gzip' })
   })
 
-  test('with a charset is taken', async () => {
+  test('with a charset is accepted', async () => {
     const response = await post(JSON.stringify(GOOD), { 'content-type': 'application/json; charset=utf-8' })
     expect(response.status).toBe(202)
   })
 })
 
 describe('a list', () => {
-  test('of good and bad: 207, the good are delivered, the bad named', async () => {
+  test('with invalid events is a 207: the valid events are delivered, and the others are named', async () => {
     const clients = ['rp']
     const good = [randomUUID(), randomUUID()]
     const response = await post([
@@ -226,19 +226,19 @@ describe('a list', () => {
     for (const id of good) {
       expect(await curfew.client.getLogoutEvent(id ?? '', { wait: 10 })).toMatchObject({ acknowledged: 1 })
     }
-    expect(toldOf(...good)).toHaveLength(2)
+    expect(receivedOf(...good)).toHaveLength(2)
   })
 
-  test('of none that is good: 400, and where', async () => {
+  test('without a valid event is a 400 that points to every fault', async () => {
     const { errors } = await refused([{ iss: ISS }, { sub: 'alice' }])
     expect(errors?.map(({ pointer }) => pointer)).toEqual(['/0/sub', '/1/iss'])
   })
 
-  test('of 1,000 is taken, each with an id of its own, in order', async () => {
+  test('of 1,000 events is accepted in order, and every event has an id of its own', async () => {
     const events = Array.from({ length: 1_000 }, (_, index) => ({
       ...GOOD,
       sub: `user-${index}`,
-      clients: ['nobody'],
+      clients: ['unknown'],
     }))
     const answer = await curfew.client.postLogoutEvents(events)
     expect(new Set(answer.map(({ id }) => id)).size).toBe(1_000)
@@ -246,18 +246,18 @@ describe('a list', () => {
   })
 })
 
-describe('INT-01: an id', () => {
-  test('posted again with the same content: the same answer, and one fan-out', async () => {
+describe('INT-01: an event id', () => {
+  test('that is posted again with the same content gets the same answer and one fan-out', async () => {
     const event = { ...GOOD, id: randomUUID(), clients: ['rp'] }
     const answers = await Promise.all([1, 2, 3, 4].map(() => curfew.client.postLogoutEvent(event)))
-    // In the meantime it was planned, and perhaps forgotten by ingest: still nothing new.
+    // By this time it is planned, and ingest may have forgotten it. The repeated post still adds nothing.
     await curfew.client.getLogoutEvent(event.id, { wait: 10 })
     answers.push(await curfew.client.postLogoutEvent({ ...event, scope: 'subject', lane: 'interactive' }))
     expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1)
-    // What comes after the repeats, by the same key, comes after they were planned.
+    // The log keeps the order of a key, so this event is planned after the repeats.
     const { id } = await curfew.client.postLogoutEvent({ ...GOOD, clients: ['rp'] })
     await curfew.client.getLogoutEvent(id, { wait: 10 })
-    expect(toldOf(event.id, id)).toEqual([event.id, id])
+    expect(receivedOf(event.id, id)).toEqual([event.id, id])
   })
 
   test.each([
@@ -266,19 +266,22 @@ describe('INT-01: an id', () => {
     ['clients', { clients: ['other'] }],
     ['lane', { lane: 'bulk' as const }],
     ['occurred_at', { occurred_at: '2026-11-20T00:00:00Z' }],
-  ])('posted again with another %s: 409, and the first stands', async (_member, change) => {
-    const id = randomUUID()
-    await curfew.client.postLogoutEvent({ ...GOOD, id })
-    appended = []
-    const { errors } = await refused({ ...GOOD, id, ...change }, 409)
-    expect(errors).toEqual([{ pointer: '/id', detail: expect.any(String) }])
-    expect(await curfew.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({
-      sub: 'alice',
-      lane: 'interactive',
-    })
-  })
+  ])(
+    'that is posted again with another %s gets a 409, and the first event stays',
+    async (_member, change) => {
+      const id = randomUUID()
+      await curfew.client.postLogoutEvent({ ...GOOD, id })
+      appended = []
+      const { errors } = await refused({ ...GOOD, id, ...change }, 409)
+      expect(errors).toEqual([{ pointer: '/id', detail: expect.any(String) }])
+      expect(await curfew.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({
+        sub: 'alice',
+        lane: 'interactive',
+      })
+    },
+  )
 
-  test('twice in one list with another content: the first is accepted, the second refused', async () => {
+  test('that occurs twice in a list with different content is accepted once and refused once', async () => {
     const id = randomUUID()
     const response = await post([
       { ...GOOD, id },
@@ -292,7 +295,7 @@ describe('INT-01: an id', () => {
     expect(appended).toHaveLength(1)
   })
 
-  test('is the same in capitals as in small letters', async () => {
+  test('is the same in upper and lower case', async () => {
     const id = randomUUID()
     const accepted = await curfew.client.postLogoutEvent({ ...GOOD, id: id.toUpperCase() })
     expect(accepted.id).toBe(id)
@@ -303,10 +306,10 @@ describe('INT-01: an id', () => {
   })
 })
 
-describe('while the event log is away', () => {
-  test('503 with Retry-After, nothing is half accepted, and the same post is accepted when it is back', async () => {
+describe('while the event log is unavailable, a post', () => {
+  test('gets a 503 with Retry-After and is accepted in no part, and succeeds afterwards', async () => {
     const id = randomUUID()
-    away = true
+    unavailable = true
     for (const body of [
       { ...GOOD, id },
       [
@@ -322,8 +325,8 @@ describe('while the event log is away', () => {
       })
     }
     expect((await curfew.call('GET', `/v1/logout-events/${id}`)).status).toBe(404)
-    away = false
-    // Not even the id was taken: it may be mended.
+    unavailable = false
+    // The refused post did not take the id, so the event may be corrected.
     expect((await post({ ...GOOD, id, sub: 'bob' })).status).toBe(202)
     expect(await curfew.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({
       sub: 'bob',
@@ -331,7 +334,7 @@ describe('while the event log is away', () => {
     })
   })
 
-  test('503 that names the setting where one record is too large, and posts beside it are accepted', async () => {
+  test('gets a 503 that names the setting if its record is too large, and other posts are accepted', async () => {
     const bodies = [
       GOOD,
       { ...GOOD, sub: 'too-large' },
@@ -350,7 +353,7 @@ describe('while the event log is away', () => {
     }
   })
 
-  test('the same with PostgreSQL itself out of reach', async () => {
+  test('gets a 503 if PostgreSQL itself is unreachable', async () => {
     await using own = await openCurfew({ workers: 0, appendTimeoutMs: 300 })
     await own.gate.shut()
     const id = randomUUID()

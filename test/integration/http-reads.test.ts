@@ -3,8 +3,8 @@ import type { Database } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, eventually, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: what is read too long or too much at once is refused in words that help, and changes go on beside it.
-// Method: a lock that keeps a table from its readers.
+// Goal: a read that takes too long, or too many reads at once, get a helpful refusal. Changes continue meanwhile.
+// Method: a lock that blocks the readers of a table.
 
 let curfew: Curfew
 
@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** Does `work` while `table` is locked. */
+/** Runs `work` while `table` is locked. */
 function locked<Result>(table: string, work: (db: Database) => Promise<Result>): Promise<Result> {
   return curfew.db.withConnection(async (connection) => {
     await connection.query('begin')
@@ -26,7 +26,7 @@ function locked<Result>(table: string, work: (db: Database) => Promise<Result>):
   })
 }
 
-test('a read that takes too long is a 504 that says to narrow it, and nothing of what is inside', async () => {
+test('a read that takes too long is a 504 that says to narrow it, and reveals no internals', async () => {
   for (const path of ['/v1/deliveries', '/v1/logout-events/019386aa-0000-7000-8000-000000000000']) {
     const table = path === '/v1/deliveries' ? 'deliveries' : 'events'
     const answer = await locked(table, () => curfew.call('GET', path))
@@ -39,14 +39,14 @@ test('a read that takes too long is a 504 that says to narrow it, and nothing of
   expect((await curfew.call('GET', '/v1/deliveries')).status).toBe(200)
 })
 
-test('a dry run of a replay that takes too long is one too', async () => {
+test('a dry run of a replay that takes too long is a 504 too', async () => {
   const answer = await locked('deliveries', () =>
     curfew.call('POST', '/v1/dead-letters/replay', { filter: {}, dry_run: true }),
   )
   expect(answer.status).toBe(504)
 })
 
-test('of one credential no more than two reads run and sixteen wait; others read on, and changes are made', async () => {
+test('one credential has at most two running reads and sixteen waiting reads, and blocks no other reads or changes', async () => {
   const key = curfew.keyFor('deadletters:read')
   const statuses = await locked('replays', async () => {
     const read = (bearer: string) =>
@@ -73,7 +73,7 @@ test('of one credential no more than two reads run and sixteen wait; others read
   expect([...new Set(statuses.map(([status]) => status))].sort()).toEqual(expect.arrayContaining([429, 504]))
 })
 
-test('HEAD counts as the one read that it is', async () => {
+test('a HEAD request counts as one read', async () => {
   const key = curfew.keyFor('ledger:read')
   const heads = await Promise.all(
     Array.from({ length: 12 }, () =>

@@ -7,9 +7,9 @@ import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/c
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
-// Goal: every settled event has a receipt that says what became of it and proves it; whatever is altered afterwards is
-// found; and what is erased does no harm to the proof of the rest. Method: all services, real relying parties, and SQL in
-// the hands of somebody who has no right to it.
+// Goal: every settled event has a receipt that proves how it ended. The audit finds later alterations, and an erasure leaves all
+// other proofs valid.
+// Method: all services, real relying parties, and SQL that alters the ledger as an intruder would.
 
 const sha256 = (data: Uint8Array | string) => createHash('sha256').update(data).digest()
 const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'))
@@ -29,7 +29,7 @@ async function json<Answer>(curfew: Curfew, path: string): Promise<Answer> {
   return (await response.json()) as Answer
 }
 
-/** What a receipt says, once its signature was checked by somebody else's code. */
+/** The claims of a receipt, after a third-party library verified its signature. */
 async function claimsOf(curfew: Curfew, jws: string): Promise<ReceiptClaims> {
   const keys = await json<LogKeys>(curfew, '/v1/log/keys')
   const { payload, protectedHeader } = await compactVerify(jws, createLocalJWKSet(keys as never))
@@ -60,7 +60,7 @@ describe('a receipt', () => {
     await Promise.all([...rps, ...late].map((rp) => rp.close()))
   })
 
-  test('says what was asked and how it ended for each target, with the digest of the token that was accepted', async () => {
+  test('says what was asked and how it ended for each target, with the digest of the accepted token', async () => {
     const { id, claims } = await receipted(curfew, 'alice')
     expect(claims).toMatchObject({
       iss: 'logout.example/receipts',
@@ -85,7 +85,7 @@ describe('a receipt', () => {
     expect(claims.targets[0]?.token_sha256).toBe(sha256(token).toString('base64url'))
   })
 
-  test('comes with what it takes to check it without us', async () => {
+  test('comes with all that an offline check needs', async () => {
     const { id, jws } = await receipted(curfew, 'bob')
     const bundle = await json<ReceiptBundle>(curfew, `/v1/logout-events/${id}/receipt`)
     expect(bundle.receipt).toBe(jws)
@@ -106,7 +106,7 @@ describe('a receipt', () => {
     expect(included).toBe(true)
   })
 
-  test('is not there before all is settled, nor of what nobody posted', async () => {
+  test('does not exist before the event is settled, nor for an unknown event', async () => {
     rps[1]?.behave('hang')
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'carol' })
     await rps[1]?.told(1)
@@ -120,20 +120,20 @@ describe('a receipt', () => {
     expect((await curfew.call('GET', '/v1/logout-events/yesterday/receipt')).status).toBe(404)
   })
 
-  test('of an event that owed nobody anything says just that', async () => {
-    const { id } = await curfew.client.postLogoutEvent({ iss: 'https://nobody.example', sub: 'dave' })
+  test('of an event without deliveries has no targets and no SLA', async () => {
+    const { id } = await curfew.client.postLogoutEvent({ iss: 'https://unregistered.example', sub: 'dave' })
     const claims = await claimsOf(curfew, await receiptOf(curfew, id))
     expect(claims).toMatchObject({ event: { plan_basis: 'unknown_issuer' }, targets: [] })
     expect(claims).not.toHaveProperty('sla')
   })
 
-  test('of the bulk lane holds nobody to a promise', async () => {
+  test('of the bulk lane has no SLA', async () => {
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'gina', lane: 'bulk' })
     const claims = await claimsOf(curfew, await receiptOf(curfew, id))
     expect(claims.targets).toMatchObject([{ state: 'acknowledged' }, { state: 'acknowledged' }])
     expect(claims).not.toHaveProperty('sla')
     expect(claims.targets[0]).not.toHaveProperty('kept')
-    // Rollups are entered together with the receipt.
+    // The SLA rollups are projected together with the receipt.
     const planned = async () => (await curfew.client.getSla({ issuer: 'main' })).planned
     const before = await planned()
     await receiptOf(curfew, (await curfew.client.postLogoutEvent({ iss: ISS, sub: 'hugo', lane: 'bulk' })).id)
@@ -142,7 +142,7 @@ describe('a receipt', () => {
     expect(await planned()).toBe(before + 2)
   })
 
-  test('is followed by another after a replay, which names it', async () => {
+  test('is replaced after a replay by another one, which names it', async () => {
     rps[1]?.behave({ status: 500 })
     const { id, claims: first } = await receipted(curfew, 'erin')
     expect(first.targets[1]).toMatchObject({ state: 'dead_lettered', kept: false })
@@ -164,9 +164,9 @@ describe('a receipt', () => {
     expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt?index=9999`)).status).toBe(404)
   })
 
-  test('is followed by another when a session that was posted late is told too', async () => {
+  test('is replaced by another one when a late session adds a delivery', async () => {
     const { id, claims: first } = await receipted(curfew, 'frank')
-    // What late starts do: the event owes one delivery more.
+    // A session that is posted late adds a delivery to the event.
     await openRelyingParty(curfew, { clientId: 'late' }).then((rp) => late.push(rp))
     await curfew.client.postSession({
       ...{ iss: ISS, sub: 'frank', sid: 's-late', client_id: 'late' },
@@ -180,7 +180,7 @@ describe('a receipt', () => {
     })
   })
 
-  test('has a place of its own in a log without gaps, however many bookkeepers append', async () => {
+  test('has its own place in a log without gaps, however many bookkeepers append', async () => {
     const posted = await curfew.client.postLogoutEvents(
       Array.from({ length: 300 }, (_, number) => ({ iss: ISS, sub: `many-${number}` })),
     )
@@ -220,7 +220,7 @@ describe('a receipt', () => {
   })
 })
 
-describe('what is altered', () => {
+describe('an alteration', () => {
   let curfew: Curfew
   let rp: RelyingParty
   beforeAll(async () => {
@@ -242,7 +242,7 @@ describe('what is altered', () => {
     expect(curfew.lines.some((line) => line.includes('"event":"ledger.altered"'))).toBe(true)
   }
 
-  test('of a receipt: it is not handed out, and the audit names it', async () => {
+  test('of a receipt makes the API withhold it, and the audit names it', async () => {
     const { id, claims } = await receipted(curfew, 'alice')
     await curfew.db.query(
       `update receipts set payload = replace(payload, '"acknowledged"', '"superseded"') where event_id = $1`,
@@ -258,14 +258,14 @@ describe('what is altered', () => {
       "update deliveries set state = 'dead_lettered', level = null, dead_letter_reason = 'refused' where event_id = $1",
       'state was "acknowledged"',
     ],
-    ['a delivery that is taken away', 'delete from deliveries where event_id = $1', 'missing or not settled'],
+    ['a deleted delivery', 'delete from deliveries where event_id = $1', 'missing or not settled'],
     [
       'the token of a delivery',
       "update deliveries set token_digest = sha256('another') where event_id = $1",
       'token_sha256 was',
     ],
     [
-      'when an attempt was made',
+      'the time of an attempt',
       "update attempts set started_at = started_at - interval '1 second' where delivery_id in (select id from deliveries where event_id = $1)",
       'its attempts say otherwise',
     ],
@@ -276,11 +276,11 @@ describe('what is altered', () => {
     ],
     ['an event', "update events set sub = 'mallory' where id = $1", 'sub was'],
     [
-      'when it was settled',
+      'the time of the settlement',
       "update deliveries set settled_at = settled_at - interval '1 second' where event_id = $1",
       'settled_at was',
     ],
-  ])('of the ledger contradicts the receipt: %s', async (_, statement, difference) => {
+  ])('of the ledger is found by the audit: %s', async (_, statement, difference) => {
     const { id, claims } = await receipted(curfew, `bob-${randomUUID()}`)
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'agrees' })
     await curfew.db.query(statement, [storedId(id)])
@@ -291,7 +291,7 @@ describe('what is altered', () => {
     })
   })
 
-  test('of a receipt by another row for the same place does not hide what it contradicts', async () => {
+  test('is not hidden by another receipt row for the same place', async () => {
     const { id, claims } = await receipted(curfew, 'mallory')
     await curfew.db.query("update events set sub = 'carol' where id = $1", [storedId(id)])
     const more = `insert into receipts (event_id, given_id, revision, planned_at, settled_at, log_index, payload)
@@ -306,17 +306,17 @@ describe('what is altered', () => {
   })
 
   test.each([
-    ['another revision of its row', 'update receipts set revision = 99 where event_id = $1'],
+    ['another revision of the receipt', 'update receipts set revision = 99 where event_id = $1'],
     [
-      'another time of its row and of the event',
+      'another time of the receipt and of the event',
       `with e as (update events set planned_at = planned_at - interval '1 day' where id = $1)
        update receipts set planned_at = planned_at - interval '1 day' where event_id = $1`,
     ],
     [
-      'a text that was taken away, though nobody was forgotten',
+      'removing the text of the receipt without an erasure',
       'update receipts set payload = null where event_id = $1',
     ],
-  ])('of a receipt is not hidden by %s', async (_, statement) => {
+  ])('is not hidden from the audit by %s', async (_, statement) => {
     const { id, claims } = await receipted(curfew, `erin-${randomUUID()}`)
     await curfew.db.query(
       "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",
@@ -326,14 +326,14 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
   })
 
-  test('of a receipt that is taken away: who asks is told that there was one', async () => {
+  test('by deleting a receipt leaves a 410, and the audit reports the receipt as gone', async () => {
     const { id, claims } = await receipted(curfew, 'ivan')
     await curfew.db.query('delete from receipts where event_id = $1', [storedId(id)])
     expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt`)).status).toBe(410)
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'gone' })
   })
 
-  test('of a delivery is not hidden by a time that is yet to come', async () => {
+  test('of a delivery is not hidden by a settlement time in the future', async () => {
     const { id, claims } = await receipted(curfew, 'frank')
     await curfew.db.query(
       "update deliveries set generation = 1, replay_id = gen_random_uuid(), settled_at = now() + interval '1 year' where event_id = $1",
@@ -342,7 +342,7 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
   })
 
-  test('of what was acknowledged is not hidden by putting it back as if it were replayed', async () => {
+  test('of an acknowledged delivery is not hidden by making it look replayed', async () => {
     const { id, claims } = await receipted(curfew, 'heidi')
     await curfew.db.query(
       `update deliveries set generation = 1, replay_id = gen_random_uuid(), state = 'pending', level = null,
@@ -353,9 +353,9 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
   })
 
-  test('is nothing where an id that was forgotten is posted again: the receipt is the new one', async () => {
+  test('is not reported when an id is posted again after retention deleted its event', async () => {
     const { id, claims } = await receipted(curfew, 'grace')
-    // What retention does.
+    // Deletes the event as retention does.
     await curfew.db.query(
       'delete from attempts where delivery_id in (select id from deliveries where event_id = $1)',
       [storedId(id)],
@@ -372,7 +372,7 @@ describe('what is altered', () => {
     expect(items.at(-1)).toMatchObject({ event_id: id, receipt: 'intact', ledger: 'agrees' })
   })
 
-  test('by erasure is the receipt alone: the log has its digest still, and is what it was', async () => {
+  test('by an erasure empties only the receipt, and the log keeps its digest', async () => {
     const { id, claims } = await receipted(curfew, 'carol')
     const before = await json<LogEntries>(curfew, '/v1/log/entries')
     await curfew.client.eraseSubject('main', 'carol')
@@ -383,7 +383,7 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'erased' })
   })
 
-  test('of the log itself: no checkpoint is signed, nothing is appended to it, and the other books are kept', async () => {
+  test('of the log itself stops checkpoints and appends, but no other projection', async () => {
     const session = { iss: ISS, sub: 'dave', sid: 'dave-1', client_id: 'mail' }
     await curfew.client.postSession({
       ...session,
@@ -405,8 +405,8 @@ describe('what is altered', () => {
   })
 })
 
-describe('whom a receipt names', () => {
-  test('is nobody where subjects are hashed, with a key that every event has of its own', async () => {
+describe('the subject in a receipt', () => {
+  test('is hashed if so configured, with a separate key for every event', async () => {
     await using curfew = await openCurfew({ bookkeepers: 1, receipts: { subject: 'hash' } })
     await using rp = await openRelyingParty(curfew, { clientId: 'mail' })
     const [first, second] = [await receipted(curfew, 'alice'), await receipted(curfew, 'alice')]
@@ -415,7 +415,7 @@ describe('whom a receipt names', () => {
     expect(payload).not.toContain('alice')
     expect(first.claims.event.sub_hmac).toMatch(/^[\w-]{43}$/)
     expect(first.claims.event.sub_hmac).not.toBe(second.claims.event.sub_hmac)
-    // What they are held against is hashed the same way.
+    // The audit hashes the subject of the ledger in the same way.
     const { items } = await json<LogAudit>(curfew, '/v1/log/audit')
     expect(items.map(({ ledger }) => ledger)).toEqual(['agrees', 'agrees'])
     await curfew.db.query("update events set sub = 'mallory'")
@@ -424,7 +424,7 @@ describe('whom a receipt names', () => {
   })
 })
 
-test('a bookkeeper with another master key leaves the journal as it is', async () => {
+test('a bookkeeper with another master key leaves the journal untouched', async () => {
   await using curfew = await openCurfew({ receipts: { subject: 'hash' } })
   await using rp = await openRelyingParty(curfew, { clientId: 'mail' })
   const right = await curfew.startBookkeeper()

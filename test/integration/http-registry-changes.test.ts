@@ -4,8 +4,8 @@ import { disableBinding } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: a change is made to what its maker saw or not at all, none is lost, and every one is in the audit.
-// Method: the real console over HTTP and a real database; many changes at once.
+// Goal: a change applies to the version that its author saw or not at all. No change is lost, and every change is audited.
+// Method: the real console over HTTP and a real database, with many concurrent changes.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -17,7 +17,7 @@ const pathOf = (clientId: string) => `/v1/issuers/${ISSUER}/relying-parties/${cl
 const uriOf = (clientId: string) => `https://${clientId}.rp.example/logout`
 type Headers = Readonly<Record<string, string>>
 
-/** One call, and what it was answered: the status, the tag and the body. */
+/** Makes one call. @returns the status, the tag and the body of the answer. */
 async function call(method: string, path: string, body?: unknown, headers: Headers = {}) {
   const response = await curfew.call(method, path, body, headers)
   const text = await response.text()
@@ -51,7 +51,7 @@ async function auditOf(object: string): Promise<readonly Entry[]> {
   return items.filter((entry) => entry.object === object).toReversed()
 }
 
-test('settings as they take effect leave out what is not set', async () => {
+test('the effective settings leave out unset members', async () => {
   const { body } = await register('plain', {
     curfew: { channels: { global_revocation: { uri: 'https://plain.rp.example/revoke' } } },
   })
@@ -60,7 +60,7 @@ test('settings as they take effect leave out what is not set', async () => {
   expect(settings.flatMap((each) => Object.values(each))).not.toContain(null)
 })
 
-test('a patch that enables one channel enables what Curfew disabled of it, and of no other', async () => {
+test('a patch that enables one channel enables its endpoints that Curfew disabled, and no others', async () => {
   await register('two-gone', {
     curfew: { channels: { global_revocation: { uri: 'https://two-gone.rp.example/revoke' } } },
   })
@@ -77,7 +77,7 @@ test('a patch that enables one channel enables what Curfew disabled of it, and o
 })
 
 describe('an ETag', () => {
-  test('is strong, and another after every change that shows, be it ours', async () => {
+  test('is strong, and changes with every visible change, also by Curfew itself', async () => {
     const { etag } = await register('tagged')
     expect(etag).toMatch(/^"[^"]+"$/)
     expect((await call('GET', pathOf('tagged'))).etag).toBe(etag)
@@ -102,7 +102,7 @@ describe('an ETag', () => {
     expect((await register('tagged')).etag).not.toBe(etag)
   })
 
-  test('stays as it is where the same secret is put again', async () => {
+  test('stays the same when the same secret is put again', async () => {
     const put = (secret: string) =>
       call('PUT', pathOf('bearer'), {
         curfew: {
@@ -139,7 +139,7 @@ describe('an ETag', () => {
     expect(await auditOf(pathOf('bearer'))).toHaveLength(3)
   })
 
-  test('saves who has it already the body', async () => {
+  test('saves the body of an answer that the caller already has', async () => {
     const { etag } = await register('cached')
     for (const header of [etag, `W/${etag}`, `"x", ${etag}`, '*']) {
       const { status, text, ...rest } = await call('GET', pathOf('cached'), undefined, {
@@ -151,20 +151,20 @@ describe('an ETag', () => {
   })
 
   test.each(['PUT', 'PATCH', 'DELETE'])(
-    'as If-Match lets %s through only to what it names',
+    'lets %s through only if If-Match names the current version',
     async (method) => {
       const clientId = `guarded-${method.toLowerCase()}`
       const { etag } = await register(clientId)
       const body =
         method === 'DELETE' ? undefined : { client_name: 'Changed', backchannel_logout_uri: uriOf(clientId) }
-      await patch(clientId, { client_name: 'Somebody else' })
+      await patch(clientId, { client_name: 'Someone else' })
       for (const stale of [etag, `W/${etag}`, 'x', '""']) {
         const refused = await call(method, pathOf(clientId), body, { 'if-match': stale })
         expect([refused.status, refused.body.detail]).toEqual([412, expect.stringMatching(/Read it again/)])
       }
       const current = await call('GET', pathOf(clientId))
-      expect(current.body.client_name).toBe('Somebody else')
-      // What is weak vouches for nothing (RFC 9110 13.1.1).
+      expect(current.body.client_name).toBe('Someone else')
+      // A weak tag never matches If-Match (RFC 9110 13.1.1).
       expect((await call(method, pathOf(clientId), body, { 'if-match': `W/${current.etag}` })).status).toBe(
         412,
       )
@@ -173,7 +173,7 @@ describe('an ETag', () => {
     },
   )
 
-  test('If-Match to what is not there, and If-None-Match: * to what is, change nothing', async () => {
+  test('blocks a change with If-Match for an unknown client, and with If-None-Match: * for a known one', async () => {
     const put = (clientId: string, headers: Headers) => call('PUT', pathOf(clientId), {}, headers)
     expect((await put('never', { 'if-match': '*' })).status).toBe(412)
     expect((await call('GET', pathOf('never'))).status).toBe(404)
@@ -196,7 +196,7 @@ describe('an ETag', () => {
 })
 
 describe('PATCH', () => {
-  test('changes what it names, takes away what is null, and leaves the rest', async () => {
+  test('changes named members, removes members that are null, and keeps the rest', async () => {
     await register('patched', {
       contacts: ['a@b.example'],
       tos_uri: 'x',
@@ -218,7 +218,7 @@ describe('PATCH', () => {
     expect(body.curfew).not.toHaveProperty('concurrency')
   })
 
-  test('is checked as the whole that it makes, and a fault changes nothing', async () => {
+  test('is checked by its whole result, and a fault changes nothing', async () => {
     const before = await register('checked')
     for (const [change, pointer] of [
       [{ backchannel_logout_uri: 'http://rp.example/' }, '/backchannel_logout_uri'],
@@ -233,7 +233,7 @@ describe('PATCH', () => {
     expect((await call('GET', pathOf('checked'))).etag).toBe(before.etag)
   })
 
-  test('takes plain JSON too; what is none, or nobody, is refused', async () => {
+  test('accepts plain JSON too, and refuses other types and unknown clients', async () => {
     await register('typed')
     expect((await call('PATCH', pathOf('typed'), { client_name: 'T' })).status).toBe(200)
     for (const body of ['[]', '"x"', 'null']) {
@@ -247,10 +247,10 @@ describe('PATCH', () => {
     expect(
       (await call('PUT', pathOf('typed'), '{}', { 'content-type': 'application/merge-patch+json' })).status,
     ).toBe(415)
-    expect((await patch('nobody', {})).status).toBe(404)
+    expect((await patch('unknown', {})).status).toBe(404)
   })
 
-  test('of many at once loses none, without any If-Match', async () => {
+  test('loses no change when many come at once without If-Match', async () => {
     await register('busy')
     const names = Array.from({ length: 24 }, (_, index) => `member_${index}`)
     const answers = await Promise.all(names.map((name) => patch('busy', { [name]: name })))
@@ -261,7 +261,7 @@ describe('PATCH', () => {
     expect(await auditOf(pathOf('busy'))).toHaveLength(names.length + 1)
   })
 
-  test('of many at once with the same If-Match lets one through', async () => {
+  test('lets one change through when many come at once with the same If-Match', async () => {
     const { etag } = await register('rivals')
     const answers = await Promise.all(
       Array.from({ length: 12 }, (_, index) => patch('rivals', { winner: index }, { 'if-match': etag })),
@@ -272,7 +272,7 @@ describe('PATCH', () => {
 })
 
 describe('DELETE', () => {
-  test('takes a relying party out of sight; registered again it begins anew', async () => {
+  test('hides a relying party, and a new registration starts from nothing', async () => {
     const { body } = await register('gone', { client_name: 'Gone', contacts: ['a@b.example'] })
     const removed = await call('DELETE', pathOf('gone'))
     expect([removed.status, removed.body]).toEqual([200, { client_id: 'gone', issuer: ISSUER, waiting: 0 }])
@@ -295,7 +295,7 @@ describe('DELETE', () => {
     await register('heir', { backchannel_logout_uri: 'https://shared.example/' })
   })
 
-  test('of an issuer is refused while anybody is registered with it', async () => {
+  test('of an issuer is refused while it has relying parties', async () => {
     const path = '/v1/issuers/used'
     await call('PUT', path, { iss: 'https://used.example' })
     await call('PUT', `${path}/relying-parties/a`, {})
@@ -311,8 +311,8 @@ describe('DELETE', () => {
   })
 })
 
-describe('the audit', () => {
-  test('has who changed what, before and after, and nothing where nothing was changed', async () => {
+describe('the audit log', () => {
+  test('has each change with its credential and both versions, and no calls that change nothing', async () => {
     const path = pathOf('audited')
     await register('audited')
     await call('PUT', path, { backchannel_logout_uri: uriOf('audited') })
@@ -333,7 +333,7 @@ describe('the audit', () => {
     expect(deleted?.detail).toEqual({ before: changed?.detail.after, after: null })
   })
 
-  test('has no secret', async () => {
+  test('has no secrets', async () => {
     await register('discreet', { client_secret: 'hush-1', jwks: { keys: [{ kty: 'oct', k: 'hush-2' }] } })
     const { rows } = await curfew.db.query('select detail from audit')
     expect(JSON.stringify(rows)).not.toContain('hush-')

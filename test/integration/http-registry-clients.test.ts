@@ -4,8 +4,8 @@ import type { AccessFilter, ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: a client is taken as its IdP exports it; what is wrong is told with what to change; and nobody gets at another's.
-// Method: the real console over HTTP, with credentials of every reach.
+// Goal: Curfew accepts a client as its IdP exports it, explains every fault, and keeps a bound credential to its own clients.
+// Method: the real console over HTTP, with credentials of every access filter.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -31,7 +31,7 @@ async function call(method: string, path: string, body?: unknown, key?: string):
   return { status: response.status, body: (await response.json()) as Answer['body'] }
 }
 
-describe("a client in its product's words", () => {
+describe('a client in the format of its product', () => {
   const keycloak = (clientId: string) => ({
     clientId,
     name: 'Web shop',
@@ -46,7 +46,7 @@ describe("a client in its product's words", () => {
     },
   })
 
-  test('is used, kept and returned, without what is secret', async () => {
+  test('is used, kept and returned, without its secrets', async () => {
     const { secret: _, ...kept } = keycloak('shop')
     expect((await call('PUT', pathOf('shop'), keycloak('shop'))).status).toBe(201)
     const { body } = await call('GET', pathOf('shop'))
@@ -74,7 +74,7 @@ describe("a client in its product's words", () => {
     expect(JSON.stringify(body)).not.toContain('hush')
   })
 
-  test('can be read, changed in those words, and put back', async () => {
+  test('can be read, changed in that format, and put back', async () => {
     await call('PUT', pathOf('edited'), keycloak('edited'))
     const { body } = await call('GET', pathOf('edited'))
     const attributes = { ...keycloak('edited').attributes, 'backchannel.logout.url': uriOf('moved') }
@@ -84,7 +84,7 @@ describe("a client in its product's words", () => {
     expect(patched.body.status.endpoints).toMatchObject([{ uri: uriOf('again') }])
   })
 
-  test('is told of faults where they are', async () => {
+  test('gets faults that point into that format', async () => {
     const change = (attributes: object) => ({
       ...keycloak('faulty'),
       attributes: { ...keycloak('faulty').attributes, ...attributes },
@@ -111,19 +111,22 @@ describe("a client in its product's words", () => {
     }
   })
 
-  test('that is told nothing may have whatever its product allows', async () => {
+  test('may have unsupported settings while it has no logout endpoint', async () => {
     const body = { name: 'M2M', jwt_configuration: { alg: 'HS256' }, app_type: 'non_interactive' }
     const put = await call('PUT', pathOf('machine'), body)
     expect([put.status, put.body.status]).toMatchObject([201, { format: 'auth0', endpoints: [] }])
-    const told = await call('PATCH', pathOf('machine'), { backchannel_logout_uri: uriOf('machine') })
-    expect([told.status, told.body.errors]).toMatchObject([400, [{ pointer: '/jwt_configuration/alg' }]])
+    const withEndpoint = await call('PATCH', pathOf('machine'), { backchannel_logout_uri: uriOf('machine') })
+    expect([withEndpoint.status, withEndpoint.body.errors]).toMatchObject([
+      400,
+      [{ pointer: '/jwt_configuration/alg' }],
+    ])
   })
 })
 
-describe('a check', () => {
+describe('registration', () => {
   test.each([
     [
-      'a required session where there are none',
+      'a required sid at an issuer without sids',
       { backchannel_logout_session_required: true },
       '/backchannel_logout_session_required',
       /must be false.*sid_supported/,
@@ -133,7 +136,7 @@ describe('a check', () => {
     expect([put.status, put.body.errors]).toEqual([400, [{ pointer, detail: expect.stringMatching(words) }]])
   })
 
-  test('refuses an algorithm that none of the issuer’s own keys is for, until there is one', async () => {
+  test('refuses an algorithm without a key if the issuer has keys of its own, until it has one', async () => {
     await curfew.client.putIssuer('ownkeys', { iss: 'https://ownkeys.example' })
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'theirs' }
@@ -159,7 +162,7 @@ describe('a check', () => {
     expect((await curfew.client.getJwks('ownkeys')).keys).toHaveLength(2)
   })
 
-  test('refuses tokens without the session that is required', async () => {
+  test('refuses tokens without the sid that is required', async () => {
     const put = await call('PUT', pathOf('torn'), {
       backchannel_logout_uri: uriOf('torn'),
       backchannel_logout_session_required: true,
@@ -168,7 +171,7 @@ describe('a check', () => {
     expect([put.status, put.body.errors?.[0]?.pointer]).toEqual([400, '/curfew/subject_claims'])
   })
 
-  test('refuses a URI that another client of the issuer has, and names it to whoever may see it', async () => {
+  test('refuses a URI of another client of the issuer, and names that client to credentials that may see it', async () => {
     await call('PUT', pathOf('first'), {
       curfew: { endpoints: [{ name: 'eu', uri: uriOf('common') }] },
     })
@@ -181,11 +184,11 @@ describe('a check', () => {
     const key = curfew.keyBoundTo(clients('second'), 'clients:write')
     const blind = await call('PUT', pathOf('second'), body, key)
     expect(blind.body.errors?.[0]?.detail).toMatch(/another client of the issuer has this URI/)
-    // At another issuer it is another matter.
+    // Another issuer may have the same URI.
     expect((await call('PUT', pathOf('second', 'sidless'), body)).status).toBe(201)
   })
 
-  test('lets one of two through that take the same URI at the same moment', async () => {
+  test('accepts one of several clients that take the same URI at the same time', async () => {
     const put = (clientId: string) =>
       call('PUT', pathOf(clientId), { backchannel_logout_uri: uriOf('raced') })
     const answers = await Promise.all(['r1', 'r2', 'r3', 'r4', 'r5', 'r6'].map(put))
@@ -200,10 +203,10 @@ const clients = (...ids: readonly string[]): AccessFilter => ({
   clients: new Set(ids as readonly ClientId[]),
 })
 
-describe('a credential that is bound', () => {
+describe('a credential bound', () => {
   const scopes = ['clients:read', 'clients:write'] as const
 
-  test('to clients sees and changes just these', async () => {
+  test('to clients sees and changes only these', async () => {
     for (const clientId of ['mine', 'theirs']) await call('PUT', pathOf(clientId), {})
     const key = curfew.keyBoundTo(clients('mine', 'new'), ...scopes)
     const list = await call('GET', listOf(ISSUER), undefined, key)
@@ -231,7 +234,7 @@ describe('a credential that is bound', () => {
     expect(lines.map((line) => (JSON.parse(line) as RelyingParty).client_id)).toEqual(['mine', 'new'])
   })
 
-  test('to an issuer sees just that', async () => {
+  test('to an issuer sees only that issuer', async () => {
     const access: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
     const key = curfew.keyBoundTo(access, ...scopes)
     const { body } = await call('GET', '/v1/issuers', undefined, key)
@@ -240,7 +243,7 @@ describe('a credential that is bound', () => {
     expect((await call('GET', listOf(ISSUER), undefined, key)).status).toBe(200)
   })
 
-  test('to clients may not have us post into networks of ours; it may keep what it was given', async () => {
+  test('to clients cannot allow networks, but may keep those that an admin allowed', async () => {
     const key = curfew.keyBoundTo(clients('inner'), ...scopes)
     const body = { curfew: { allowed_networks: ['10.0.0.0/8'] } }
     const refused = await call('PUT', pathOf('inner'), body, key)
@@ -251,7 +254,7 @@ describe('a credential that is bound', () => {
     expect((await call('PATCH', pathOf('inner'), wider, key)).status).toBe(400)
     expect((await call('PATCH', pathOf('inner'), { curfew: { allowed_networks: [] } }, key)).status).toBe(200)
     expect((await call('PUT', pathOf('inner'), body, key)).status).toBe(200)
-    // Narrower than its issuer's, it may not go back to those.
+    // The networks are narrower than those of its issuer. It cannot go back to those.
     await curfew.client.putIssuer('wide', {
       iss: 'https://wide.example',
       defaults: { allowed_networks: ['10.0.0.0/8'] },

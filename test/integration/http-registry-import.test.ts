@@ -4,8 +4,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 
-// Goal: thousands of clients come in as a whole or not at all, with every fault by its line; and go out as they came in.
-// Method: the real console over HTTP and a real database; export and import again, for clients made at random.
+// Goal: thousands of clients are imported as a whole or not at all, with every fault by its line. An export equals its import.
+// Method: the real console over HTTP and a real database. Random clients are exported and imported again.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -29,7 +29,7 @@ interface Problem {
 }
 
 let issuers = 0
-/** A new issuer, and what is done with its relying parties. */
+/** Registers a new issuer. @returns calls that import and export its relying parties. */
 async function open() {
   issuers += 1
   const issuer = `imported-${issuers}`
@@ -57,7 +57,7 @@ const audited = async (issuer: string) =>
     .length
 
 describe('an import', () => {
-  test('registers all, in one change, and notes each; the same again changes nothing', async () => {
+  test('registers all clients in one change and audits each, and a repeated import changes nothing', async () => {
     const { issuer, post } = await open()
     const clients = Array.from({ length: 50 }, (_, index) => clientOf(`${issuer}-${index}`))
     const before = await revision()
@@ -65,7 +65,7 @@ describe('an import', () => {
       status: 200,
       body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0 },
     })
-    // Each of them, and the key that they needed.
+    // One entry for every client, and one for the key that they needed.
     expect([await revision(), await audited(issuer)]).toEqual([before + 1, 51])
     const next = clients.map((client, index) => (index < 3 ? { ...client, client_name: 'New' } : client))
     expect((await post(linesOf(next))).body).toMatchObject({ created: 0, changed: 3, unchanged: 47 })
@@ -74,7 +74,7 @@ describe('an import', () => {
     expect((await curfew.client.getJwks(issuer)).keys).toHaveLength(1)
   })
 
-  test('takes clients of every product on one sheet, empty lines and both line ends', async () => {
+  test('accepts several products, empty lines and both line ends in one body', async () => {
     const { issuer, path, post, exported } = await open()
     const text = [
       JSON.stringify({
@@ -101,7 +101,7 @@ describe('an import', () => {
     expect(items.map(({ status }) => status.format)).toEqual(['auth0', 'keycloak', 'okta', 'oidc'])
   })
 
-  test('with faults tells all of them by line, and applies nothing', async () => {
+  test('with faults lists all of them by line, and applies nothing', async () => {
     const { issuer, path, post } = await open()
     await curfew.client.putRelyingParty(issuer, 'there', { backchannel_logout_uri: 'https://there.example/' })
     const before = await revision()
@@ -110,7 +110,7 @@ describe('an import', () => {
       '{ "client_id": ',
       JSON.stringify(clientOf('http', { backchannel_logout_uri: 'http://rp.example/' })),
       '',
-      JSON.stringify({ client_name: 'nobody' }),
+      JSON.stringify({ client_name: 'unnamed' }),
       JSON.stringify(clientOf('good')),
       JSON.stringify(clientOf('thief', { backchannel_logout_uri: 'https://there.example/' })),
       JSON.stringify(clientOf('twin', { backchannel_logout_uri: clientOf('good').backchannel_logout_uri })),
@@ -138,7 +138,7 @@ describe('an import', () => {
     expect((await curfew.call('GET', `${path}/good`)).status).toBe(404)
   })
 
-  test('may exchange the URIs of clients that are all in it', async () => {
+  test('may exchange the URIs of clients that it contains', async () => {
     const { issuer, post } = await open()
     const [a, b] = [`https://${issuer}.example/a`, `https://${issuer}.example/b`]
     const swap = (one: string, two: string) =>
@@ -150,7 +150,7 @@ describe('an import', () => {
     expect((await post(swap(b, a))).body).toMatchObject({ changed: 2 })
   })
 
-  test('that is dry says what would come of it, and leaves no trace, not even a key', async () => {
+  test('with dry_run reports its effect and leaves no trace, not even a key', async () => {
     const { issuer, path, post } = await open()
     await curfew.client.putRelyingParty(issuer, 'old', {})
     const before = await revision()
@@ -164,12 +164,12 @@ describe('an import', () => {
     expect((await curfew.client.getJwks(issuer)).keys).toEqual([])
   })
 
-  test('of nothing, of JSON, or of more than there may be is refused', async () => {
+  test('without lines, as JSON, or with too many lines is refused', async () => {
     const { path, post } = await open()
     for (const text of ['', '\n\n']) expect((await post(text)).status).toBe(400)
     expect((await curfew.call('POST', `${path}/import`, {})).status).toBe(415)
     expect((await post('{}\n'.repeat(20_001))).status).toBe(413)
-    // Millions of lines are not even read: in one process with it, logouts would wait.
+    // Millions of lines are not even read, because logouts in the same process would wait.
     const delay = monitorEventLoopDelay({ resolution: 10 })
     const many = '1\n'.repeat(16_000_000)
     delay.enable()
@@ -178,7 +178,7 @@ describe('an import', () => {
     expect(delay.max / 1e6).toBeLessThan(2_000)
   })
 
-  test('of thousands is done within seconds', async () => {
+  test('of thousands of clients takes seconds', async () => {
     const { issuer, post, exported } = await open()
     const clients = Array.from({ length: 5_000 }, (_, index) =>
       clientOf(`${issuer}-${index}`, { redirect_uris: ['https://rp.example/cb'], contacts: ['a@b.example'] }),
@@ -190,7 +190,7 @@ describe('an import', () => {
   })
 })
 
-describe('what is exported', () => {
+describe('an export', () => {
   const uri = fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.stringMatching(/^[a-z0-9/?&=%]{0,12}$/)).map(
     ([host, path]) =>
       (id: string) =>
@@ -216,19 +216,19 @@ describe('what is exported', () => {
     { requiredKeys: [] },
   )
 
-  test('is what was imported, and is taken back unchanged, here and elsewhere', async () => {
+  test('equals its import, and can be imported again here and at another issuer', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(client, uri, fc.boolean()), { maxLength: 8, minLength: 1 }),
         async (given) => {
           const [here, there] = [await open(), await open()]
-          const clients = given.map(([members, uriOf, told], index) => ({
+          const clients = given.map(([members, uriOf, withUri], index) => ({
             client_id: `c-${index}`,
             ...members,
-            ...(told && { backchannel_logout_uri: uriOf(`${index}`) }),
+            ...(withUri && { backchannel_logout_uri: uriOf(`${index}`) }),
             curfew: {
               ...members.curfew,
-              ...(told && {
+              ...(withUri && {
                 endpoints: [{ name: 'eu', uri: uriOf(`eu-${index}`), enabled: index % 2 === 0 }],
               }),
             },
@@ -249,7 +249,7 @@ describe('what is exported', () => {
     )
   })
 
-  test('is no change to what was put one by one, whose body need not name the client', async () => {
+  test('of clients that were put one by one imports without a change, even if their bodies did not name them', async () => {
     const { path, exported, post } = await open()
     const bodies = {
       shop: { client_name: 'Shop', backchannel_logout_uri: 'https://shop.rp.example/logout' },
@@ -260,7 +260,7 @@ describe('what is exported', () => {
     expect((await post(await exported())).body).toMatchObject({ changed: 0, unchanged: 2 })
   })
 
-  test('of nobody is nothing', async () => {
+  test('without clients is empty', async () => {
     expect(await (await open()).exported()).toBe('')
   })
 })

@@ -3,19 +3,19 @@ import { SIGNING_ALGORITHMS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
-// Goal: who is registered is registered as they said, or told what to mend; and no secret of theirs or ours is kept or shown.
-// Method: the real console over HTTP, and a look into every table.
+// Goal: a client is registered as given, or refused with the member to fix. No secret is stored or shown.
+// Method: the real console over HTTP, and SQL to search the tables for secrets.
 
 let curfew: Curfew
 beforeAll(async () => {
-  // None but the one that a relying party names itself.
+  // The deployment allows no networks. A relying party names its own.
   curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
 })
 afterAll(() => curfew.stop())
 
 const PATH = `/v1/issuers/${ISSUER}/relying-parties`
 const URI = 'https://rp.example/logout'
-/** Each client has one of its own. */
+/** Every client has a URI of its own. */
 const uriOf = (clientId: string) => `https://${clientId.toLowerCase()}.rp.example/logout`
 
 async function faults(path: string, body: unknown, status = 400): Promise<readonly string[]> {
@@ -46,32 +46,32 @@ describe('an issuer', () => {
     expect(list.items.map(({ name }) => name)).toEqual([ISSUER, 'two'])
   })
 
-  test('keeps its iss: another under the same name, or the same under another, is a conflict', async () => {
+  test('keeps its iss: another iss under its name, or its iss under another name, is a conflict', async () => {
     expect(await faults(`/v1/issuers/${ISSUER}`, { iss: 'https://other.example' }, 409)).toEqual(['/iss'])
     expect(await faults('/v1/issuers/again', { iss: ISS }, 409)).toEqual(['/iss'])
-    // Byte for byte: with a slash at its end it is another.
+    // An `iss` is compared byte for byte, so a final slash makes another one.
     expect((await curfew.call('PUT', '/v1/issuers/slash', { iss: `${ISS}/` })).status).toBe(201)
     expect(await curfew.client.getIssuer(ISSUER)).toMatchObject({ iss: ISS })
   })
 
   test.each([
     ['no iss', {}, '/iss'],
-    ['an iss that is no URL', { iss: 'idp.example' }, '/iss'],
-    ['an iss that no browser would take', { iss: 'https://[' }, '/iss'],
+    ['an iss that is not a URL', { iss: 'idp.example' }, '/iss'],
+    ['an iss that no URL parser accepts', { iss: 'https://[' }, '/iss'],
     ['an iss with a query', { iss: `${ISS}?a` }, '/iss'],
     ['an iss with a fragment', { iss: `${ISS}#a` }, '/iss'],
     ['an iss of another scheme', { iss: 'ftp://idp.example' }, '/iss'],
-    ['an objective of everything', { iss: ISS, sla: { within_ms: 1, objective: 1 } }, '/sla/objective'],
-    ['half an SLA', { iss: ISS, sla: { within_ms: 1 } }, '/sla/objective'],
+    ['an objective of 1', { iss: ISS, sla: { within_ms: 1, objective: 1 } }, '/sla/objective'],
+    ['an SLA without an objective', { iss: ISS, sla: { within_ms: 1 } }, '/sla/objective'],
     [
-      'a budget of a century',
+      'a window of a century',
       { iss: ISS, sla: { within_ms: 1, objective: 0.9, window_days: 36_500 } },
       '/sla/window_days',
     ],
-    ['a member that is not known', { iss: ISS, name: 'x' }, '/name'],
-    ['defaults that are not known', { iss: ISS, defaults: { retries: 3 } }, '/defaults/retries'],
+    ['an unknown member', { iss: ISS, name: 'x' }, '/name'],
+    ['an unknown default', { iss: ISS, defaults: { retries: 3 } }, '/defaults/retries'],
     [
-      'a network that is none',
+      'an invalid network',
       { iss: ISS, defaults: { allowed_networks: ['10.0.0.0/8', '10.0.0.0/33'] } },
       '/defaults/allowed_networks/1',
     ],
@@ -79,11 +79,11 @@ describe('an issuer', () => {
     expect(await faults('/v1/issuers/other', body)).toEqual([pointer])
   })
 
-  test.each(['A', 'a_b', '-a', 'a-', 'a'.repeat(64), 'a.b'])('of the name %s is refused', async (name) => {
+  test.each(['A', 'a_b', '-a', 'a-', 'a'.repeat(64), 'a.b'])('named %s is refused', async (name) => {
     expect(await faults(`/v1/issuers/${name}`, { iss: 'https://x.example' })).toEqual(['/issuer'])
   })
 
-  test('that is not there is a 404', async () => {
+  test('with an unknown name is a 404', async () => {
     for (const path of ['/v1/issuers/none', '/v1/issuers/none/relying-parties', '/issuers/none/jwks.json']) {
       expect([path, (await curfew.call('GET', path)).status]).toEqual([path, 404])
     }
@@ -108,7 +108,7 @@ describe('the metadata of a relying party', () => {
     'urn:our-own': { deep: [1, 2.5, { er: false }], empty: {} },
   }
 
-  test('is kept and returned as it was given, known to us or not', async () => {
+  test('is kept and returned as given, whether Curfew knows it or not', async () => {
     const put = await curfew.call('PUT', `${PATH}/whole`, { ...METADATA, curfew: { timeout_ms: 500 } })
     expect(put.status).toBe(201)
     const expected = {
@@ -121,7 +121,7 @@ describe('the metadata of a relying party', () => {
     expect(await curfew.client.getRelyingParty(ISSUER, 'whole')).toMatchObject(expected)
   })
 
-  test('is replaced as a whole by the next', async () => {
+  test('is replaced as a whole by the next PUT', async () => {
     await curfew.call('PUT', `${PATH}/replaced`, { client_name: 'Before', contacts: ['a@b.example'] })
     const put = await curfew.call('PUT', `${PATH}/replaced`, { client_name: 'After' })
     expect(put.status).toBe(200)
@@ -130,7 +130,7 @@ describe('the metadata of a relying party', () => {
     expect(seen).not.toHaveProperty('contacts')
   })
 
-  test('can be read, changed and put back: what we added is not taken for its own', async () => {
+  test('can be read and put back, and members that Curfew added are not stored', async () => {
     const first = await curfew.client.putRelyingParty(ISSUER, 'round', {
       client_name: 'Round',
       backchannel_logout_uri: uriOf('round'),
@@ -142,7 +142,7 @@ describe('the metadata of a relying party', () => {
     expect(rows).toEqual([{ metadata: { client_name: 'Round', backchannel_logout_uri: uriOf('round') } }])
   })
 
-  test('loses its secrets: they are neither stored nor returned', async () => {
+  test('loses its secrets, which are neither stored nor returned', async () => {
     const secrets = {
       client_secret: 'hunter2-secret',
       client_secret_expires_at: 1,
@@ -188,7 +188,7 @@ describe('the metadata of a relying party', () => {
     ['the algorithm none', { id_token_signed_response_alg: 'none' }, '/id_token_signed_response_alg'],
     ['a symmetric algorithm', { id_token_signed_response_alg: 'HS256' }, '/id_token_signed_response_alg'],
     [
-      'an algorithm in small letters',
+      'an algorithm in lower case',
       { id_token_signed_response_alg: 'rs256' },
       '/id_token_signed_response_alg',
     ],
@@ -198,13 +198,13 @@ describe('the metadata of a relying party', () => {
       { backchannel_logout_session_required: 'true' },
       '/backchannel_logout_session_required',
     ],
-    ['a network that is none', { curfew: { allowed_networks: ['localhost'] } }, '/curfew/allowed_networks/0'],
+    ['an invalid network', { curfew: { allowed_networks: ['localhost'] } }, '/curfew/allowed_networks/0'],
   ])('with %s is refused, and the member is named', async (_what, body, pointer) => {
     expect(await faults(`${PATH}/faulty`, { backchannel_logout_uri: URI, ...body })).toEqual([pointer])
     expect((await curfew.call('GET', `${PATH}/faulty`)).status).toBe(404)
   })
 
-  test('may name private networks of its own, for itself only', async () => {
+  test('may name private networks, for itself only', async () => {
     const body = {
       backchannel_logout_uri: 'http://10.1.2.3/logout',
       curfew: { allowed_networks: ['10.1.0.0/16'] },
@@ -217,7 +217,7 @@ describe('the metadata of a relying party', () => {
   })
 })
 
-describe('our settings of a relying party', () => {
+describe("Curfew's settings of a relying party", () => {
   const WRONG: Readonly<Record<keyof RelyingPartySettings, readonly unknown[]>> = {
     subject_claims: ['none', 1, null, ['sid']],
     timeout_ms: [99, 30_001, 1_000.5, '1000', null],
@@ -270,7 +270,7 @@ describe('our settings of a relying party', () => {
     ],
     enabled: ['false', 0, null],
   }
-  test('have a case for each', () => {
+  test('have test cases for every member', () => {
     expect(Object.keys(WRONG).toSorted()).toEqual(Object.keys(RelyingPartySettings.properties).toSorted())
   })
 
@@ -288,11 +288,11 @@ describe('our settings of a relying party', () => {
     for (const pointer of issuer) expect(`${pointer}/`).toMatch(new RegExp(`^/defaults/${member}/`))
   })
 
-  test('and those of an issuer are closed: what is not known is refused', async () => {
+  test('refuse unknown members', async () => {
     expect(await faults(`${PATH}/faulty`, { curfew: { no_such: 1 } })).toEqual(['/curfew/no_such'])
   })
 
-  test('enabled: false disables, and says so', async () => {
+  test('disable a relying party with enabled: false, and its status says so', async () => {
     const put = await curfew.client.putRelyingParty(ISSUER, 'off', {
       backchannel_logout_uri: uriOf('off'),
       curfew: { enabled: false },
@@ -316,7 +316,7 @@ describe('a client_id', () => {
     'ä',
     'a\tb',
     'x'.repeat(256),
-  ])('%s is registered and found again, or refused', async (clientId) => {
+  ])('is registered and found again, or refused: %s', async (clientId) => {
     const path = `${PATH}/${encodeURIComponent(clientId)}`
     const put = await curfew.call('PUT', path, { client_id: clientId })
     if (/^[\x20-\x7e]{1,255}$/.test(clientId)) {
@@ -329,7 +329,7 @@ describe('a client_id', () => {
     }
   })
 
-  test('is another at another issuer', async () => {
+  test('may be the same at two issuers', async () => {
     await curfew.client.putIssuer('three', { iss: 'https://three.example' })
     await curfew.client.putRelyingParty('three', 'same', { client_name: 'Three' })
     await curfew.client.putRelyingParty(ISSUER, 'same', { client_name: 'Main' })
@@ -338,7 +338,7 @@ describe('a client_id', () => {
 })
 
 describe('lists', () => {
-  test('come page by page, without gaps or repeats', async () => {
+  test('come page by page without gaps or repeats', async () => {
     await curfew.client.putIssuer('many', { iss: 'https://many.example' })
     const names = [...'aAbBeZ1~ ', 'a-1', 'a_1', 'a.1']
     for (const name of names) await curfew.client.putRelyingParty('many', name, {})
@@ -365,7 +365,7 @@ describe('lists', () => {
     'cursor=%21',
     'cursor=AAA',
     'limit=1&limit=2',
-  ])('with %s are refused', async (query) => {
+  ])('are refused with %s', async (query) => {
     for (const path of ['/v1/issuers', PATH]) {
       expect((await curfew.call('GET', `${path}?${query}`)).status).toBe(400)
     }
@@ -373,7 +373,7 @@ describe('lists', () => {
 })
 
 describe('the published keys', () => {
-  test('are there as soon as a relying party needs them, public and cacheable, without a key', async () => {
+  test('exist as soon as a relying party needs them, public and cacheable', async () => {
     await curfew.client.putIssuer('keys', { iss: 'https://keys.example' })
     const url = new URL('/issuers/keys/jwks.json', curfew.url)
     expect(await (await fetch(url)).json()).toEqual({ keys: [] })
@@ -382,7 +382,7 @@ describe('the published keys', () => {
         backchannel_logout_uri: uriOf(algorithm),
         id_token_signed_response_alg: algorithm,
       })
-      // Registered again it needs no new one.
+      // A second relying party with the same algorithm needs no new key.
       await curfew.client.putRelyingParty('keys', `${algorithm}-2`, {
         backchannel_logout_uri: uriOf(`${algorithm}-2`),
         id_token_signed_response_alg: algorithm,
@@ -401,7 +401,7 @@ describe('the published keys', () => {
     }
   })
 
-  test('are made once, however many need one at the same time', async () => {
+  test('are made once, however many relying parties need one at the same time', async () => {
     await curfew.client.putIssuer('rush', { iss: 'https://rush.example' })
     await Promise.all(
       Array.from({ length: 8 }, (_, index) =>

@@ -4,20 +4,20 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { type MemberSchema, wrongValues } from './wrong-values.ts'
 
-// Goal: what an IdP says of its sessions is taken whole or refused with the member to mend, without asking PostgreSQL; and
-// support staff read it back. Method: the real services over HTTP; every record on its way into the event log is looked at.
+// Goal: a posted session is accepted whole or refused with the member to fix, without PostgreSQL. Support staff can read it back.
+// Method: the real services over HTTP. The test sees every record on its way into the event log.
 
 const HOUR_MS = 3_600_000
 let curfew: Curfew
 let appended: LogRecord[] = []
-let away = false
+let unavailable = false
 
 beforeAll(async () => {
   curfew = await openCurfew({
     wrapEventLog: (real) => ({
       ...real,
       async append(records) {
-        if (away) throw new EventLogUnavailableError('no broker answers')
+        if (unavailable) throw new EventLogUnavailableError('no broker answers')
         appended.push(...records)
         await real.append(records)
       },
@@ -27,8 +27,8 @@ beforeAll(async () => {
 afterAll(() => curfew.stop())
 beforeEach(async () => {
   appended = []
-  away = false
-  // Where so little is in so many partitions, this is faster than to truncate them.
+  unavailable = false
+  // With few rows in many partitions, this is faster than truncating the tables.
   for (const table of ['sessions', 'session_ids', 'quarantined_records'])
     await curfew.db.query(`delete from ${table}`)
 })
@@ -54,12 +54,12 @@ const list = async (by: { sub: string } | { sid: string }) =>
 const clientsOf = async (by: { sub: string } | { sid: string }) =>
   (await list(by)).map(({ sid, client_id }) => `${sid} ${client_id}`)
 
-describe('each member of a session', () => {
+describe('a session', () => {
   const members = Object.entries(SessionInput.properties as Record<string, MemberSchema>)
   const cases = members.flatMap(([member, schema]) =>
     wrongValues(schema).map(([why, value]) => ({ member, why, value })),
   )
-  test.each(cases)('$member is refused when it is $why', async ({ member, value }) => {
+  test.each(cases)('is refused when $member is $why', async ({ member, value }) => {
     const { errors } = await refused({ ...GOOD, [member]: value })
     for (const { pointer } of errors ?? []) expect(pointer.split('/')[1]).toBe(member)
     expect(errors?.length).toBeGreaterThan(0)
@@ -68,26 +68,26 @@ describe('each member of a session', () => {
   test.each<[string, object, readonly string[]]>([
     ['sub is missing', { sub: undefined }, ['/sub']],
     ['expires_at is missing', { expires_at: undefined }, ['/expires_at']],
-    ['a member is not known', { subject: 'alice' }, ['/subject']],
+    ['a member is unknown', { subject: 'alice' }, ['/subject']],
     ['it starts on a day that does not exist', { started_at: '2026-02-30T00:00:00Z' }, ['/started_at']],
     ['it starts in the future', { started_at: hence(1) }, ['/started_at']],
-    ['it starts before any clock', { started_at: '0001-01-01T00:00:00+23:59' }, ['/started_at']],
+    ['it starts in the year 0', { started_at: '0001-01-01T00:00:00+23:59' }, ['/started_at']],
     ['it ends on a day that does not exist', { expires_at: '2026-11-31T00:00:00Z' }, ['/expires_at']],
-    ['it ends as it starts', { started_at: hence(-1), expires_at: hence(-1) }, ['/expires_at']],
-    ['it ends before now, when it starts', { expires_at: hence(-1) }, ['/expires_at']],
+    ['it ends when it starts', { started_at: hence(-1), expires_at: hence(-1) }, ['/expires_at']],
+    ['it ends before it is posted, which is its start', { expires_at: hence(-1) }, ['/expires_at']],
     ['it lasts longer than a cookie may', { expires_at: hence(24 * 401) }, ['/expires_at']],
     [
-      'nothing is right',
+      'both times are wrong',
       { started_at: hence(1), expires_at: '2026-02-30T00:00:00Z' },
       ['/started_at', '/expires_at'],
     ],
-  ])('%s: refused', async (_why, change, pointers) => {
+  ])('is refused when %s', async (_why, change, pointers) => {
     const { errors } = await refused({ ...GOOD, ...change })
     expect(errors?.map(({ pointer }) => pointer)).toEqual(pointers)
   })
 })
 
-test('from a post to what support staff read, and to its end', async () => {
+test('a posted session can be read by support staff until it ends', async () => {
   const started_at = hence(-1)
   const answer = await curfew.client.postSession({
     ...GOOD,
@@ -114,14 +114,14 @@ test('from a post to what support staff read, and to its end', async () => {
   await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
 })
 
-test('a parameter that there is not is refused, for it would not be heeded', async () => {
+test('an unknown parameter is refused, because it would have no effect', async () => {
   const response = await curfew.call('POST', '/v1/sessions?dry_run=true', GOOD)
   expect(response.status).toBe(400)
   expect(((await response.json()) as Problem).errors).toMatchObject([{ pointer: '/dry_run' }])
   expect(appended).toEqual([])
 })
 
-test('a session that is over by the time it comes is dropped', async () => {
+test('a session that has already expired is dropped', async () => {
   await curfew.client.postSessions([
     { ...GOOD, started_at: hence(-9), expires_at: hence(-1) },
     { ...GOOD, sid: 's2' },
@@ -131,8 +131,8 @@ test('a session that is over by the time it comes is dropped', async () => {
   expect(rows).toHaveLength(1)
 })
 
-describe('over the event log', () => {
-  test('a start and its end have one key, and CloudEvents attributes', async () => {
+describe('sessions in the event log', () => {
+  test('have one key for start and end, and CloudEvents attributes', async () => {
     await curfew.client.postSession(GOOD)
     await curfew.client.endSession({ iss: ISS, sid: 's1' })
     const [start, end] = appended
@@ -149,8 +149,8 @@ describe('over the event log', () => {
     expect(start?.headers.ce_id).not.toBe(end?.headers.ce_id)
   })
 
-  test('while it is away nothing is accepted: 503, and when to come again', async () => {
-    away = true
+  test('are refused with a 503 and Retry-After while the log is unavailable', async () => {
+    unavailable = true
     const calls = [
       curfew.call('POST', '/v1/sessions', GOOD),
       curfew.call('POST', '/v1/sessions', [GOOD]),
@@ -162,7 +162,7 @@ describe('over the event log', () => {
     }
   })
 
-  test('what cannot be read is quarantined, each record by itself', async () => {
+  test('are quarantined one by one if they cannot be read', async () => {
     await curfew.client.postSession(GOOD)
     const [good] = appended
     if (good === undefined) throw new Error('nothing was appended')
@@ -176,7 +176,7 @@ describe('over the event log', () => {
     await curfew.eventLog.append([
       change({ sid: 5 }),
       change({}, { ce_type: 'curfew.logout-event.v1' }),
-      // PostgreSQL has no such year.
+      // PostgreSQL has no year 0.
       change({ started_at: '0000-01-01T00:00:00.000Z', sub: 'bob' }),
       change({ expires_at: '2026-02-30T00:00:00Z' }),
       change({ sub: 'carol' }),
@@ -196,7 +196,7 @@ describe('over the event log', () => {
     expect(await clientsOf({ sub: 'bob' })).toEqual([])
   })
 
-  test('posting waits neither for PostgreSQL nor for delivery', async () => {
+  test('are accepted without PostgreSQL and without a worker', async () => {
     const own = await openCurfew({
       workers: 0,
       wrapEventLog: (real) => ({ ...real, append: async () => undefined }),
@@ -230,7 +230,7 @@ describe('an array', () => {
     expect(appended).toHaveLength(3)
   })
 
-  test('of which nothing is right, or of too much or nothing, is refused whole', async () => {
+  test('without a valid session, or of a wrong length, is refused whole', async () => {
     expect((await refused([{ ...GOOD, sid: '' }, {}])).errors?.map(({ pointer }) => pointer)).toContain(
       '/0/sid',
     )
@@ -239,9 +239,9 @@ describe('an array', () => {
   })
 })
 
-describe('reading', () => {
-  test('a page at a time, each session once', async () => {
-    // Of somebody else: what was posted before may be applied only now.
+describe('reading sessions', () => {
+  test('returns every session once, a page at a time', async () => {
+    // Another subject, because earlier posts may be applied only now.
     const starts = Array.from({ length: 5 }, (_, n) => ({
       ...GOOD,
       sub: 'paula',
@@ -265,14 +265,14 @@ describe('reading', () => {
   test.each([
     ['no iss', 'sub=alice'],
     ['neither sub nor sid', `iss=${ISS}`],
-    ['both', `iss=${ISS}&sub=alice&sid=s1`],
+    ['both sub and sid', `iss=${ISS}&sub=alice&sid=s1`],
     ['a cursor of another list', `iss=${ISS}&sub=alice&cursor=${Buffer.from('["a"]').toString('base64url')}`],
-    ['a cursor that is none', `iss=${ISS}&sub=alice&cursor=abc`],
+    ['an invalid cursor', `iss=${ISS}&sub=alice&cursor=abc`],
   ])('with %s is a 400', async (_what, query) => {
     expect((await curfew.call('GET', `/v1/sessions?${query}`)).status).toBe(400)
   })
 
-  test('needs a scope of its own, and so does writing', async () => {
+  test('needs another scope than writing', async () => {
     const as = async (key: string, method: string, path: string, body?: unknown) =>
       (await curfew.call(method, path, body, { authorization: `Bearer ${key}` })).status
     const reader = curfew.keyFor('ledger:read')

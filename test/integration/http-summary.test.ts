@@ -4,8 +4,8 @@ import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
-// Goal: what an IdP shows the person who logged out is true, and says what is left to do.
-// Method: real relying parties that answer, refuse and cannot be told; the words themselves are tested in the domain.
+// Goal: the summary that an IdP shows to its user is true, and says what is left to do.
+// Method: real relying parties that answer, refuse or cannot be notified. Tests of the domain cover the wording.
 
 let curfew: Curfew
 let rps: readonly RelyingParty[]
@@ -35,7 +35,7 @@ const post = async (event: Readonly<Record<string, unknown>>) =>
   (await curfew.client.postLogoutEvent({ iss: ISS, sub: randomUUID(), ...event })).id
 const wiki = (manner: Parameters<RelyingParty['behave']>[0]) => rps[1]?.behave(manner)
 
-test('all are signed out: with wait it is said as soon as they are', async () => {
+test('a summary with a wait is answered as soon as the user is signed out everywhere', async () => {
   wiki(null)
   const id = await post({ clients: ['mail', 'wiki'] })
   expect(await curfew.client.getEventSummary(id, { wait: 20 })).toEqual({
@@ -60,7 +60,7 @@ test('all are signed out: with wait it is said as soon as they are', async () =>
   })
 })
 
-test('one is tried again, one cannot be told: what is left to the schedule, and what to the person', async () => {
+test('a summary says which applications are retried and where the user has to act', async () => {
   wiki({ status: 503 })
   const id = await post({})
   await expect
@@ -76,7 +76,7 @@ test('one is tried again, one cannot be told: what is left to the schedule, and 
     applications: [
       { name: 'chat', state: 'not_signed_out', within_s: null },
       { name: 'Mail', state: 'signed_out' },
-      // Half an hour, a little sooner or later.
+      // Half an hour with jitter.
       { name: 'Wiki', state: 'ending', within_s: expect.toBeOneOf([1_800, 2_700]) },
     ],
   })
@@ -85,7 +85,7 @@ test('one is tried again, one cannot be told: what is left to the schedule, and 
   )
 })
 
-test('what newer logouts cover stands as the newest does', async () => {
+test('the summary of a superseded logout shows the state of the newest logout', async () => {
   wiki({ status: 503 })
   const sub = randomUUID()
   const ids: string[] = []
@@ -113,7 +113,7 @@ test('what newer logouts cover stands as the newest does', async () => {
     })
 })
 
-test('nobody else holds a session, as the index knows: then all is well', async () => {
+test('a logout is complete if the index knows no other session of the subject', async () => {
   const sub = randomUUID()
   const session = { iss: ISS, sub, sid: sub, client_id: 'mail', expires_at: new Date(Date.now() + HOUR_MS) }
   await curfew.client.postSession({ ...session, expires_at: session.expires_at.toISOString() })
@@ -126,22 +126,22 @@ test('nobody else holds a session, as the index knows: then all is well', async 
   })
 })
 
-test('nobody is registered for the issuer: it is not said that all is well', async () => {
-  const id = await post({ iss: 'https://nobody.example' })
+test('a logout of an issuer without relying parties is incomplete', async () => {
+  const id = await post({ iss: 'https://unregistered.example' })
   expect(await curfew.client.getEventSummary(id, { wait: 20 })).toMatchObject({
     status: 'incomplete',
     total: 0,
   })
 })
 
-test('what is not planned is a 404 that says when to ask again; a wait is as long as elsewhere', async () => {
+test('the summary of an unplanned event is a 404 with Retry-After, and its wait is limited', async () => {
   const unknown = await curfew.call('GET', `/v1/logout-events/${randomUUID()}/summary`)
   expect([unknown.status, unknown.headers.get('retry-after')]).toEqual([404, '1'])
   for (const query of ['wait=31', 'wait=x', 'who=me'])
     expect((await curfew.call('GET', `/v1/logout-events/${randomUUID()}/summary?${query}`)).status).toBe(400)
 })
 
-test('who may not read events may not read what they come to', async () => {
+test('a key that may not read events may not read their summary', async () => {
   const id = await post({ clients: ['mail'] })
   const headers = { authorization: `Bearer ${curfew.keyFor('events:write')}` }
   const refused = await curfew.call('GET', `/v1/logout-events/${id}/summary`, undefined, headers)

@@ -18,15 +18,15 @@ import { expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: who waits for a logout is answered as soon as the last relying party has answered, by whichever process it waits at.
-// Method: nobody looks by himself for as long as a test lasts, so that an answer is there because its waiter was woken.
+// Goal: a caller that waits for a logout is answered once the last relying party has answered, at whichever process it waits.
+// Method: no process polls during a test, so an answer can only come from a wake-up.
 
 const NEVER_MS = 600_000
 /** Far more than a wake-up takes, and far less than the waits here. */
 const SOON_MS = 5_000
 const WAIT_S = 30
 
-/** One more API process, with connections of its own. */
+/** Starts one more API process with its own connections. */
 async function openIngest(curfew: Curfew) {
   const db = createDatabase(curfew.gate.url, { poolMax: 4 })
   const log = createLog({ service: 'test', level: 'silent' })
@@ -69,7 +69,7 @@ async function openIngest(curfew: Curfew) {
   }
 }
 
-/** A relying party that answers when it is told to, or, where it is not patient, without a look. */
+/** A relying party that answers when the test says so or, if it is not `patient`, at once. */
 async function openPatientRp(curfew: Curfew, clientId: string, { patient = true } = {}) {
   const held: ServerResponse[] = []
   const server = createServer((request, response) => {
@@ -117,7 +117,7 @@ async function soon<Answer>(answer: Promise<Answer>): Promise<Answer> {
   return given
 }
 
-test('whoever waits, at whichever process, is answered when the last relying party has answered', async () => {
+test('every waiting caller is answered when the last relying party has answered, at whichever process it waits', async () => {
   await using curfew = await openCurfew({ waitPollMs: NEVER_MS })
   await using second = await openIngest(curfew)
   await using patient = await openPatientRp(curfew, 'patient')
@@ -132,24 +132,24 @@ test('whoever waits, at whichever process, is answered when the last relying par
   patient.answer()
   for (const answer of answers)
     expect(await soon(answer)).toMatchObject({ status: 'settled', acknowledged: 2, total: 2 })
-  // What is settled already is not waited for.
+  // A settled event is answered without a wait.
   expect(await soon(second.client.getLogoutEvent(id, { wait: WAIT_S }))).toMatchObject({ status: 'settled' })
 })
 
-test('what is owed to nobody is settled as soon as it is planned', async () => {
+test('an event without deliveries is settled as soon as it is planned', async () => {
   await using curfew = await openCurfew({ waitPollMs: NEVER_MS, workers: 0 })
   await listening(curfew, 1)
-  const { id } = await curfew.client.postLogoutEvent({ iss: 'https://nobody.example', sub: 'alice' })
+  const { id } = await curfew.client.postLogoutEvent({ iss: 'https://unregistered.example', sub: 'alice' })
   const answer = curfew.client.getLogoutEvent(id, { wait: WAIT_S })
   await waiting(curfew.url, 1)
   await curfew.startWorker()
   expect(await soon(answer)).toMatchObject({ status: 'settled', total: 0 })
 })
 
-test('a listener that PostgreSQL cuts off is back by itself, and what was settled meanwhile is found', async () => {
+test('a listener reconnects after PostgreSQL cuts it off, and finds what was settled meanwhile', async () => {
   await using curfew = await openCurfew({ waitPollMs: NEVER_MS })
   await using patient = await openPatientRp(curfew, 'patient')
-  for (const sub of ['while it was away', 'after it was back']) {
+  for (const sub of ['while it is disconnected', 'after it reconnected']) {
     await listening(curfew, 1)
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub })
     const answer = curfew.client.getLogoutEvent(id, { wait: WAIT_S })
@@ -157,15 +157,15 @@ test('a listener that PostgreSQL cuts off is back by itself, and what was settle
     await waiting(curfew.url, 1)
     const [pid] = await listeners(curfew)
     await curfew.db.query('select pg_terminate_backend($1)', [pid])
-    if (sub === 'after it was back')
+    if (sub === 'after it reconnected')
       await eventually(async () => expect(await listeners(curfew)).not.toContain(pid))
-    if (sub === 'after it was back') await listening(curfew, 1)
+    if (sub === 'after it reconnected') await listening(curfew, 1)
     patient.answer()
     expect(await soon(answer)).toMatchObject({ status: 'settled', acknowledged: 1 })
   }
 })
 
-test('a waiter whose client goes away is forgotten', async () => {
+test('a waiter is removed when its client disconnects', async () => {
   await using curfew = await openCurfew({ workers: 0, waitPollMs: NEVER_MS })
   const { links } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
   const leaving = new AbortController()
@@ -179,7 +179,7 @@ test('a waiter whose client goes away is forgotten', async () => {
   await waiting(curfew.url, 0)
 })
 
-test('a process that stops answers those who wait, as things stand', async () => {
+test('a process that stops answers its waiters with the current state', async () => {
   await using curfew = await openCurfew()
   const ingest = await openIngest(curfew)
   await using patient = await openPatientRp(curfew, 'patient')
@@ -192,7 +192,7 @@ test('a process that stops answers those who wait, as things stand', async () =>
   patient.answer()
 })
 
-test('two thousand who wait at once are each answered with their own', async () => {
+test('two thousand concurrent waiters get the answers to their own events', async () => {
   await using curfew = await openCurfew({ workers: 0, waitPollMs: NEVER_MS })
   await using _rp = await openPatientRp(curfew, 'rp', { patient: false })
   await listening(curfew, 1)

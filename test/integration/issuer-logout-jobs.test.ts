@@ -17,9 +17,8 @@ import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/c
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSessions, startSession } from '../support/session-rows.ts'
 
-// Goal: the job behind a logout of everyone takes each subject once, whoever crashes and however many bookkeepers there are, and
-// never has many under way.
-// Method: the real statements, one page at a time, with a crash, a cancellation or another bookkeeper wherever one can be.
+// Goal: an issuer logout job takes each subject once, whatever crashes and however many bookkeepers run, and limits its backlog.
+// Method: the real statements, one page at a time, interrupted by crashes, cancellations and other bookkeepers.
 
 let curfew: Curfew
 let mail: RelyingParty
@@ -40,8 +39,8 @@ const signIn = (count: number) =>
     ISS,
     Array.from({ length: count }, (_, n) => ({ sub: name(n), sid: name(n), clientId: 'mail' })),
   )
-const told = () => mail.received.map(({ claims }) => claims.sid)
-/** The same database, in which PostgreSQL gives up on a count of subjects. */
+const receivedSids = () => mail.received.map(({ claims }) => claims.sid)
+/** The same database, but PostgreSQL times out when it counts subjects. */
 function tooSlowToCount(db: Database): Database {
   const withConnection: Database['withConnection'] = (work) =>
     db.withConnection((connection) => {
@@ -78,8 +77,8 @@ async function page({
   if (job === undefined) throw new Error('no job is running')
   return takeSubjects(db, job, { ...PACE, ...taking })
 }
-/** Hands over to nobody, and remembers whom. */
-function toNobody() {
+/** A hand-over that only records its pages. */
+function recordOnly() {
   const pages: Subject[][] = []
   const handOver: HandOver = async (_job, subjects) => void pages.push([...subjects])
   return { pages, handOver }
@@ -87,7 +86,7 @@ function toNobody() {
 const toLog = () => toEventLog(curfew.eventLog, () => new Date())
 
 describe('a page', () => {
-  test('has the next subjects in their order, all of each, however many sessions one has', async () => {
+  test('has the next subjects in order, however many sessions one has', async () => {
     await insertSessions(curfew.db, ISS, [
       ...Array.from({ length: 25 }, (_, n) => ({ sub: 'busy', sid: `busy-${n}`, clientId: 'mail' })),
       ...['anna', 'zoe'].flatMap((sub) =>
@@ -97,15 +96,15 @@ describe('a page', () => {
       { sub: 'new', sid: 'new', clientId: 'mail', startedAt: new Date(Date.now() + 600_000) },
     ])
     await begin()
-    const { pages, handOver } = toNobody()
+    const { pages, handOver } = recordOnly()
     while ((await page({ handOver })) !== 'waiting');
     expect(pages).toEqual([['anna'], ['busy'], ['zoe']])
   })
 
-  test('is not taken while too many wait to be planned, unless they have for long', async () => {
+  test('is not taken while too many subjects wait to be planned, unless they wait for long', async () => {
     await signIn(40)
     const id = await begin()
-    const { pages, handOver } = toNobody()
+    const { pages, handOver } = recordOnly()
     const take = () => page({ handOver, unplannedMax: 15 })
     expect([await take(), await take(), await take()]).toEqual([
       { subjects: 9, state: 'running' },
@@ -120,22 +119,22 @@ describe('a page', () => {
     expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ state: 'running', total: 40 })
   })
 
-  test('does not pause for as long as PostgreSQL’s clock was ahead when it took its last page', async () => {
+  test('is not delayed if the clock of PostgreSQL was ahead at the last page', async () => {
     await signIn(20)
     await begin()
-    expect(await page(toNobody())).toEqual({ subjects: 9, state: 'running' })
+    expect(await page(recordOnly())).toEqual({ subjects: 9, state: 'running' })
     await curfew.db.query("update issuer_logouts set taken_at = taken_at + interval '2 hours'")
-    expect(await page(toNobody())).toEqual({ subjects: 9, state: 'running' })
+    expect(await page(recordOnly())).toEqual({ subjects: 9, state: 'running' })
   })
 
-  test('is one bookkeeper’s at a time, and holds up neither who cancels nor who counts', async () => {
+  test('is taken by one bookkeeper at a time, and blocks neither a cancellation nor a count', async () => {
     await signIn(20)
     const id = await begin()
     const seen: unknown[] = []
     const result = await page({
       handOver: async () => {
-        seen.push(await page(toNobody()))
-        seen.push(await takeLateSubjects(curfew.db, { limit: 10, ...toNobody() }))
+        seen.push(await page(recordOnly()))
+        seen.push(await takeLateSubjects(curfew.db, { limit: 10, ...recordOnly() }))
         await curfew.db.query('update issuer_logouts set acknowledged = acknowledged + 0')
         seen.push((await cancelIssuerLogout(curfew.db, { id: storedId(id), cancelledBy: 'test' }))?.state)
       },
@@ -146,7 +145,7 @@ describe('a page', () => {
 })
 
 describe('a job', () => {
-  test('that lost its bookkeeper after a page was handed over goes on with the next: each is told once', async () => {
+  test('that lost its bookkeeper after a hand-over continues with the next page, and logs out each subject once', async () => {
     await signIn(60)
     const id = await begin()
     await page({ limit: 20, handOver: toLog() })
@@ -158,8 +157,8 @@ describe('a job', () => {
       },
     })
     await expect(crash).rejects.toThrow('killed')
-    // Those that were handed over go on by themselves.
-    await eventually(() => expect(told().length).toBeGreaterThanOrEqual(38))
+    // The subjects that were handed over are logged out without the job.
+    await eventually(() => expect(receivedSids().length).toBeGreaterThanOrEqual(38))
     expect((await curfew.client.getIssuerLogout(id)).state).toBe('running')
     const [first] = await Promise.all([curfew.startBookkeeper(), curfew.startBookkeeper()])
     await first.kill()
@@ -168,22 +167,22 @@ describe('a job', () => {
         ...{ state: 'done', total: 60, done: 60, waiting: 0, acknowledged: 60 },
       }),
     )
-    expect(told().toSorted()).toEqual(names(60))
+    expect(receivedSids().toSorted()).toEqual(names(60))
     const { rows } = await curfew.db.query('select from events where parent_id = $1', [storedId(id)])
     expect(rows).toHaveLength(60)
   })
 
-  test('goes on where there are too many to count them in the time of a statement', async () => {
+  test('continues if its subjects take longer to count than a statement may run', async () => {
     await signIn(15)
     const id = await begin()
-    const { pages, handOver } = toNobody()
+    const { pages, handOver } = recordOnly()
     const slow = tooSlowToCount(curfew.db)
     while (pages.flat().length < 15) await page({ handOver, db: slow })
     expect(pages.flat()).toEqual(names(15))
     expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ state: 'running', total: null })
   })
 
-  test('that fails again and again holds up no other', async () => {
+  test('that fails again and again blocks no other job', async () => {
     await signIn(5)
     const [stuck, other] = [await begin(), await begin()]
     const handed: string[] = []
@@ -200,10 +199,10 @@ describe('a job', () => {
     expect(handed).toEqual([`${stuck} 5`, `${other} 5`])
   })
 
-  test('that fails for good ends, says why, and wakes who waits for it', async () => {
+  test('that fails permanently ends, says why, and wakes the callers that wait for it', async () => {
     await signIn(15)
     const id = await begin()
-    const { handOver } = toNobody()
+    const { handOver } = recordOnly()
     await page({ handOver })
     const waiting = curfew.client.getLogoutEvent(id, { wait: 20 })
     let nowMs = 0
@@ -228,7 +227,7 @@ describe('a job', () => {
     expect((await waiting).issuer_logout).toMatchObject({ state: 'failed' })
   })
 
-  test('that is cancelled half-way logs out nobody else, nor who is posted late', async () => {
+  test('that is cancelled half-way logs out no further subject, and no late one', async () => {
     await signIn(60)
     const id = await begin()
     await page({ limit: 31, handOver: toLog() })
@@ -240,12 +239,12 @@ describe('a job', () => {
       expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ done: 30, acknowledged: 30 }),
     )
     expect(await curfew.client.getLogoutEvent(id)).toMatchObject({ status: 'settled' })
-    expect(told().toSorted()).toEqual(names(30))
+    expect(receivedSids().toSorted()).toEqual(names(30))
     const { rows } = await curfew.db.query('select sid from sessions order by sid')
     expect(rows.map(({ sid }) => sid)).toEqual(['late', ...names(60).slice(30)])
   })
 
-  test('does not stand in the way of one person', async () => {
+  test('does not delay the logout of one person', async () => {
     await curfew.stop()
     await mail.close()
     curfew = await openCurfew({ workers: 0 })
@@ -255,17 +254,17 @@ describe('a job', () => {
     const worker = await curfew.startWorker()
     await begin()
     await worker.stop()
-    // All of them lie before the click of one who is among the last.
+    // All of them lie before the click of a user near the end.
     await page({ limit: 1_000, handOver: toLog() })
     const click = await curfew.client.postLogoutEvent({ iss: ISS, sid: name(298) })
     await curfew.startWorker()
-    await eventually(() => expect(new Set(told()).size).toBe(300))
+    await eventually(() => expect(new Set(receivedSids()).size).toBe(300))
     const clicks = mail.received.flatMap(({ claims }, place) => (claims.txn === click.id ? [place] : []))
     expect(clicks).toHaveLength(1)
     expect(clicks[0]).toBeLessThan(100)
   })
 
-  test('hands over events that say whose part they are, and that are the same when made again', async () => {
+  test('hands over events that name their parent and are identical when made again', async () => {
     await signIn(1)
     await begin()
     const records: LogRecord[] = []
@@ -282,22 +281,22 @@ describe('a job', () => {
     expect(event).toMatchObject({
       id: childOf(job.event, name(0) as Subject, { acceptedAt: new Date(), salt: job.salt, digest }).id,
     })
-    // Nobody can take the id of a part before it is made, nor tell from it whose it was.
+    // The salt keeps a caller from using the id in advance, and the id from revealing its subject.
     expect(job.salt).toMatch(/^[0-9a-f-]{36}$/)
     expect(record.lane).toBe('bulk')
   })
 
-  test('is forgotten with its event, and not while it is under way', async () => {
-    const forget = () =>
+  test('is deleted with its event, but not while it runs', async () => {
+    const sweep = () =>
       sweepHistory(curfew.db, {
         ...{ before: new Date(Date.now() + 60_000), deadBefore: new Date(Date.now() + 60_000) },
         ...{ after: null, limit: 100 },
       })
     await signIn(1)
     const id = await begin()
-    expect(await forget()).toMatchObject({ events: 0 })
+    expect(await sweep()).toMatchObject({ events: 0 })
     await cancelIssuerLogout(curfew.db, { id: storedId(id), cancelledBy: 'test' })
-    expect(await forget()).toMatchObject({ events: 1 })
+    expect(await sweep()).toMatchObject({ events: 1 })
     expect((await curfew.db.query('select from issuer_logouts')).rows).toEqual([])
   })
 })

@@ -3,9 +3,8 @@ import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSessions, startSession } from '../support/session-rows.ts'
 
-// Goal: a logout of everyone of an issuer logs out everyone who had a session then, each person once, whoever crashes, and nobody
-// else; and it never stands in the way of one person.
-// Method: all services over a real database, three relying parties of which one takes the subject only, and 300 people.
+// Goal: an issuer logout ends every session at the issuer that began before it exactly once, and no other session.
+// Method: all services over a real database, three relying parties of which one takes only the subject, and 300 subjects.
 
 let curfew: Curfew
 let parties: readonly RelyingParty[]
@@ -26,17 +25,17 @@ afterEach(async () => {
 const MINUTE_MS = 60_000
 const PEOPLE = 300
 const name = (number: number) => `user-${String(number).padStart(3, '0')}`
-/** Everybody has a session of mail, every second one of wiki, every third one of desk. */
+/** Every subject has a session at mail, every second one at wiki, and every third one at desk. */
 function sessionsOf(number: number) {
   return ['mail', 'wiki', 'desk']
     .filter((_, place) => number % (place + 1) === 0)
     .map((clientId) => ({ sub: name(number), sid: `${clientId}-${number}`, clientId }))
 }
-const EVERYBODY = Array.from({ length: PEOPLE }, (_, number) => number)
-const SESSIONS = EVERYBODY.flatMap(sessionsOf)
+const NUMBERS = Array.from({ length: PEOPLE }, (_, number) => number)
+const SESSIONS = NUMBERS.flatMap(sessionsOf)
 
-/** Whom a relying party was told of: sid where it takes them, else sub; in an order. */
-const toldOf = (clientId: string) =>
+/** The sids that a relying party received, or the subs where it takes no sids. Sorted. */
+const receivedBy = (clientId: string) =>
   (parties.find((party) => party.clientId === clientId)?.received ?? [])
     .map(({ claims }) => claims.sid ?? claims.sub)
     .toSorted()
@@ -48,7 +47,7 @@ const sidsOf = (clientId: string) =>
 const logOutIssuer = (more: object = {}) =>
   curfew.client.postLogoutEvent({ iss: ISS, scope: 'issuer', reason: 'compromise', ...more })
 
-/** The job when it has ended and all that it made is settled. */
+/** Waits until the job has ended and its deliveries are settled. @returns the job. */
 const ended = (id: string) =>
   eventually(async () => {
     const job = await curfew.client.getIssuerLogout(id)
@@ -56,10 +55,10 @@ const ended = (id: string) =>
     return job
   })
 
-describe('everyone', () => {
-  test('is logged out of every session that began before, and the dry run said so', async () => {
+describe('an issuer logout', () => {
+  test('ends every session that began before it, as its dry run said', async () => {
     await insertSessions(curfew.db, ISS, SESSIONS)
-    // Signed in again since, and somebody who came since.
+    // These sessions began later: one of a known subject, and one of a new one.
     const since = new Date(Date.now() + 5 * MINUTE_MS)
     await insertSessions(curfew.db, ISS, [
       { sub: name(0), sid: 'later', clientId: 'mail', startedAt: since },
@@ -86,13 +85,13 @@ describe('everyone', () => {
     const job = await ended(id)
     expect(job).toMatchObject({ state: 'done', total: PEOPLE, done: PEOPLE, dead: 0, plan_basis: 'sessions' })
     expect(job.acknowledged).toBe(SESSIONS.length)
-    expect([toldOf('mail'), toldOf('wiki')]).toEqual([sidsOf('mail'), sidsOf('wiki')])
-    expect(toldOf('desk')).toEqual(EVERYBODY.filter((number) => number % 3 === 0).map(name))
+    expect([receivedBy('mail'), receivedBy('wiki')]).toEqual([sidsOf('mail'), sidsOf('wiki')])
+    expect(receivedBy('desk')).toEqual(NUMBERS.filter((number) => number % 3 === 0).map(name))
     const { rows } = await curfew.db.query('select sid from sessions order by sid')
     expect(rows).toEqual([{ sid: 'later' }, { sid: 'newcomer' }])
   })
 
-  test('but for clients that the event does not name, and the one that began it', async () => {
+  test('skips clients that the event does not name, and its initiator', async () => {
     await insertSessions(curfew.db, ISS, SESSIONS)
     await curfew.startBookkeeper()
     const event = { clients: ['mail', 'wiki'], initiator: 'mail', occurred_at: new Date().toISOString() }
@@ -104,43 +103,43 @@ describe('everyone', () => {
     const { id } = await logOutIssuer(event)
     const job = await ended(id)
     expect(job).toMatchObject({ done: PEOPLE, acknowledged: preview.sessions, ...event })
-    expect([toldOf('mail'), toldOf('wiki'), toldOf('desk')]).toEqual([[], sidsOf('wiki'), []])
+    expect([receivedBy('mail'), receivedBy('wiki'), receivedBy('desk')]).toEqual([[], sidsOf('wiki'), []])
   })
 
-  test('of whom nothing is known cannot be told, and it says so', async () => {
+  test('without known sessions logs out no subject, and its dry run says so', async () => {
     await curfew.startBookkeeper()
     const preview = await curfew.client.previewIssuerLogout({ iss: ISS, scope: 'issuer' })
     expect(preview).toMatchObject({ plan_basis: 'registered', subjects: 0, sessions: 0, by_client: [] })
     const job = await ended((await logOutIssuer()).id)
     expect(job).toMatchObject({ state: 'done', plan_basis: 'registered', total: 0, done: 0 })
-    const nobody = 'https://nobody.example'
-    expect(await curfew.client.previewIssuerLogout({ iss: nobody, scope: 'issuer' })).toMatchObject({
+    const unregistered = 'https://unregistered.example'
+    expect(await curfew.client.previewIssuerLogout({ iss: unregistered, scope: 'issuer' })).toMatchObject({
       plan_basis: 'unknown_issuer',
       subjects: 0,
     })
   })
 
-  test('is told by an index that is partial, also relying parties that are not known to hold a session', async () => {
+  test('with a partial index also notifies relying parties without a known session', async () => {
     await curfew.client.putIssuer('main', { iss: ISS, session_index: 'partial' })
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
     await curfew.startBookkeeper()
-    // She holds none of wiki, as far as is known.
+    // Alice has no known session at wiki.
     const { id } = await logOutIssuer({ clients: ['wiki'] })
     expect(await ended(id)).toMatchObject({ done: 1, acknowledged: 1 })
-    expect([toldOf('mail'), toldOf('wiki')]).toEqual([[], ['alice']])
+    expect([receivedBy('mail'), receivedBy('wiki')]).toEqual([[], ['alice']])
   })
 
-  test('includes who was posted late, each once, and nobody who came since', async () => {
+  test('includes late sessions, each once, and no session that began afterwards', async () => {
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
     await curfew.startBookkeeper()
     const { id } = await logOutIssuer()
     await ended(id)
     const late = { iss: ISS, sub: 'bob', clientId: 'mail', startedAt: new Date(Date.now() - MINUTE_MS) }
     await startSession(curfew.db, { ...late, sid: 'b1' })
-    await eventually(() => expect(toldOf('mail')).toEqual(['a', 'b1']))
-    // His part is made by now: what comes later still is found by that.
+    await eventually(() => expect(receivedBy('mail')).toEqual(['a', 'b1']))
+    // The logout of bob exists by now, and it covers sessions that come later still.
     await startSession(curfew.db, { ...late, sid: 'b2' })
-    await eventually(() => expect(toldOf('mail')).toEqual(['a', 'b1', 'b2']))
+    await eventually(() => expect(receivedBy('mail')).toEqual(['a', 'b1', 'b2']))
     await eventually(async () =>
       expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ total: 1, done: 2, acknowledged: 3 }),
     )
@@ -151,7 +150,7 @@ describe('everyone', () => {
     expect(rows).toEqual([{ sub: 'b3' }])
   })
 
-  test('includes who was posted late also where a later logout of everyone is about other clients', async () => {
+  test('includes a late session even if a later issuer logout is about other clients', async () => {
     await curfew.client.putIssuer('main', { iss: ISS, session_index: 'partial' })
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'desk' }])
     await curfew.startBookkeeper()
@@ -160,7 +159,7 @@ describe('everyone', () => {
     const late = { iss: ISS, sub: 'bob', sid: 'b', clientId: 'mail' }
     await startSession(curfew.db, { ...late, startedAt: new Date(Date.now() - MINUTE_MS) })
     await eventually(() =>
-      expect([toldOf('mail'), toldOf('wiki')]).toEqual([
+      expect([receivedBy('mail'), receivedBy('wiki')]).toEqual([
         ['alice', 'bob'],
         ['alice', 'bob'],
       ]),
@@ -172,7 +171,7 @@ describe('an event of scope issuer', () => {
   const post = (key: string, body: unknown, query = '') =>
     curfew.call('POST', `/v1/logout-events${query}`, body, { authorization: `Bearer ${key}` })
 
-  test('needs admin: the answer names it, also of one among others, and nothing is accepted', async () => {
+  test('needs the scope admin, also in an array, and the refusal names it', async () => {
     const key = curfew.keyFor('events:write', 'ledger:read')
     const event = { iss: ISS, scope: 'issuer' }
     for (const query of ['', '?dry_run=true']) {
@@ -192,7 +191,7 @@ describe('an event of scope issuer', () => {
     expect((await curfew.db.query('select from issuer_logouts')).rows).toEqual([])
   })
 
-  test('is tried alone, and by itself', async () => {
+  test('can be previewed only as a single event with known parameters', async () => {
     const bad = async (body: unknown, query: string) => (await post(curfew.adminKey, body, query)).status
     expect(await bad({ iss: ISS, sub: 'alice' }, '?dry_run=true')).toBe(400)
     expect(await bad([{ iss: ISS, scope: 'issuer' }], '?dry_run=true')).toBe(400)
@@ -202,13 +201,13 @@ describe('an event of scope issuer', () => {
     expect((await curfew.db.query('select from events')).rows).toEqual([])
   })
 
-  test('is not tried without a database', async () => {
+  test('cannot be previewed without a database', async () => {
     await curfew.gate.shut()
     expect((await post(curfew.adminKey, { iss: ISS, scope: 'issuer' }, '?dry_run=true')).status).toBe(503)
     await curfew.gate.open()
   })
 
-  test('is in progress until its job has ended, and no summary is made of it', async () => {
+  test('is in progress until its job has ended, and has no summary', async () => {
     await insertSessions(curfew.db, ISS, SESSIONS.slice(0, 3))
     const { id } = await logOutIssuer()
     const running = await eventually(() => curfew.client.getLogoutEvent(id, { wait: 1 }))
@@ -221,7 +220,7 @@ describe('an event of scope issuer', () => {
         links: { self: `/v1/issuer-logouts/${id}?issuer=main` },
       },
     })
-    // What a bookkeeper does long before the job has ended.
+    // The bookkeeper projects the journal long before the job ends.
     await curfew.db.query('delete from journal')
     for (const part of ['summary', 'receipt'])
       expect((await curfew.call('GET', `/v1/logout-events/${id}/${part}`)).status).toBe(409)
@@ -242,7 +241,7 @@ describe('an event of scope issuer', () => {
     })
   })
 
-  test('is noted with who asked for it, once, and so is who cancels it', async () => {
+  test('is audited once with its credential, and so is its cancellation', async () => {
     await insertSessions(curfew.db, ISS, SESSIONS)
     const body = { iss: ISS, scope: 'issuer', id: crypto.randomUUID() }
     for (const _ of [1, 2]) expect((await post(curfew.keyFor('admin'), body)).status).toBe(202)
@@ -259,7 +258,7 @@ describe('an event of scope issuer', () => {
   })
 })
 
-test('the list is of all, the latest first, page by page', async () => {
+test('the list shows all issuer logouts page by page, the latest first', async () => {
   const ids: string[] = []
   for (const iss of [ISS, 'https://other.example', ISS]) {
     const { id } = await logOutIssuer({ iss })

@@ -6,10 +6,10 @@ import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 
-// Goal: over Kafka no logout waits for a worker that cannot work, and none is lost without a word. Method: real workers over a real
-// broker, each with its own way to PostgreSQL, which is shut, or swallows what it is given.
+// Goal: over Kafka no logout waits for a worker that cannot work, and none is lost silently.
+// Method: real workers over a real broker. Each has its own connection to PostgreSQL, which the test cuts or lets hang.
 
-/** A worker gives its partitions away after 6 s of silence. */
+/** A worker gives up its partitions after 6 s of silence. */
 const patiently = { timeout: 50_000, interval: 20 }
 
 await describeWithKafka('delivery workers over Kafka', (brokers) => {
@@ -31,7 +31,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     Array.from({ length: count }, (_, n) => ({ iss: ISS, sub: `${name}-${n}` }))
 
   test.each(['shut', 'swallow'] as const)(
-    'one whose way to PostgreSQL is cut (%s) leaves its partitions to another, and comes back',
+    'hand over their partitions while PostgreSQL is unreachable (%s), and return afterwards',
     async (how) => {
       const prefix = uniquePrefix()
       await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
@@ -40,26 +40,26 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
         curfew.startWorker({ leaseMs: 1_000 }),
         curfew.startWorker({ leaseMs: 1_000 }),
       ])
-      const tellAll = async (name: string) => {
+      const logOutAll = async (name: string) => {
         await curfew.client.postLogoutEvents(people(name))
         await vi.waitFor(() => {
-          const told = new Set(party.received.map(({ claims }) => claims.sub))
-          expect(people(name).filter(({ sub }) => !told.has(sub))).toEqual([])
+          const received = new Set(party.received.map(({ claims }) => claims.sub))
+          expect(people(name).filter(({ sub }) => !received.has(sub))).toEqual([])
         }, patiently)
       }
-      await tellAll('both')
+      await logOutAll('both')
       await first.gate[how]()
-      await tellAll('second')
+      await logOutAll('second')
       await first.gate.open()
       await members(prefix, 2)
       await second.gate[how]()
-      await tellAll('first')
+      await logOutAll('first')
       await second.gate.open()
     },
     150_000,
   )
 
-  test('one whose clock goes wrong leaves its partitions to another, and comes back', async () => {
+  test('hand over their partitions while their clock is wrong, and return afterwards', async () => {
     const prefix = uniquePrefix()
     await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
     let aheadMs = 0
@@ -72,7 +72,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     await members(prefix, 2)
   }, 60_000)
 
-  test('what cannot be stored as it is stops nothing, and is in quarantine with its reason', async () => {
+  test('quarantine records that cannot be stored, and continue with the others', async () => {
     const prefix = uniquePrefix()
     await using curfew = await openCurfew({ kafka: { brokers, prefix } })
     await using party = await openRelyingParty(curfew, { clientId: 'mail' })
@@ -107,7 +107,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     expect(items.filter(({ cut_short }) => cut_short)).toHaveLength(2)
   }, 60_000)
 
-  test('a partition that cannot be read holds up no other, and the worker says so', async () => {
+  test('report an unreadable partition, and continue with the others', async () => {
     const prefix = uniquePrefix()
     const topic = topicName('interactive', { prefix })
     await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
@@ -117,7 +117,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     const foreign = kafka.producer()
     await foreign.connect()
     onTestFinished(() => foreign.disconnect())
-    // Far more than a batch may come to, in few bytes.
+    // A record far larger than a batch may be, in few compressed bytes.
     const value = Buffer.alloc(70_000_000)
     const compression = kafkajs.CompressionTypes.GZIP
     await foreign.send({ topic, compression, messages: [{ partition: 0, key: 'a', value }] })
@@ -136,7 +136,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     expect(failures()).toHaveLength(1)
   }, 60_000)
 
-  test('operators are told of logouts that retention removed before a worker read them', async () => {
+  test('notify operators of logouts that retention removed before a worker read them', async () => {
     const prefix = uniquePrefix()
     await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
     await using hook = await openWebhookReceiver()
@@ -172,8 +172,8 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     await curfew.db.query("update notifications set ready_at = now() where type = 'record.removed'")
     const bookkeeper = await curfew.startBookkeeper()
     onTestFinished(() => bookkeeper.stop())
-    const told = await hook.told(unread.length)
-    expect(told[0]).toMatchObject({
+    const notified = await hook.told(unread.length)
+    expect(notified[0]).toMatchObject({
       type: 'record.removed',
       data: {
         lane: 'interactive',

@@ -4,7 +4,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Curfew, eventually, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 
-// Goal: operators hear, once and in time, that a signing key gives way to another, which the IdP must publish by then.
+// Goal: operators hear, once and in time, that another key is about to replace a signing key, which the IdP must publish first.
+// Method: the statement with a given time, and a real bookkeeper with a webhook.
 
 const HOUR_MS = 3_600_000
 let curfew: Curfew
@@ -13,20 +14,20 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-async function told() {
+async function notified() {
   const { rows } = await curfew.db.query<{ issuer: string; data: unknown }>(
     "select issuer, data from notifications where type = 'key.expiring' order by occurred_at",
   )
   return rows
 }
 
-test('when another is to take over soon, and no more than once', async () => {
+test('a key that another key replaces soon is announced once', async () => {
   const first = await curfew.client.addKey(ISSUER, { alg: 'ES256' })
   await curfew.client.addKey(ISSUER, { alg: 'RS256' })
   await curfew.client.rotateKeys(ISSUER, { alg: 'ES256', lead_s: 48 * 3_600 })
   const keys = await findSigningKeys(curfew.db, ISSUER as IssuerName)
   const next = keys.find(({ algorithm, kid }) => algorithm === 'ES256' && kid !== first.kid)
-  if (next === undefined) throw new Error('nothing follows')
+  if (next === undefined) throw new Error('no key follows')
   const at = (ms: number) => ({ now: new Date(next.signsFrom.getTime() - ms), withinMs: 24 * HOUR_MS })
 
   expect(await noticeExpiringKeys(curfew.db, at(25 * HOUR_MS))).toBe(0)
@@ -35,7 +36,7 @@ test('when another is to take over soon, and no more than once', async () => {
   )
   expect(looks.reduce((sum, count) => sum + count)).toBe(1)
   expect(await noticeExpiringKeys(curfew.db, at(HOUR_MS))).toBe(0)
-  expect(await told()).toEqual([
+  expect(await notified()).toEqual([
     {
       issuer: ISSUER,
       data: {
@@ -47,11 +48,11 @@ test('when another is to take over soon, and no more than once', async () => {
       },
     },
   ])
-  // It has taken over: nothing follows it.
+  // The next key has taken over, and no key follows it.
   expect(await noticeExpiringKeys(curfew.db, at(-HOUR_MS))).toBe(0)
 })
 
-test('not when the one that was to follow was retired', async () => {
+test('a key is not announced after its successor was retired', async () => {
   await curfew.client.addKey(ISSUER, { alg: 'ES256' })
   await curfew.client.rotateKeys(ISSUER, { alg: 'ES256' })
   const { items } = await curfew.client.listKeys(ISSUER)
@@ -59,7 +60,7 @@ test('not when the one that was to follow was retired', async () => {
   expect(await noticeExpiringKeys(curfew.db, { now: new Date(), withinMs: 48 * HOUR_MS })).toBe(0)
 })
 
-test('by webhook', async () => {
+test('a webhook receives the announcement', async () => {
   await using hook = await openWebhookReceiver()
   await curfew.call('PUT', '/v1/webhooks/on-call', { url: hook.url, types: ['key.expiring'] })
   await curfew.client.addKey(ISSUER, { alg: 'ES256' })

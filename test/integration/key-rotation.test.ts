@@ -9,9 +9,9 @@ import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
-// Goal (KEY-01): through rotations by schedule there is no moment at which a token names a key that is not in the key set,
-// nor in a copy of it that may still be kept. Method: real keys in PostgreSQL, the bookkeeper's own chore, a busy worker and
-// one that is seldom needed, an RP that asks for the key set as seldom as it may, and a clock that runs through three months.
+// Goal (KEY-01): during scheduled rotations, every token names a key that is in the key set and in every copy that may be cached.
+// Method: real keys in PostgreSQL, the bookkeeper's own job, a busy worker and an idle one, an RP that fetches the key set as
+// rarely as it may, and a clock that runs through three months.
 
 let database: TestDatabase
 beforeAll(async () => {
@@ -25,7 +25,7 @@ const STEP = JWKS_MAX_AGE_MS - 1_000
 const ISSUER = 'turning' as IssuerName
 const iss = 'https://turning.example'
 
-test('keys turn by themselves every 30 days, and every token verifies with what an RP keeps', {
+test('keys rotate every 30 days, and every token verifies with the key set that an RP keeps', {
   timeout: 60_000,
 }, async () => {
   const { db } = database
@@ -68,16 +68,16 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
     ])
   }
 
-  // Around the turns every few minutes, else every day: the moments that matter are those.
-  const turns = [29, 30, 59, 60, 89, 90].map((day) => START + day * DAY)
-  const near = (ms: number) => turns.some((turn) => Math.abs(ms - turn) < 12 * STEP)
+  // Steps of minutes around the rotations, which matter most, and of hours elsewhere.
+  const rotations = [29, 30, 59, 60, 89, 90].map((day) => START + day * DAY)
+  const near = (ms: number) => rotations.some((rotation) => Math.abs(ms - rotation) < 12 * STEP)
   let kept = await busy.jwks(ISSUER)
   for (let step = 0; nowMs < START + 92 * DAY; step++) {
     nowMs += near(nowMs) ? STEP : 4 * 3_600_000 - (step % 7) * STEP
     await rotate()
     await signAndVerify(busy, kept)
     if (step % 5 === 0) await signAndVerify(seldom, kept)
-    // The worker that is busy has its keys anew; the RP renews its copy only now.
+    // The busy worker has reloaded its keys. The RP renews its copy only now.
     if (near(nowMs)) nowMs += KEYRING_REFRESH_MS
     await signAndVerify(busy, kept)
     kept = await busy.jwks(ISSUER)
@@ -85,7 +85,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
   expect(kids.size).toBe(4)
   const keys = await store.find(ISSUER)
   expect(keys).toHaveLength(4)
-  // Exactly as long as was asked for, and published a day before.
+  // Every key signs for the interval that was asked for, and is published a day before it signs.
   const days = keys.map(({ signsFrom, publishedAt }) => [
     Math.round((signsFrom.getTime() - START) / DAY),
     signsFrom.getTime() - publishedAt.getTime(),
@@ -96,7 +96,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
     [60, KEY_LEAD_MS],
     [90, KEY_LEAD_MS],
   ])
-  // What left the key set has no private part any more; what is still in it has.
+  // A key that left the key set has lost its private part. A key that is still in it has one.
   nowMs = (keys[3]?.signsFrom.getTime() ?? 0) + KEY_OVERLAP_MS
   await rotate()
   expect((await store.find(ISSUER)).map(({ sealedPrivateKey }) => sealedPrivateKey === '')).toEqual([

@@ -3,8 +3,8 @@ import { applySessions, listSessionsOfSid, listSessionsOfSubject, readRegistryRe
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
-// Goal: the index says who holds which session, as the IdP said it last, however often it says so and whoever else does at
-// the time; and a lookup touches one partition, by an index, however large the rest is.
+// Goal: the index has the sessions as the IdP posted them last, however often it repeats a post and whatever runs concurrently.
+// Method: the real statements on a real database, with some batches at the same time.
 
 const ISS = 'https://idp.example' as Issuer
 const HOUR_MS = 3_600_000
@@ -42,7 +42,7 @@ const ofSid = (sid: string) => listSessionsOfSid(database.db, { ...ALL, sid })
 const named = (records: readonly { sid: string; clientId: string }[]) =>
   records.map(({ sid, clientId }) => `${sid} ${clientId}`)
 
-/** Rows of either table that the other does not have just so. */
+/** Counts the rows of either table that have no equal row in the other. */
 async function disagreements(): Promise<number> {
   const { rows } = await database.db.query<{ count: number }>(
     `select count(*) from (select issuer, sub, sid, client_id, started_at, expires_at from sessions) s
@@ -53,8 +53,8 @@ async function disagreements(): Promise<number> {
   return rows[0]?.count ?? -1
 }
 
-describe('applying', () => {
-  test('what started is found by subject and by sid', async () => {
+describe('the session index', () => {
+  test('finds a started session by subject and by sid', async () => {
     await apply([
       session({ device: 'phone' }),
       session({ clientId: 'wiki' }),
@@ -67,7 +67,7 @@ describe('applying', () => {
       'mail bob',
       'wiki alice',
     ])
-    const expected = { iss: ISS, sub: 'alice', sid: 's1', clientId: 'mail', device: 'phone' }
+    const expected = { iss: ISS, sub: 'alice', sid: 's1', clientId: 'mail', device: 'phone', email: null }
     const times = { startedAt: at(-1), expiresAt: at(8), orphanedAt: null }
     const unnamed = { issuer: null, logoutEventId: null, givenEventId: null }
     expect((await ofSubject('alice'))[0]).toEqual({ ...expected, ...times, ...unnamed })
@@ -75,7 +75,7 @@ describe('applying', () => {
     expect(await disagreements()).toBe(0)
   })
 
-  test('posted again: it began when it first did and ends when it last does', async () => {
+  test('keeps the earliest start and the latest end of a session that is posted again', async () => {
     await apply([session({ device: 'phone' })])
     await apply([session({ startedAt: at(-0.5), expiresAt: at(9) })])
     await apply([session({ startedAt: at(-2), expiresAt: at(7) })])
@@ -83,7 +83,7 @@ describe('applying', () => {
     expect(await disagreements()).toBe(0)
   })
 
-  test('posted again with nothing new: no row is written; with a device or a later beginning, it is known', async () => {
+  test('writes nothing for a repeated post, but stores a new device or a later start', async () => {
     const places = async () =>
       (
         await database.db.query(
@@ -96,7 +96,7 @@ describe('applying', () => {
     await apply([session({ device: 'phone' }), session({ clientId: 'wiki', expiresAt: at(7) })])
     await apply([session()])
     expect(await places()).toEqual(before)
-    // Who came back is news, and is so once.
+    // A later start is a re-login. It is stored once.
     const back = [session({ startedAt: at(-0.5) })]
     await apply(back)
     const after = await places()
@@ -108,7 +108,7 @@ describe('applying', () => {
     expect(await disagreements()).toBe(0)
   })
 
-  test('posted again: what is known of its logout stays', async () => {
+  test('keeps the logout of a session that is posted again', async () => {
     await apply([session()])
     const event = '01938c2e-0000-7000-8000-000000000001'
     await database.db.query('update sessions set logout_event_id = $1, orphaned_at = now()', [event])
@@ -118,37 +118,37 @@ describe('applying', () => {
     ])
   })
 
-  test('what ended by itself is gone, of one client or of all', async () => {
+  test('removes a session that ended, for one client or for all', async () => {
     const both = [session(), session({ clientId: 'wiki' })]
     await apply([...both, session({ sid: 's2' })])
     await apply([], [end('s1', 'mail')])
     expect(named(await ofSubject('alice'))).toEqual(['s1 wiki', 's2 mail'])
     await apply(both)
-    await apply([], [end('s1'), end('s1', 'mail'), end('nobody has it')])
+    await apply([], [end('s1'), end('s1', 'mail'), end('unknown')])
     expect(named(await ofSubject('alice'))).toEqual(['s2 mail'])
     expect(await ofSid('s1')).toEqual([])
     expect(await disagreements()).toBe(0)
   })
 
-  test('an end comes before the starts of its batch', async () => {
+  test('applies an end before the starts of its batch', async () => {
     await apply([session({ device: 'phone' })])
     await apply([session()], [end('s1')])
     expect(await ofSubject('alice')).toMatchObject([{ device: null }])
   })
 
-  test('texts that are anything but plain arrive as they are', async () => {
+  test('stores unusual texts unchanged', async () => {
     const sub = '{"a",NULL}\\ é👩🏽‍🚀'
     await apply([session({ sub, sid: 'NULL', clientId: '{}', device: '"' })])
     expect(await ofSubject(sub)).toMatchObject([{ sub, sid: 'NULL', clientId: '{}', device: '"' }])
   })
 
-  test('of an issuer that the index does not know nothing is found and nothing ends', async () => {
+  test('finds and ends nothing for an unknown issuer', async () => {
     await apply([], [end('s1')])
     expect(await ofSubject('alice')).toEqual([])
     expect(await ofSid('s1')).toEqual([])
   })
 
-  test('the first session of an issuer is a change of the registry; no other is, and none waits for its lock', async () => {
+  test('changes the registry only with the first session of an issuer, and otherwise does not wait for its lock', async () => {
     const before = await readRegistryRevision(database.db)
     await Promise.all([apply([session()]), apply([session({ sid: 's2' })])])
     expect(await readRegistryRevision(database.db)).toBe(before + 1)
@@ -161,7 +161,7 @@ describe('applying', () => {
     expect(await readRegistryRevision(database.db)).toBe(before + 1)
   })
 
-  test('batches at the same time, of the same sessions in any order, all come through', async () => {
+  test('applies concurrent batches of the same sessions in any order', async () => {
     const names = Array.from({ length: 40 }, (_, n) => n)
     const sessions = names.map((n) => session({ sub: `user-${n % 7}`, sid: `s${n}`, clientId: `c${n % 3}` }))
     await apply(sessions)

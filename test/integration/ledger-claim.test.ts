@@ -15,9 +15,9 @@ import {
   register,
 } from './ledger-support.ts'
 
-// Goal: what is due goes to exactly one worker, as much of it as each relying party may have at once, and what one of them
-// has waiting costs the others nothing.
-// Method: the real statement on a real database; where cost is the point, its own plan is asked how many rows it read.
+// Goal: every due delivery goes to exactly one worker, as many as each relying party may have at once. The backlog of one relying
+// party costs the others nothing.
+// Method: the real statement on a real database. Where the cost matters, the test counts the rows in the plan of the statement.
 
 let database: TestDatabase
 let registry: Awaited<ReturnType<typeof register>>
@@ -62,19 +62,19 @@ describe('many workers at once', () => {
     )
     expect(taken.flat()).toHaveLength(1_000)
     expect(new Set(taken.flat()).size).toBe(1_000)
-    const holders = new Map((await readDeliveries(database.db)).map((row) => [String(row.id), row.leased_by]))
+    const owners = new Map((await readDeliveries(database.db)).map((row) => [String(row.id), row.leased_by]))
     for (const [index, mine] of taken.entries()) {
-      for (const id of mine) expect(holders.get(id)).toBe(workers[index])
+      for (const id of mine) expect(owners.get(id)).toBe(workers[index])
     }
   })
 })
 
-describe('how much is taken', () => {
-  test('of each binding is what it has slots for; of one that is not named, slotsElse', async () => {
+describe('a claim', () => {
+  test('takes as many deliveries of a binding as it has slots, or slotsElse of an unnamed binding', async () => {
     await planned(database.db, registry, { workerId, count: 10, leased: false })
     const [a, b, c, d] = ids
     if (a === undefined || b === undefined || c === undefined || d === undefined)
-      throw new Error('four bindings')
+      throw new Error('expected four bindings')
     const claimed = await claim({
       slots: new Map([
         [a, both(3)],
@@ -87,12 +87,12 @@ describe('how much is taken', () => {
     expect([of(a), of(b), of(c), of(d)]).toEqual([3, 0, 10, 5])
   })
 
-  test('is never more than the limit', async () => {
+  test('takes no more than the limit', async () => {
     await planned(database.db, registry, { workerId, count: 10, leased: false })
     expect(await claim({ limit: 13 })).toHaveLength(13)
   })
 
-  test('begins behind a binding, and goes on with the first, so that the limit cuts elsewhere each time', async () => {
+  test('starts behind a given binding and wraps around, so that the limit cuts elsewhere each time', async () => {
     await planned(database.db, registry, { workerId, count: 2, leased: false })
     const [, second = 0] = ids
     const claimed = await claim({ after: second, limit: 6 })
@@ -100,9 +100,9 @@ describe('how much is taken', () => {
     expect(of).toEqual([0, 0, 2, 2, 3, 3])
   })
 
-  test('is what is due, the oldest first', async () => {
+  test('takes only due deliveries, the oldest first', async () => {
     const [only] = bindingsOf(registry)
-    if (only === undefined) throw new Error('a binding')
+    if (only === undefined) throw new Error('expected a binding')
     const deliveries = await planned(database.db, registry, {
       workerId,
       count: 6,
@@ -121,7 +121,7 @@ describe('how much is taken', () => {
     expect(order).toEqual([1, 3, 0, 5].map((index) => deliveries[index]?.id))
   })
 
-  test('is nothing for a worker that was declared dead', async () => {
+  test('takes nothing for a worker that was declared dead', async () => {
     await planned(database.db, registry, { workerId, leased: false })
     await retireWorker(database.db, workerId)
     expect(await claim()).toEqual([])
@@ -129,14 +129,14 @@ describe('how much is taken', () => {
   })
 })
 
-describe('what is taken', () => {
-  test('comes with all that an attempt needs, and is leased by the clock that all workers share', async () => {
+describe('a claimed delivery', () => {
+  test('has all that an attempt needs, and is leased by the clock that all workers share', async () => {
     const [delivery] = await planned(database.db, registry, { workerId, leased: false })
-    if (delivery === undefined) throw new Error('a delivery')
+    if (delivery === undefined) throw new Error('expected a delivery')
     await database.db.query('update deliveries set attempts = 3, retries = 2, refusals = 1 where id = $1', [
       delivery.id,
     ])
-    // This worker's clock is an hour slow; the delivery was due before that.
+    // The clock of this worker is an hour slow, and the delivery was due before that.
     const now = new Date(Date.now() - 3_600_000)
     await database.db.query("update deliveries set due_at = now() - interval '2 hours'")
     const claimed = (await claim({ now })).find(({ id }) => id === delivery.id)
@@ -153,10 +153,10 @@ describe('what is taken', () => {
     expect(Math.abs((row.leased_at?.getTime() ?? 0) - Date.now())).toBeLessThan(60_000)
   })
 
-  test('and given back costs no attempt', async () => {
+  test('costs no attempt when it is released', async () => {
     await planned(database.db, registry, { workerId, leased: false })
     const [first, second] = await claim({ limit: 2 })
-    if (first === undefined || second === undefined) throw new Error('two deliveries')
+    if (first === undefined || second === undefined) throw new Error('expected two deliveries')
     const stranger = await newWorker(database.db)
     await releaseDeliveries(database.db, { ids: [first.id], workerId: stranger })
     expect(await readDelivery(database.db, first.id)).toMatchObject({
@@ -188,15 +188,15 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-describe('what a claim reads', () => {
-  // One connection, for the prepared statement lives in it.
+describe('the rows that a claim reads', () => {
+  // One connection, because the prepared statement belongs to it.
   const single = { poolMax: 1 }
 
   test.each(['force_custom_plan', 'force_generic_plan'])(
-    'is neither history nor what a dead relying party has waiting (%s)',
+    'include neither history nor the backlog of a dead relying party (%s)',
     async (mode) => {
       const [dead, healthy] = ids
-      if (dead === undefined || healthy === undefined) throw new Error('two bindings')
+      if (dead === undefined || healthy === undefined) throw new Error('expected two bindings')
       await pile(database.db, dead, 100_000, 'pending')
       await pile(database.db, healthy, 50_000, 'acknowledged')
       await pile(database.db, healthy, 8, 'pending')
@@ -205,7 +205,7 @@ describe('what a claim reads', () => {
       try {
         await db.query(`set plan_cache_mode = ${mode}`)
         const now = new Date()
-        // Prepares it. The dead one has all its slots taken.
+        // Prepares the statement. The dead relying party has no free slots.
         await claimDue(db, {
           lease: newLease(workerId),
           now,
@@ -218,7 +218,7 @@ describe('what a claim reads', () => {
            execute claim_due('${workerId}', '${now.toISOString()}', 16, 16, 1000, ${dead}, '{${dead}}', '{0}', '{0}', 2000)`,
         )
         const root = rows[0]?.['QUERY PLAN'][0]?.Plan
-        if (root === undefined) throw new Error('no plan')
+        if (root === undefined) throw new Error('explain returned no plan')
         const nodes = flatten(root).filter((node) => node['Relation Name'] === 'deliveries')
         expect(nodes.map((node) => node['Node Type'])).not.toContain('Seq Scan')
         const read = nodes.reduce(
@@ -226,7 +226,7 @@ describe('what a claim reads', () => {
             sum + (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'],
           0,
         )
-        // Seven were due beside the dead one's: each is read a few times, as due, as row to lock, as row to update.
+        // Seven deliveries of healthy relying parties are due. Each is read a few times: as due, to be locked and to be updated.
         expect(read).toBeLessThan(60)
         expect(root['Shared Hit Blocks'] + root['Shared Read Blocks']).toBeLessThan(500)
         expect(await count(db, `deliveries where state = 'in_flight' and binding_id = ${healthy}`)).toBe(8)

@@ -12,7 +12,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { ALL } from './dead-letters-support.ts'
 import { both, newLease, newWorker, planned, readDelivery, register, settledAs } from './ledger-support.ts'
 
-// Goal: a counter at its limit stays there, and never fails the statement that it is part of.
+// Goal: a counter at its limit stays there, and never fails its statement.
 // Method: one delivery with counters at the limits of smallint and of integer, in one batch with others.
 
 let database: TestDatabase
@@ -43,10 +43,10 @@ const setCounters = (id: DeliveryId, attempts: number, generation = 0) =>
     randomUUID(),
   ])
 
-test.each(LIMITS)('a delivery of %i attempts is settled with the others of its batch', async (attempts) => {
+test.each(LIMITS)('a delivery with %i attempts is settled with the others of its batch', async (attempts) => {
   const deliveries = await planned(database.db, registry, { workerId, count: 3 })
   const [first, ...others] = deliveries
-  if (first === undefined) throw new Error('nothing planned')
+  if (first === undefined) throw new Error('no delivery was planned')
   await setCounters(first.id, attempts)
   const worn = { ...first, attempts }
   const lost = await ledger.settleDeliveries({
@@ -67,7 +67,7 @@ test.each(LIMITS)(
   async (generation) => {
     const deliveries = await planned(database.db, registry, { workerId, count: 3 })
     const [first] = deliveries
-    if (first === undefined) throw new Error('nothing planned')
+    if (first === undefined) throw new Error('no delivery was planned')
     await ledger.settleDeliveries({
       batch: deliveries.map((delivery) => settledAs(delivery, { state: 'dead_lettered', reason: 'refused' })),
       workerId,
