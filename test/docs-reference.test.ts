@@ -17,7 +17,7 @@ const sourcesOf = (pattern: string) =>
     .join('\n')
 const SOURCES = sourcesOf('{services,libs}/*/src/**/*.ts')
 
-/** What `pattern` captures, each once, in order. */
+/** The captures of `pattern`, each once, in order. */
 function captured(text: string, pattern: RegExp): readonly string[] {
   return [...new Set([...text.matchAll(pattern)].map(([, name = '']) => name))].sort()
 }
@@ -33,7 +33,7 @@ function rowsOf(page: string, head: string): readonly (readonly string[])[] {
     .map((row) => row.split('|').slice(1, -1))
 }
 
-/** What stands as code in a column of such tables, each once, in order. */
+/** The code words in one column of the tables, each once, in order. */
 function codes(page: string, head: string, column = 0): readonly string[] {
   return captured(
     rowsOf(page, head)
@@ -45,7 +45,7 @@ function codes(page: string, head: string, column = 0): readonly string[] {
 
 const METRIC = /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g
 
-test('settings', () => {
+test('settings.md lists every setting', () => {
   const found = captured(SOURCES, /'((?:CURFEW|KAFKA)_[A-Z_]+|DATABASE_URL|HOST|PORT|LOG_LEVEL)'/g)
   const ofCommandLine = ['CURFEW_KEY', 'CURFEW_URL']
   expect(found).toContain('CURFEW_RETENTION_DAYS')
@@ -55,18 +55,18 @@ test('settings', () => {
   expect(codes('reference/cli.md', 'option', 1)).toEqual(ofCommandLine)
 })
 
-test('settings of retention', () => {
+test('retention.md lists every retention setting', () => {
   const found = captured(SOURCES, /'(CURFEW_[A-Z_]*RETENTION_DAYS)'/g)
   expect(codes('reference/retention.md', 'what \\(table\\)', 2)).toEqual(found)
 })
 
-test('metrics', () => {
+test('metrics.md lists every metric', () => {
   const made = captured(SOURCES, METRIC)
   expect(made).toContain('sla_share_kept')
   expect(codes('reference/metrics.md', 'metric')).toEqual(made.map((name) => `curfew_${name}`))
 })
 
-test('labels of metrics', () => {
+test('metrics.md lists the labels of every metric', () => {
   const made = SOURCES.matchAll(/\bmetrics\.(?:counter|gauges?)\(\s*'([a-z_]+)',\s*'[^']*',\s*\[([^\]]*)\]/g)
   const labels = [...made].map(([, name = '', list = '']) => [`curfew_${name}`, captured(list, /'(\w+)'/g)])
   expect(labels.length).toBeGreaterThan(10)
@@ -84,17 +84,17 @@ test('every metric that an alert asks about exists', () => {
   expect(captured(SOURCES, METRIC)).toEqual(expect.arrayContaining([...asked]))
 })
 
-test('reasons of dead letters', () => {
+test('why-a-delivery-failed.md lists every reason of a dead letter', () => {
   expect(codes('rp/why-a-delivery-failed.md', 'reason | means | fix')).toEqual(
     [...DEAD_LETTER_REASONS].sort(),
   )
 })
 
-test('failures of the network', () => {
+test('why-a-delivery-failed.md lists every network failure', () => {
   expect(codes('rp/why-a-delivery-failed.md', 'class | means | fix')).toEqual(Object.keys(NETWORK).sort())
 })
 
-test('types of notifications', () => {
+test('events.md lists every type of notification', () => {
   const [, list = ''] =
     /NOTIFICATION_TYPES = \[(.*?)\]/s.exec(read('libs/contract/src/api/webhooks.ts')) ?? []
   const types = captured(list, /'([a-z_.]+)'/g)
@@ -113,7 +113,7 @@ test.each([
   expect(codes('reference/events.md', `member of ${what}`)).toEqual(members)
 })
 
-test('titles of errors', () => {
+test('errors.md lists every title of a problem', () => {
   const api = sourcesOf('{services/{ingest,console},libs/runtime}/src/**/*.ts')
     // Schemas and OpenAPI documents have titles of another kind.
     .replaceAll(/^.*(?:additionalProperties|Type\.|title: 'Curfew).*$/gm, '')
@@ -127,14 +127,14 @@ test('titles of errors', () => {
   expect(codes('reference/errors.md', 'title')).toEqual(own)
 })
 
-test('commands', () => {
+test('cli.md lists every command', () => {
   const [, list = ''] = /const COMMANDS\b.*? = \{\n(.*?)^\}/ms.exec(read('services/cli/src/main.ts')) ?? []
   const commands = captured(list, /^ {2}'?([a-z-]+)'?[:,]/gm)
   expect(commands).toContain('issuer-logout')
   expect(codes('reference/cli.md', 'command | does')).toEqual(commands)
 })
 
-test('subcommands', () => {
+test('cli.md lists every subcommand', () => {
   for (const [command = '', does = ''] of rowsOf('reference/cli.md', 'command | does')) {
     const name = command.replaceAll('`', '').trim()
     const subcommands = captured(usage(name), new RegExp(`(?:^ {2}|, )${name} ([a-z]+)\\b`, 'gm'))

@@ -150,7 +150,7 @@ interface Scene {
   readonly world: World
   readonly url: string
   readonly key: string
-  /** What the demo has printed so far. */
+  /** The output of the demo so far. */
   demo(): string
 }
 
@@ -197,7 +197,7 @@ async function differenceOf(
   }
 }
 
-/** What a block printed, as JSON: all of it, or its last line. */
+/** The output of a block as JSON: all of it, or its last line. */
 function parsed(output: string): unknown {
   const whole = output.trim()
   try {
