@@ -57,7 +57,7 @@ test('keys are generated, imported, rotated and retired, and shown with their st
     'EdDSA current',
   ])
   const overlapping = await run(['keys', 'rotate'])
-  expect([overlapping.code, overlapping.stderr]).toEqual([1, expect.stringContaining('takes over at')])
+  expect([overlapping.code, overlapping.stderr]).toEqual([1, expect.stringContaining('signs from')])
   const next = items.find(({ state }) => state === 'next')?.kid ?? ''
   expect((await run(['keys', 'retire', next, '--compromised'])).stdout).not.toContain(next)
   expect((await run(['keys', 'list', '--all'])).stdout).toContain(next)

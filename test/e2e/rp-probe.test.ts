@@ -35,7 +35,7 @@ test('a probe prints the checks, the fixes and suggested settings', async () => 
   expect(stdout).toMatch(
     /^replayed \(may; Back-Channel Logout 2\.6 step 8\)\n {2}The same token .*\n {2}Fix: Keep each jti /m,
   )
-  expect(stdout).toMatch(/^Suggestion: curfew\.subject_claims "sid"\n {2}It takes sid alone/m)
+  expect(stdout).toMatch(/^Suggestion: curfew\.subject_claims "sid"\n {2}It accepts sid alone/m)
   expect(stdout).toMatch(/\nEvery must is passed\. \d+ passed, 3 failed, 0 unknown\.\n$/)
 })
 

@@ -193,7 +193,7 @@ describe('import and export', () => {
     expect(stdout).toMatch(
       /^LINE +CLIENT +WHERE +WHAT\n +2 +plain +\/attributes\/backchannel\.logout\.url +must not have a fragment/,
     )
-    expect(stderr).toContain('1 of 2 lines cannot be registered as they are. Nothing was changed.')
+    expect(stderr).toContain('1 of 2 lines have faults. Nothing was changed.')
     const machine = await run(['import', path, '--json'])
     expect([machine.code, JSON.parse(machine.stdout)]).toMatchObject([
       2,

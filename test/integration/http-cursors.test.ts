@@ -145,7 +145,7 @@ test('a cursor of another list, or of a key with another access filter, is refus
   ] as const) {
     const refused = await ask(key, `${path}?cursor=${cursor}`)
     expect(refused.status).toBe(400)
-    expect(refused.body.detail).toMatch(/not of this list, or of a credential that may see other things/)
+    expect(refused.body.detail).toMatch(/from another list, from a credential with other rights/)
   }
 })
 

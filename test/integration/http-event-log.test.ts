@@ -61,7 +61,7 @@ describe('the event log in PostgreSQL', () => {
       waiting: 2,
       ok: false,
       what: '2 records wait, the oldest for 5 min',
-      fix: expect.stringContaining('See that delivery workers run'),
+      fix: expect.stringContaining('Check that delivery workers run'),
     })
     expect(await laneOf('bulk')).toMatchObject({ waiting: 0, ok: true })
     expect(await curfew.client.getEventLog()).toMatchObject({ ok: false })
@@ -114,7 +114,11 @@ describe('the event log in Kafka', () => {
     const name = 'Kafka cluster one, topics logout.*'
     // Reading the choice does not make it.
     await curfew.db.query('delete from event_logs')
-    expect(await asked()).toEqual({ ok: true, what: 'is that of the first service to start', fix: null })
+    expect(await asked()).toEqual({
+      ok: true,
+      what: 'will be that of the first service that starts',
+      fix: null,
+    })
     expect((await curfew.db.query('select from event_logs')).rowCount).toBe(0)
     await noteEventLog(curfew.db, { user: 'ingest at host-1', name: 'Kafka cluster two, topics logout.*' })
     expect(await asked()).toMatchObject({
@@ -171,8 +175,8 @@ describe('the event log in Kafka', () => {
       unassigned_partitions: null,
       removed: null,
       ok: false,
-      what: 'cannot be looked at: topic logout.events.bulk is missing',
-      fix: 'Mend what is said of its topic, see that all brokers answer, and ask again.',
+      what: 'cannot be read: topic logout.events.bulk is missing',
+      fix: 'Correct the findings about its topic, check that all brokers answer, and try again.',
     })
   })
 

@@ -328,7 +328,7 @@ describe('an issuer over its quota of sessions', () => {
     const third = await curfew.call('PUT', `${path}/relying-parties/third`, {})
     expect([third.status, ((await third.json()) as Problem).detail]).toEqual([
       429,
-      expect.stringMatching(/may have 2 relying parties and has 2; this would register 1 more/),
+      expect.stringMatching(/may have 2 relying parties and has 2\. This request would register 1 more/),
     ])
     expect((await curfew.call('PUT', `${path}/relying-parties/mail`, { client_name: 'Mail' })).status).toBe(
       200,
@@ -416,7 +416,7 @@ describe('imports', () => {
       const over = await post([line(2), line(3), line(4)], query)
       expect([over.status, ((await over.json()) as Problem).detail]).toEqual([
         429,
-        expect.stringMatching(/may have 3 relying parties and has 2; this would register 2 more/),
+        expect.stringMatching(/may have 3 relying parties and has 2\. This request would register 2 more/),
       ])
     }
     expect((await post([line(1), line(2), line(3)])).status).toBe(200)

@@ -66,7 +66,7 @@ describe('a registration', () => {
         expect([wide, refused.status, refused.body.errors]).toEqual([
           wide,
           400,
-          [{ pointer: '/curfew/allowed_networks/1', detail: expect.stringContaining('must lie within') }],
+          [{ pointer: '/curfew/allowed_networks/1', detail: expect.stringContaining('must be within') }],
         ])
       }
       expect((await put('10.1.0.0/16', '::ffff:10.2.0.0/112')).status).toBeLessThan(300)

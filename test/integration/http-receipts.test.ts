@@ -267,12 +267,12 @@ describe('an alteration', () => {
     [
       'the time of an attempt',
       "update attempts set started_at = started_at - interval '1 second' where delivery_id in (select id from deliveries where event_id = $1)",
-      'its attempts say otherwise',
+      'its attempts contradict',
     ],
     [
       'the answer to an attempt',
       'update attempts set status = 204 where delivery_id in (select id from deliveries where event_id = $1)',
-      'its attempts say otherwise',
+      'its attempts contradict',
     ],
     ['an event', "update events set sub = 'mallory' where id = $1", 'sub was'],
     [

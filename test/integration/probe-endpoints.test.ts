@@ -133,7 +133,7 @@ describe('an endpoint that does not answer', () => {
     await strict.client.putIssuer(ISSUER, { iss: ISS })
     const probed = await strict.client.probe(ISSUER, 'shop')
     expect(named('failed', probed)).toEqual(['endpoint', 'tls'])
-    expect(fixOf(probed, 'endpoint')?.what).toContain('nothing may be sent to')
+    expect(fixOf(probed, 'endpoint')?.what).toContain('not allowed')
     expect(party.received).toEqual([])
   })
 })

@@ -217,8 +217,8 @@ test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' |
   ['answers 403 always', ['endpoint'], 'CSRF', 'one'],
   ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
   ['answers 503 always', ['endpoint'], 'probe again', 'one'],
-  ['answers 400 always', ['good_token', 'sid_only', 'sub_only'], 'expects another issuer', 'all'],
-  ['knows no session', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
+  ['answers 400 always', ['good_token', 'sid_only', 'sub_only'], 'another expected issuer', 'all'],
+  ['knows no session', ['unknown_subject'], 'Answer 200 if the session does not exist', 'all'],
 ])(
   'an endpoint that accepts no good token passes no check of a refusal: %s',
   async (fault, failed, says, sent) => {

@@ -21,50 +21,50 @@ import type {
 import type { TObject, TProperties } from 'typebox'
 import type { ProbeReport } from './probe-report.ts'
 
-// A channel is one way of speaking to a relying party. What differs between channels is in one folder each; everything else knows
-// them by this interface, and their kind as data.
+// A channel is one protocol for notifying a relying party. The code of each channel is in one folder. All other code uses channels
+// only by the interface in this file, and has the kind of a channel only as data.
 
-/** What is wrong with a registration: where (a JSON pointer), and what to change. */
+/** A fault of a registration: its place (a JSON pointer), and what to change. */
 export interface Fault {
   readonly pointer: string
   readonly detail: string
 }
 
-/** What a channel reads a registration with. */
+/** The input for reading a registration, beside the client's metadata. */
 export interface RegisterContext<Own> {
   readonly issuer: { readonly name: string; readonly sidSupported: boolean }
-  /** `curfew` as the registration has it. */
-  readonly said: RelyingPartySettings
-  /** `curfew` as it takes effect: the relying party's own settings over its issuer's defaults. */
+  /** The member `curfew` of the registration. */
+  readonly registered: RelyingPartySettings
+  /** The effective `curfew` settings: those of the relying party, with its issuer's defaults for absent members. */
   readonly settings: RelyingPartySettings
-  /** `curfew.channels.<kind>`, valid by the channel's `registration`; empty where it is left out. */
+  /** `curfew.channels.<kind>`, valid by the channel's `registration`; empty if it is absent. */
   readonly own: Own
-  /** What is wrong with an address that is to be called, in words; null: nothing. */
+  /** The fault of an address that Curfew would call, in words; null if there is none. */
   targetFault(uri: string): string | null
-  /** Whether a JWK Set has a public key that an algorithm can encrypt to. */
+  /** Whether a JWK Set has a public key for the encryption algorithm. */
   hasEncryptionKey(jwks: unknown, algorithm: EncryptionAlgorithm): boolean
 }
 
-/** One endpoint as a registration names it. */
+/** One endpoint in a registration. */
 export interface RegisteredEndpoint {
   /** Unique within the channel of the relying party. */
   readonly name: string
   readonly uri: string
   readonly enabled: boolean
-  /** Where the registration names it. */
+  /** JSON pointer to the endpoint in the registration. */
   readonly pointer: string
 }
 
-/** What a registration says to a channel. */
+/** A channel's part of a registration. */
 export interface Registered<Settings> {
-  /** The settings of each of its endpoints. Without endpoints: those that one would have. */
+  /** The settings of the channel's endpoints. Present without endpoints too. */
   readonly settings: Settings
   readonly endpoints: readonly RegisteredEndpoint[]
-  /** The algorithm that its messages are signed in, so that the issuer needs a key for it; null: none is signed. */
+  /** The algorithm of the channel's signatures, for which the issuer needs a key; null if its messages are not signed. */
   readonly signs: { readonly algorithm: SigningAlgorithm; readonly pointer: string } | null
-  /** Whether its endpoints are shown a secret. */
-  readonly showsSecret: boolean
-  /** Empty where nothing is registered for the channel. */
+  /** Whether the channel sends a secret to its endpoints. */
+  readonly sendsSecret: boolean
+  /** Empty if nothing is registered for the channel. */
   readonly faults: readonly Fault[]
 }
 
@@ -76,20 +76,20 @@ export interface Job<Settings> {
   readonly startedAt: Date
 }
 
-/** What a channel works with. All of it is for the binding of the job. A tool that rejects ends the attempt: the fault is ours. */
+/** The tools for one attempt at the binding of the job. A tool that rejects ends the attempt: its failure is a fault of Curfew. */
 export interface Tools {
   readonly now: () => Date
-  /** A new id that cannot be guessed. */
+  /** Makes a new unguessable id. */
   readonly newId: () => string
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest
-  /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 4.1.9). @returns a compact JWS. */
+  /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 section 4.1.9). @returns a compact JWS. */
   sign(algorithm: SigningAlgorithm, typ: string, claims: object): Promise<string>
   /** Encrypts a signed token to a key of the relying party. @param typ as for `sign`. @returns a compact JWE. */
   encrypt(typ: string, token: string, encryption: TokenEncryption): Promise<string>
-  /** The secret that the endpoint is shown. */
+  /** The secret that the endpoint expects. */
   secret(): Promise<string>
-  /** Sends within the networks, the TLS and the time limit of the binding. Never rejects for what the peer does. */
+  /** Sends with the allowed networks, TLS settings and time limit of the binding. Never rejects because of the peer. */
   readonly http: {
     post(request: {
       readonly uri: string
@@ -99,16 +99,16 @@ export interface Tools {
   }
 }
 
-/** What came of one attempt. */
+/** The result of one attempt. */
 export interface Sent {
   readonly outcome: AttemptOutcome
-  /** The id of the message that was sent; null where nothing was sent. */
+  /** The id of the sent message; null if nothing was sent. */
   readonly jti: string | null
-  /** SHA-256 of the token that was sent, in hexadecimal; null where no token was. */
+  /** SHA-256 of the sent token, in hexadecimal; null if no token was sent. */
   readonly tokenDigest: string | null
 }
 
-/** An endpoint that is probed. */
+/** The endpoint of a probe. */
 export interface ProbeTarget<Settings> {
   readonly uri: string
   readonly iss: string
@@ -123,12 +123,12 @@ interface ProbeMessage {
   readonly timeoutMs: number
 }
 
-/** What a probe works with. All of it is for the endpoint that is probed. */
+/** The tools for a probe of one endpoint. */
 export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> {
   /**
-   * Makes a token, good or such as must be refused.
+   * Makes a token: a good one, or a forged one that the endpoint must refuse.
    *
-   * @param header what is different about the header; null takes a member away.
+   * @param how `header` has the changes to the header; null removes a member.
    * @returns a compact JWS; without a signature for `none`.
    */
   forge(
@@ -139,7 +139,7 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
       readonly header?: Readonly<Record<string, unknown>> | undefined
     },
   ): Promise<string>
-  /** Sends within the networks and the TLS of the endpoint. Never rejects for what it does. */
+  /** Sends with the allowed networks and TLS settings of the endpoint. Never rejects because of the endpoint. */
   readonly http: {
     get(message: ProbeMessage): Promise<Answer>
     post(message: ProbeMessage & { readonly body: string }): Promise<Answer>
@@ -149,41 +149,41 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
   readonly onProgress: (sent: number) => void
 }
 
-/** How an endpoint of a channel is probed. */
+/** The probe of a channel's endpoints. */
 export interface Probe<Settings> {
-  /** Requests that there are. */
+  /** Number of requests of a full probe. */
   readonly total: number
-  /** Sends an endpoint what it must take and must refuse, and judges what it answers. Never rejects for what it does. */
+  /** Sends valid and invalid requests to an endpoint, and judges its answers. Never rejects because of the endpoint. */
   run(target: ProbeTarget<Settings>, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
 }
 
-/** What every channel has, whoever calls whom. */
+/** The members that push channels and future pull channels have in common. */
 interface Base<Settings, Own> {
   /** The kind of its bindings, and the label in metrics, logs and receipts. */
   readonly kind: string
-  /** The strongest acknowledgement that it can get. */
+  /** The strongest acknowledgement that the channel can get. */
   readonly best: Level
   /** The members of `curfew.channels.<kind>` that only this channel has. */
   readonly registration: TProperties
   /** The schema of `bindings.settings`. */
   readonly settings: TObject
-  /** Reads its part of a registration. The one place that resolves own settings, the issuer's and defaults. */
+  /** Reads the channel's part of a registration. Only this function resolves settings of the client, of the issuer and defaults. */
   endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
-  /** What one message can name, and whether one for the subject may stand for a logout of one session. */
+  /** What one message can name, and whether a message for the subject may replace a message for one session. */
   names(settings: Settings): { readonly names: Names; readonly widens: boolean }
-  /** Its names in the words for a dead letter. */
-  readonly called: ChannelNames
-  /** What mends a dead letter, where the channel knows better than the general words; null elsewhere. */
-  mend(reason: DeadLetterReason, last: LastAttempt | null): string | null
+  /** The names of the channel for texts about dead letters. */
+  readonly channelNames: ChannelNames
+  /** A text that explains how to correct the cause of a dead letter; null if the general text is good enough. */
+  deadLetterFix(reason: DeadLetterReason, last: LastAttempt | null): string | null
 }
 
-/** A channel by which we send. Leases, schedule, breaker and pace are the engine's. */
+/** A channel that sends to an endpoint. The delivery service has the leases, retry schedule, breaker and pace. */
 export interface PushChannel<Settings = ChannelSettings, Own = object> extends Base<Settings, Own> {
   readonly mode: 'push'
-  /** Attempts one delivery. Rejects only for what a tool rejects. */
+  /** Attempts one delivery. Rejects only if a tool rejects. */
   send(job: Job<Settings>, tools: Tools): Promise<Sent>
   readonly probe: Probe<Settings>
 }
 
-/** Every channel. Those that relying parties fetch from will be another member, with the state `offered` for their deliveries. */
+/** Any channel. A future pull channel, from which relying parties fetch, becomes another member of this union. */
 export type Channel = PushChannel

@@ -2,8 +2,8 @@ import { DEAD_LETTER_REASONS, type LastAttempt, LEVELS } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 import { CHANNELS, channelOf, explain } from './index.ts'
 
-// Goal: what holds for every channel. A person who finds a dead letter reads what happened and what to do, in whole sentences,
-// whatever the channel, the reason, and however little is known of the last attempt.
+// Goal: properties of every channel. It explains each dead letter and its remedy in whole sentences, for every reason, even if
+// little is known of the last attempt.
 
 const answered = (status: number, error: string | null = null, errorDescription: string | null = null) => ({
   ...{ status, errorClass: `http_${status}` },
@@ -23,7 +23,7 @@ const ATTEMPTS: readonly (LastAttempt | null)[] = [
 ]
 
 describe.each(CHANNELS.map((channel) => [channel.kind, channel] as const))('%s', (kind, channel) => {
-  test('has a kind that the ledger takes, and is found by it', () => {
+  test('has a kind that the ledger accepts, and channelOf finds it by its kind', () => {
     expect(kind).toMatch(/^[a-z][a-z0-9_]*$/)
     expect(channelOf(kind)).toBe(channel)
     expect(LEVELS).toContain(channel.best)
@@ -43,7 +43,7 @@ describe.each(CHANNELS.map((channel) => [channel.kind, channel] as const))('%s',
   )
 })
 
-test('a channel names its endpoint in the words of every channel', () => {
+test('the general texts have the names of the channel', () => {
   expect(explain('global_revocation', 'endpoint_gone', null).fix).toMatch(
     /the right curfew\.channels\.global_revocation\.uri/,
   )
@@ -53,7 +53,7 @@ test('a channel names its endpoint in the words of every channel', () => {
   expect(explain('backchannel', 'client_removed', null).what).toMatch(/its endpoint for back-channel logout/)
 })
 
-test('a kind that this release does not have is explained in general words, and has no channel', () => {
+test('a dead letter of an unknown kind has the general explanation, and channelOf throws for the kind', () => {
   expect(explain('carrier_pigeon', 'refused', answered(400)).what).toMatch(/refused/)
   expect(() => channelOf('carrier_pigeon')).toThrow(/no channel carrier_pigeon/)
 })
@@ -65,11 +65,8 @@ test.each([
   [answered(404), 'misconfigured', /answered 404/, /backchannel_logout_uri/],
   [answered(405), 'misconfigured', /answered 405/, /POST/],
   [answered(410), 'endpoint_gone', /410 Gone/, /backchannel_logout_uri/],
-] as const)(
-  'back-channel logout says what %j as %s means, and who can mend it',
-  (last, reason, what, fix) => {
-    const words = explain('backchannel', reason, last)
-    expect(words.what).toMatch(what)
-    expect(words.fix).toMatch(fix)
-  },
-)
+] as const)('back-channel logout explains %j as %s, and how to correct it', (last, reason, what, fix) => {
+  const words = explain('backchannel', reason, last)
+  expect(words.what).toMatch(what)
+  expect(words.fix).toMatch(fix)
+})

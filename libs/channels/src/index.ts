@@ -30,42 +30,44 @@ export type {
 } from './channel.ts'
 export type { ProbeReport } from './probe-report.ts'
 
-/** Every channel. The order is that of endpoints in answers. */
+/** All channels, in the order of endpoints in API answers. */
 export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]
 
-/** The kind of an endpoint that is named without one. */
+/** The kind of an endpoint without a stated kind. */
 export const DEFAULT_KIND: string = backchannel.kind
 
-const BY_KIND: ReadonlyMap<string, Channel> = new Map(CHANNELS.map((each) => [each.kind, each]))
+const BY_KIND: ReadonlyMap<string, Channel> = new Map(CHANNELS.map((channel) => [channel.kind, channel]))
 
-/** The channel of a kind that the registry has. @throws {Error} when there is none: the registry is of a newer release. */
+/** The channel of a kind. @throws {Error} if there is none, because a newer release wrote the kind to the registry. */
 export function channelOf(kind: string): Channel {
   const channel = BY_KIND.get(kind)
   if (channel === undefined) throw new Error(`This release has no channel ${kind}`)
   return channel
 }
 
-/** Says what went wrong with a dead letter, and what would mend it. */
+/** Explains a dead letter and how to correct its cause. */
 export function explain(
   kind: string,
   reason: DeadLetterReason | (string & {}),
   last: LastAttempt | null,
 ): DeadLetterWords {
   const channel = BY_KIND.get(kind)
-  const words = deadLetterWords(reason, last, channel?.called)
-  return { ...words, fix: channel?.mend(reason as DeadLetterReason, last) ?? words.fix }
+  const words = deadLetterWords(reason, last, channel?.channelNames)
+  return { ...words, fix: channel?.deadLetterFix(reason as DeadLetterReason, last) ?? words.fix }
 }
 
 /** The members of `curfew.channels.<kind>` that every channel has. */
 const COMMON = {
   enabled: Type.Optional(
-    Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
+    Type.Boolean({
+      description: 'Default true. Deliveries that are due while it is false become dead letters.',
+    }),
   ),
   fallback_for: Type.Optional(
     Type.String({
       maxLength: 32,
       description:
-        'The channel of this relying party that this one stands in for: it is used only where that one cannot be used or has failed. Default none: each logout goes out by this channel too.',
+        'Another channel of this relying party. Curfew then uses this channel only if the other one is unusable or has failed. Default: none, so that each logout uses this channel too.',
     }),
   ),
   secret: Type.Optional(
@@ -75,7 +77,7 @@ const COMMON = {
       pattern: '^[\\x21-\\x7e]+$',
       writeOnly: true,
       description:
-        'What the endpoint is shown as a credential. Stored encrypted, never returned; left out, the one that is stored stays as long as the endpoint stays where it is.',
+        'The credential that Curfew sends to the endpoint. Stored encrypted, never returned. If absent, the stored secret stays as long as the address of the endpoint stays the same.',
     }),
   ),
   sla: Type.Optional(
@@ -85,7 +87,7 @@ const COMMON = {
           LEVELS.map((level) => Type.Literal(level)),
           {
             description:
-              'The weakest acknowledgement that keeps the promise. Default the strongest that the channel can get.',
+              'The weakest level of acknowledgement that keeps the SLA. Default: the strongest level of the channel.',
           },
         ),
       },
@@ -94,7 +96,7 @@ const COMMON = {
   ),
 }
 
-/** `curfew.channels` of one kind, as far as it is the same for every channel. */
+/** The members of `curfew.channels.<kind>` that every channel has. */
 export interface CommonRegistration {
   readonly enabled?: boolean
   readonly fallback_for?: string
@@ -110,5 +112,5 @@ export const ChannelRegistrations: TObject = Type.Object(
       Type.Optional(Type.Object({ ...registration, ...COMMON }, { additionalProperties: false })),
     ]),
   ),
-  { additionalProperties: false, description: 'What concerns one channel, by its kind.' },
+  { additionalProperties: false, description: 'Settings of each channel, by the kind of the channel.' },
 )

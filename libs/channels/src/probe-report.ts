@@ -1,11 +1,11 @@
 import { type Answer, CurfewError, NETWORK, saidOf } from '@curfew/domain'
 
-// What a probe says of an endpoint, whatever its channel.
+// The report of a probe, for every channel.
 
-/** How the specification puts it. `informs`: no duty, but worth knowing. */
+/** The requirement level of the specification. `informs`: not a requirement, but useful to know. */
 export type ProbeLevel = 'must' | 'should' | 'may' | 'informs'
 
-/** `unknown`: it could not be seen, which `what` explains. */
+/** The result of a check. `unknown`: the probe could not find out, for the reason in `what`. */
 export type ProbeResult = 'passed' | 'failed' | 'unknown'
 
 /** One check of a report, in words for the owner of the relying party. */
@@ -15,18 +15,18 @@ export interface ProbeCheck {
   readonly level: ProbeLevel
   readonly section: string
   readonly result: ProbeResult
-  /** What was seen. */
+  /** The observed behaviour. */
   readonly what: string
-  /** What would mend it; null where nothing is broken. */
+  /** How to correct it; null if nothing is wrong. */
   readonly fix: string | null
-  /** HTTP status of the answer that it was judged by, where it was one. */
+  /** HTTP status of the answer; null if the check has no single answer, or there was none. */
   readonly status: number | null
   readonly durationMs: number | null
 }
 
-/** What the probe implies for a setting of ours. */
+/** A value for a setting of the client that follows from the probe. */
 export interface ProbeSuggestion {
-  /** As the registration names it, such as `curfew.subject_claims`. */
+  /** The name of the setting in the registration, such as `curfew.subject_claims`. */
   readonly setting: string
   readonly value: string | number | boolean
   readonly why: string
@@ -37,25 +37,25 @@ export interface ProbeReport {
   readonly suggestions: readonly ProbeSuggestion[]
 }
 
-/** What an answer was, as the rest of a sentence that begins with "It". */
+/** An answer in words, as the rest of a sentence that begins with "It". */
 export function inWords(answer: Answer): string {
-  if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
+  if (answer.kind === 'not_allowed') return `is at an address that is not allowed (${answer.detail})`
   if (answer.kind === 'failure') {
     const what = NETWORK[answer.failure]?.what ?? answer.failure
-    const seen = what.startsWith('it ') ? what.slice('it '.length) : `gave no answer: ${what}`
-    return `${seen} (${answer.detail})`
+    const words = what.startsWith('it ') ? what.slice('it '.length) : `gave no answer: ${what}`
+    return `${words} (${answer.detail})`
   }
   const { error, errorDescription } = saidOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')
   return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
 }
 
-/** Most of an answer that is shown in a report, in characters: an error page need not be. */
+/** Greatest length of an answer's text in a report, in characters. An error page may be longer. */
 const SAID_MAX = 200
 
 /**
- * Stands for the answer where a token could not be signed: the key is away, or a signer keeps it that signs no such token. It says
- * nothing of the endpoint.
+ * A substitute for the answer if a token could not be signed: the key is unavailable, or its remote signer refuses such a token. It
+ * says nothing about the endpoint.
  *
  * @throws any other error.
  */

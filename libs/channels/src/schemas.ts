@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 
-/** One of some texts. */
+/** The schema of an enumeration of texts. */
 export const oneOf = <Value extends string>(
   values: readonly Value[],
   options: { description?: string } = {},

@@ -6,7 +6,7 @@ import {
 } from '@curfew/domain'
 import type { Fault } from './channel.ts'
 
-/** Where a client says in which algorithm its ID tokens are signed. */
+/** The members of client metadata that name the signing algorithm of ID tokens. */
 const ALGORITHM: MemberPaths = {
   oidc: 'id_token_signed_response_alg',
   keycloak: [['attributes', 'id.token.signed.response.alg']],
@@ -14,16 +14,16 @@ const ALGORITHM: MemberPaths = {
   okta: [['settings', 'oauthClient', 'id_token_signed_response_alg']],
 }
 
-/** The algorithm of a client's ID tokens, which what we sign for it is signed in. */
+/** The signing algorithm of a client's ID tokens. Curfew uses it for all signatures for the client. */
 export function signingAlgorithmOf(client: ClientMetadata): {
   readonly algorithm: SigningAlgorithm
   readonly pointer: string
   readonly fault: Fault | null
 } {
-  const said = client.member(ALGORITHM)
-  // RS256 where none was registered (OpenID Connect Dynamic Client Registration 2).
-  const algorithm = said === null ? 'RS256' : SIGNING_ALGORITHMS.find((each) => each === said.value)
-  const pointer = said?.pointer ?? `/${ALGORITHM.oidc}`
+  const member = client.member(ALGORITHM)
+  // The default is RS256 (OpenID Connect Dynamic Client Registration section 2).
+  const algorithm = member === null ? 'RS256' : SIGNING_ALGORITHMS.find((name) => name === member.value)
+  const pointer = member?.pointer ?? `/${ALGORITHM.oidc}`
   if (algorithm !== undefined) return { algorithm, pointer, fault: null }
   const detail = `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`
   return { algorithm: 'RS256', pointer, fault: { pointer, detail } }

@@ -21,7 +21,7 @@ export function readConsoleConfig(env: Environment) {
   }))
 }
 
-/** How many relying parties an issuer may have that has no quota of its own. */
+/** The limit of relying parties for issuers without a quota of their own. */
 export function readRelyingPartiesMax(read: Pick<EnvironmentReader, 'integer'>): number {
   return read.integer('CURFEW_RELYING_PARTIES_MAX_PER_ISSUER', { fallback: 20_000, min: 0, max: 1_000_000 })
 }

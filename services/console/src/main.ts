@@ -10,7 +10,7 @@ import {
 import { runService } from '@curfew/wiring'
 import { createConsole, readConsoleConfig } from './service.ts'
 
-// The console process: configuration, connections, and nothing else.
+// The console process: reads the configuration and opens the connections.
 
 process.exitCode = await runService('console', readConsoleConfig, async (config, open) => {
   const { log, metrics, client, own } = open

@@ -46,37 +46,37 @@ import { registerSla } from './sla/sla.ts'
 
 export { readConsoleConfig, readRelyingPartiesMax } from './config.ts'
 
-/** What the console works with, already open. */
+/** The open dependencies of the console. */
 export interface ConsoleDeps {
   readonly server: HttpServer
-  /** For changes, and what they look at first. */
+  /** The database for changes, and for the reads that belong to a change. */
   readonly db: Database
-  /** For what is only read: it gives a statement up soon. */
+  /** The database for plain reads, with a short statement timeout. */
   readonly reads: Database
   readonly keyring: Keyring
   readonly keyMaker: KeyMaker
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
-  /** For probes, the way to relying parties; and for what IdPs publish. */
+  /** The HTTP client for probes of relying parties, and for the documents of IdPs. */
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
-  /** CIDRs that this deployment allows: the ceiling of registrations. */
+  /** The CIDRs that this deployment allows. Registrations must stay within them. */
   readonly allowedNetworks: readonly string[]
   readonly logKeeper: LogKeeper
-  /** What the log of receipts is called if it begins here; null: a name of its own. */
+  /** The name of the receipt log if this service creates it; null for a generated name. */
   readonly logOrigin: string | null
-  /** Relying parties that an issuer may have that has no quota of its own. */
+  /** The limit of relying parties for issuers without a quota of their own. */
   readonly relyingPartiesMax: number
-  /** What looks at the event log. */
+  /** Reports the state of the event log. */
   readonly monitor: EventLogDeps['monitor']
   readonly log: Log
   readonly metrics: Metrics
-  /** When keys sign is decided by it. Default: the clock of this machine. */
+  /** The clock that decides which keys sign. Default: the clock of this machine. */
   readonly now?: () => Date
 }
 
-/** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
+/** Registers the routes of the console, the admin API of RP owners and SREs. It starts no background work. */
 export function createConsole(deps: ConsoleDeps): void {
   const { server, db, reads, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
   const { now = () => new Date() } = deps
@@ -120,7 +120,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerKeysCheck(server, { db, client, now })
   const alterations = deps.metrics.counter(
     'ledger_alterations_total',
-    'Answers that could not be given because the ledger was altered.',
+    'Requests that failed because the ledger was altered.',
   )
   const keeper = deps.logKeeper
   const reader = createLogReader({
@@ -144,7 +144,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
 }
 
-/** @throws a problem that says whose fault it is where the master key is another by now: no change of the body would help. */
+/** Ensures a signing key. @throws a 500 problem if the master key is wrong, because no change of the request would help. */
 async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void> {
   try {
     await keyring.ensure(issuer, algorithm)
@@ -155,7 +155,7 @@ async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: Signin
         status: 500,
         title: 'Signing key cannot be opened',
         detail:
-          'The stored signing keys lie under another master key than the CURFEW_MASTER_KEY of this service. Nothing was changed.',
+          'The stored signing keys are sealed with another key than the CURFEW_MASTER_KEY of this service. Nothing was changed. Start the service with the CURFEW_MASTER_KEY with which they were stored.',
       },
       { cause: error },
     )

@@ -19,7 +19,7 @@ const saidBy = (body: string) => {
     : outcome
 }
 
-/** The table of the design, as ranges: the last that fits counts. */
+/** Ranges of statuses and their outcomes. The last range that has a status applies. */
 const TABLE: readonly (readonly [from: number, to: number, kind: AttemptOutcome['kind']])[] = [
   [100, 499, 'misconfigured'],
   [500, 599, 'unavailable'],
@@ -42,7 +42,7 @@ describe('outcomeOf', () => {
     expect(statuses.map((status) => [status, outcomeOf(response(status), NOW).kind])).toEqual(expected)
   })
 
-  test('BCL-15: no answer at all is unavailable, with the failure and no status', () => {
+  test('BCL-15: a missing answer is unavailable, with the failure and without a status', () => {
     expect(
       outcomeOf({ kind: 'failure', failure: 'connection_reset', detail: 'socket hang up' }, NOW),
     ).toEqual({
@@ -55,7 +55,7 @@ describe('outcomeOf', () => {
     })
   })
 
-  test('an address that is not allowed can never be delivered to', () => {
+  test('an address that is not allowed is undeliverable', () => {
     expect(outcomeOf({ kind: 'not_allowed', detail: '10.0.0.1 is private' }, NOW)).toEqual({
       kind: 'undeliverable',
       reason: 'address_not_allowed',
@@ -98,44 +98,48 @@ describe('outcomeOf', () => {
   })
 })
 
-describe('what the RP said', () => {
+describe('the error text of an answer', () => {
   test.each([
     [
-      'both members of an OAuth error',
+      'both members of an OAuth error are kept',
       '{"error":"invalid_request","error_description":"exp is in the past"}',
       { error: 'invalid_request', errorDescription: 'exp is in the past' },
     ],
-    ['an error alone', '{"error":"invalid_request"}', { error: 'invalid_request', errorDescription: null }],
     [
-      'an error that is no string beside a description',
+      'an error alone is kept',
+      '{"error":"invalid_request"}',
+      { error: 'invalid_request', errorDescription: null },
+    ],
+    [
+      'an error that is not a string is dropped, and its description is kept',
       '{"error":{"code":7},"error_description":"no"}',
       { error: null, errorDescription: 'no' },
     ],
     [
-      'JSON of another make, as it is',
+      'other JSON becomes the description',
       '{"status":400,"message":"store down"}',
       { error: null, errorDescription: '{"status":400,"message":"store down"}' },
     ],
     [
-      'a page of HTML, as it is',
+      'an HTML page becomes the description',
       '<html>\n<h1>Bad Gateway</h1></html>',
       { error: null, errorDescription: '<html> <h1>Bad Gateway</h1></html>' },
     ],
-    ['nothing', '', { error: null, errorDescription: null }],
-    ['null', 'null', { error: null, errorDescription: 'null' }],
-    ['white space', ' \r\n\t', { error: null, errorDescription: null }],
+    ['an empty body has no text', '', { error: null, errorDescription: null }],
+    ['the text null becomes the description', 'null', { error: null, errorDescription: 'null' }],
+    ['white space has no text', ' \r\n\t', { error: null, errorDescription: null }],
   ])('%s', (_, body, expected) => {
     expect(saidBy(body)).toEqual(expected)
   })
 
-  test('NUL, control and direction characters and lone surrogates, which PostgreSQL or a screen would choke on, are gone', () => {
+  test('NUL, control and direction characters and lone surrogates are removed: PostgreSQL or a terminal would fail on them', () => {
     expect(saidBy(JSON.stringify({ error: 'a\u0000b\u001b[31mc\u202ed\u2028e\ud800f' }))).toEqual({
       error: 'a b [31mc d e\ufffdf',
       errorDescription: null,
     })
   })
 
-  test('10,000 characters are cut to 500, never in the middle of a character', () => {
+  test('a text of 10,000 characters is cut to 500 without splitting a character', () => {
     const said = saidBy(`x${'😀'.repeat(5_000)}`)
     expect(said).toMatchObject({ errorDescription: expect.stringMatching(/^x(😀)+\ufffd?$/u) })
     const text = 'errorDescription' in said ? (said.errorDescription ?? '') : ''
@@ -143,7 +147,7 @@ describe('what the RP said', () => {
     expect(text.length).toBeGreaterThan(490)
   })
 
-  test('whatever was said, what is kept is short, well formed and without control characters', () => {
+  test('the kept text of any answer is short, well formed and without control characters', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 3_000 }), fc.boolean(), (text, json) => {
         const said = saidBy(json ? JSON.stringify({ error: text, error_description: text }) : text)

@@ -1,11 +1,11 @@
 import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
 
-/** Says what an answer to a back-channel POST means (Back-Channel Logout 2.5 and 2.8). */
+/** The outcome of an answer to a back-channel POST (Back-Channel Logout sections 2.5 and 2.8). */
 export function outcomeOf(answer: Answer, now: Date): AttemptOutcome {
   if (answer.kind !== 'response') return unanswered(answer)
   const { status } = answer
   if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
-  // 501 was "logout failed" in drafts before 2022, so it is read as the 400 that replaced it.
+  // In drafts before 2022, 501 meant "logout failed". Later versions use 400 for it.
   if (status === 400 || status === 501) return { kind: 'refused', status, ...saidOf(answer) }
   if (saysNotNow(status)) return unavailable(answer, now)
   return { kind: 'misconfigured', status, ...saidOf(answer) }

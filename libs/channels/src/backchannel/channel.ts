@@ -5,7 +5,7 @@ import { runProbe } from './probe/run.ts'
 import { readRegistration } from './registration.ts'
 import { BackchannelSettings, namesOf, toEncryption } from './settings.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
-import { CALLED, mend } from './words.ts'
+import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 
 const HEADERS = {
   'content-type': 'application/x-www-form-urlencoded',
@@ -22,8 +22,8 @@ export const backchannel: PushChannel<BackchannelSettings> = {
   settings: BackchannelSettings,
   endpoints: readRegistration,
   names: namesOf,
-  called: CALLED,
-  mend,
+  channelNames: CHANNEL_NAMES,
+  deadLetterFix,
   async send({ delivery, binding, settings, startedAt }, tools) {
     const jti = tools.newId()
     const claims = logoutTokenClaims(
@@ -35,7 +35,7 @@ export const backchannel: PushChannel<BackchannelSettings> = {
     const { encryption } = settings
     const token =
       encryption === null ? signed : await tools.encrypt(LOGOUT_TOKEN_TYPE, signed, toEncryption(encryption))
-    // A form with the one field, and nothing else (2.5). A compact JWT has only characters that a form leaves as they are.
+    // A form with this field only (section 2.5). The characters of a compact JWT need no encoding in a form.
     const request = { uri: binding.uri, headers: HEADERS, body: `logout_token=${token}` }
     const answer = await tools.http.post(request)
     return { outcome: outcomeOf(answer, tools.now()), jti, tokenDigest: tools.digest(token) }

@@ -3,15 +3,15 @@ import { describe, expect, test } from 'vitest'
 import type { RegisterContext } from '../channel.ts'
 import { readRegistration } from './registration.ts'
 
-// Goal: a back-channel endpoint is read in the words of each product. Method: the members that each product's documentation has; a
-// table of what is read. The address and the keys are judged by functions that are handed in.
+// Goal: back-channel settings are read from the client formats of all supported products.
+// Method: clients with the members in each product's documentation. Fakes judge addresses and keys.
 
 const URI = 'https://shop.example/backchannel-logout'
 const UNSET = { subject_claims: 'both', session_required: false, algorithm: 'RS256', encryption: null }
 
 function read(client: object, over: Partial<RegisterContext<object>> = {}) {
   return readRegistration(readClient(client as Readonly<Record<string, unknown>>), {
-    ...{ issuer: { name: 'main', sidSupported: true }, said: {}, settings: {}, own: {} },
+    ...{ issuer: { name: 'main', sidSupported: true }, registered: {}, settings: {}, own: {} },
     ...{ targetFault: () => null, hasEncryptionKey: () => true },
     ...over,
   })
@@ -19,7 +19,7 @@ function read(client: object, over: Partial<RegisterContext<object>> = {}) {
 
 const keycloak = (attributes: object) => ({ clientId: 'shop', attributes })
 
-describe('what is read', () => {
+describe('reading a client', () => {
   test.each<[product: string, client: object, pointer: string, settings: object]>([
     [
       'Keycloak',
@@ -43,7 +43,7 @@ describe('what is read', () => {
       { session_required: true, algorithm: 'ES256' },
     ],
     [
-      'Keycloak, its tokens encrypted',
+      'Keycloak with encrypted tokens',
       keycloak({
         'backchannel.logout.url': URI,
         'id.token.encrypted.response.alg': 'RSA-OAEP',
@@ -60,7 +60,7 @@ describe('what is read', () => {
       { algorithm: 'PS256' },
     ],
     [
-      'Auth0 by the older name',
+      'Auth0 with the older name',
       { oidc_backchannel_logout: { backchannel_logout_urls: [URI] } },
       '/oidc_backchannel_logout/backchannel_logout_urls/0',
       {},
@@ -72,19 +72,19 @@ describe('what is read', () => {
       { algorithm: 'ES384' },
     ],
     [
-      "a product, with the standard's words beside its own",
+      "a product with the standard's member beside its own",
       { ...keycloak({ 'backchannel.logout.url': 'https://old.example/' }), backchannel_logout_uri: URI },
       '/backchannel_logout_uri',
       {},
     ],
-  ])('of a client of %s', (_product, client, pointer, settings) => {
+  ])('gives the endpoint and settings of a client of %s', (_product, client, pointer, settings) => {
     const { endpoints, faults, ...registered } = read(client)
     expect(faults).toEqual([])
     expect(endpoints).toEqual([{ name: 'main', uri: URI, enabled: true, pointer }])
     expect(registered.settings).toEqual({ ...UNSET, ...settings })
   })
 
-  test('of a client without an endpoint are no faults, whatever else it has', () => {
+  test('a client without an endpoint has no faults, even if its other members are invalid', () => {
     const { endpoints, faults } = read({
       id_token_signed_response_alg: 'HS256',
       id_token_encrypted_response_alg: 'RSA1_5',
@@ -92,64 +92,68 @@ describe('what is read', () => {
     expect([endpoints, faults]).toEqual([[], []])
   })
 
-  test('settings of the issuer count where the client says nothing', () => {
+  test('an effective setting from the issuer is used if the client has none', () => {
     const settings = { subject_claims: 'sub' as const }
     expect(read({ backchannel_logout_uri: URI }, { settings }).settings.subject_claims).toBe('sub')
   })
 })
 
-describe('what is wrong', () => {
+describe('faults', () => {
   const URLS = [URI, 'https://b.example']
-  const told = (client: object) => ({ backchannel_logout_uri: URI, ...client })
-  test.each<[what: string, client: object, pointer: string, over?: Partial<RegisterContext<object>>]>([
-    ['a URI that is no text', { backchannel_logout_uri: 7 }, '/backchannel_logout_uri'],
+  const withEndpoint = (client: object) => ({ backchannel_logout_uri: URI, ...client })
+  test.each<[title: string, client: object, pointer: string, over?: Partial<RegisterContext<object>>]>([
+    ['a URI that is not a text is a fault', { backchannel_logout_uri: 7 }, '/backchannel_logout_uri'],
     [
-      'a second URL at Auth0',
+      'a second URL of Auth0 is a fault',
       { oidc_logout: { backchannel_logout_urls: URLS } },
       '/oidc_logout/backchannel_logout_urls/1',
     ],
     [
-      'an algorithm that is none',
-      told({ id_token_signed_response_alg: 'HS256' }),
+      'an unsupported algorithm is a fault',
+      withEndpoint({ id_token_signed_response_alg: 'HS256' }),
       '/id_token_signed_response_alg',
     ],
     [
-      'a text for a boolean',
-      told({ backchannel_logout_session_required: 'true' }),
+      'a text in place of a boolean is a fault',
+      withEndpoint({ backchannel_logout_session_required: 'true' }),
       '/backchannel_logout_session_required',
     ],
     [
-      'a session that the issuer cannot name',
-      told({ backchannel_logout_session_required: true }),
+      'a required sid is a fault if the issuer has none',
+      withEndpoint({ backchannel_logout_session_required: true }),
       '/backchannel_logout_session_required',
       { issuer: { name: 'main', sidSupported: false } },
     ],
     [
-      'a session that is required and never named',
-      told({ backchannel_logout_session_required: true }),
+      'a required sid is a fault if tokens have only the sub',
+      withEndpoint({ backchannel_logout_session_required: true }),
       '/curfew/subject_claims',
-      { said: { subject_claims: 'sub' } },
+      { registered: { subject_claims: 'sub' } },
     ],
     [
-      'an encryption that is broken',
-      told({ id_token_encrypted_response_alg: 'RSA1_5' }),
+      'an insecure encryption algorithm is a fault',
+      withEndpoint({ id_token_encrypted_response_alg: 'RSA1_5' }),
       '/id_token_encrypted_response_alg',
     ],
-    ['an encryption without a key', told({ id_token_encrypted_response_alg: 'RSA-OAEP' }), '/jwks_uri'],
     [
-      'a key that does not fit',
-      told({ id_token_encrypted_response_alg: 'RSA-OAEP', jwks: { keys: [] } }),
+      'encryption without a key is a fault',
+      withEndpoint({ id_token_encrypted_response_alg: 'RSA-OAEP' }),
+      '/jwks_uri',
+    ],
+    [
+      'a key set without a suitable key is a fault',
+      withEndpoint({ id_token_encrypted_response_alg: 'RSA-OAEP', jwks: { keys: [] } }),
       '/jwks',
       { hasEncryptionKey: () => false },
     ],
     [
-      'keys at an address that may not be called',
-      told({ id_token_encrypted_response_alg: 'RSA-OAEP', jwks_uri: 'http://10.0.0.1' }),
+      'a jwks_uri at an address that is not allowed is a fault',
+      withEndpoint({ id_token_encrypted_response_alg: 'RSA-OAEP', jwks_uri: 'http://10.0.0.1' }),
       '/jwks_uri',
       { targetFault: () => 'must be https' },
     ],
     [
-      'a further endpoint that is called main',
+      'a further endpoint with the name main is a fault',
       {},
       '/curfew/endpoints/0/name',
       { settings: { endpoints: [{ name: 'main', uri: URI }] } },

@@ -12,7 +12,10 @@ import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../
 import { signingAlgorithmOf } from '../signing-algorithm.ts'
 import type { BackchannelSettings, StoredEncryption } from './settings.ts'
 
-/** Where a client says it: OpenID Connect Dynamic Client Registration 2, Back-Channel Logout 2.2, and products' exports. */
+/**
+ * The members of client metadata that the channel reads: those of OpenID Connect Dynamic Client Registration section 2 and
+ * Back-Channel Logout section 2.2, and those of products' exports.
+ */
 const MEMBERS = {
   logoutUri: {
     oidc: 'backchannel_logout_uri',
@@ -21,7 +24,7 @@ const MEMBERS = {
       ['oidc_logout', 'backchannel_logout_urls', 0],
       ['oidc_backchannel_logout', 'backchannel_logout_urls', 0],
     ],
-    // It has no name of Okta's own; registered metadata lies where its other client metadata does.
+    // Okta has no name of its own for it. Its other client metadata is in this object.
     okta: [['settings', 'oauthClient', 'backchannel_logout_uri']],
   },
   sessionRequired: {
@@ -49,15 +52,15 @@ const MEMBERS = {
 
 type At = RegisterContext<object>
 
-/** Reads the back-channel's part of a registration: the client's metadata, `curfew.subject_claims` and `curfew.endpoints`. */
+/** Reads the channel's part of a registration: the client's metadata, `curfew.subject_claims` and `curfew.endpoints`. */
 export function readRegistration(client: ClientMetadata, at: At): Registered<BackchannelSettings> {
   const endpoints = endpointsOf(client, at)
   const { algorithm, pointer, fault } = signingAlgorithmOf(client)
   const sessionRequired = sessionRequiredOf(client)
   const encryption = encryptionOf(client, at)
   const uri = client.member(MEMBERS.logoutUri)
-  // A client without an endpoint may have registered anything: an IdP's export is full of such clients.
-  const ofTokens =
+  // Without an endpoint, invalid members do no harm. Exports of IdPs have many such clients.
+  const tokenFaults =
     endpoints.length === 0
       ? []
       : [
@@ -74,12 +77,12 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
       encryption: encryption === null || 'pointer' in encryption ? null : withoutSecrets(encryption),
     },
     signs: { algorithm, pointer },
-    showsSecret: false,
+    sendsSecret: false,
     faults: [
       ...(uri !== null && !isText(uri.value) ? [{ pointer: uri.pointer, detail: 'must be a URI' }] : []),
       ...furtherUriFaults(client),
       ...nameFaults(at),
-      ...ofTokens,
+      ...tokenFaults,
     ],
   }
 }
@@ -98,13 +101,13 @@ function nameFaults({ settings: { endpoints = [] } }: At): readonly Fault[] {
   return endpoints.flatMap(({ name }, index) => {
     const pointer = `/curfew/endpoints/${index}/name`
     if (name === MAIN_ENDPOINT)
-      return [{ pointer, detail: `must not be ${MAIN_ENDPOINT}: that is backchannel_logout_uri` }]
-    const again = endpoints.findIndex((other) => other.name === name) < index
-    return again ? [{ pointer, detail: 'must not be there twice' }] : []
+      return [{ pointer, detail: `must not be ${MAIN_ENDPOINT}: this is the name of backchannel_logout_uri` }]
+    const repeated = endpoints.findIndex((other) => other.name === name) < index
+    return repeated ? [{ pointer, detail: 'must differ from the names of the other endpoints' }] : []
   })
 }
 
-/** Auth0 has a list of URIs. Those beyond the first need names. */
+/** The faults of further URIs at Auth0, which has a list of URIs without names. Curfew needs a name for each further endpoint. */
 function furtherUriFaults(client: ClientMetadata): readonly Fault[] {
   if (client.format !== 'auth0') return []
   return ['oidc_logout', 'oidc_backchannel_logout'].flatMap((name) => {
@@ -113,20 +116,20 @@ function furtherUriFaults(client: ClientMetadata): readonly Fault[] {
     if (!Array.isArray(urls)) return []
     return urls.slice(1).map((_, index) => ({
       pointer: `/${name}/backchannel_logout_urls/${index + 1}`,
-      detail: 'must be left out: register what is beyond the first as curfew.endpoints, each with a name',
+      detail: 'must be absent: register further URLs as curfew.endpoints, each with a name',
     }))
   })
 }
 
-/** Keycloak's attributes are text. The standard's member is not: there a text stays what it is, and is refused. */
+/** Reads the boolean from Keycloak's attributes, which are texts. In the standard's member a text is a fault. */
 function sessionRequiredOf(client: ClientMetadata): KnownMember | null {
-  const said = client.member(MEMBERS.sessionRequired)
-  if (said === null || !said.pointer.startsWith('/attributes/')) return said
-  const { value, pointer } = said
+  const member = client.member(MEMBERS.sessionRequired)
+  if (member === null || !member.pointer.startsWith('/attributes/')) return member
+  const { value, pointer } = member
   return { pointer, value: value === 'true' ? true : value === 'false' ? false : value }
 }
 
-function sessionFaults(required: KnownMember | null, { issuer, said }: At): readonly Fault[] {
+function sessionFaults(required: KnownMember | null, { issuer, registered }: At): readonly Fault[] {
   if (required === null) return []
   const { pointer, value } = required
   const faults: Fault[] = []
@@ -137,16 +140,20 @@ function sessionFaults(required: KnownMember | null, { issuer, said }: At): read
       detail: `must be false: sessions of ${issuer.name} have no sid (sid_supported is false)`,
     })
   }
-  if (value === true && said.subject_claims === 'sub') {
+  if (value === true && registered.subject_claims === 'sub') {
     faults.push({
       pointer: '/curfew/subject_claims',
-      detail: `must be sid or both, for the client requires the session (${pointer.slice(1)})`,
+      detail: `must be sid or both, because the client requires the sid (${pointer.slice(1)})`,
     })
   }
   return faults
 }
 
-/** How a client wants its ID tokens, and so logout tokens, encrypted (null: not at all); or what is wrong with that. */
+/**
+ * The encryption of a client's ID tokens, which logout tokens share.
+ *
+ * @returns null if they are not encrypted, or a fault of the registration.
+ */
 function encryptionOf(
   client: ClientMetadata,
   { hasEncryptionKey, targetFault }: At,
@@ -157,16 +164,16 @@ function encryptionOf(
     if (content === null) return null
     return {
       pointer: content.pointer,
-      detail: 'must come with the algorithm that the key is for, or be left out',
+      detail: 'must come with id_token_encrypted_response_alg, or be absent',
     }
   }
-  const alg = ENCRYPTION_ALGORITHMS.find((each) => each === encryption.value)
+  const alg = ENCRYPTION_ALGORITHMS.find((name) => name === encryption.value)
   if (alg === undefined) {
     const detail = `must be one of ${ENCRYPTION_ALGORITHMS.join(', ')}: logout tokens are encrypted like ID tokens`
     return { pointer: encryption.pointer, detail }
   }
   const enc =
-    content === null ? DEFAULT_CONTENT_ENCRYPTION : CONTENT_ENCRYPTIONS.find((each) => each === content.value)
+    content === null ? DEFAULT_CONTENT_ENCRYPTION : CONTENT_ENCRYPTIONS.find((name) => name === content.value)
   if (enc === undefined) {
     return { pointer: content?.pointer ?? '', detail: `must be one of ${CONTENT_ENCRYPTIONS.join(', ')}` }
   }
@@ -175,12 +182,15 @@ function encryptionOf(
     if (hasEncryptionKey(jwks.value, alg)) return { alg, enc, jwks: jwks.value }
     return {
       pointer: jwks.pointer,
-      detail: `must have a public key that ${alg} can encrypt to, its use enc or left out`,
+      detail: `must have a public key for ${alg}, with use enc or without use`,
     }
   }
   const { value: uri, pointer } = client.member(MEMBERS.jwksUri) ?? { value: null, pointer: '/jwks_uri' }
   if (!isText(uri)) {
-    return { pointer, detail: 'is required, or jwks is: tokens are encrypted to a key of the relying party' }
+    return {
+      pointer,
+      detail: 'is required unless there is a jwks: tokens are encrypted to a key of the relying party',
+    }
   }
   const detail = targetFault(uri)
   return detail === null ? { alg, enc, jwks_uri: uri } : { pointer, detail }

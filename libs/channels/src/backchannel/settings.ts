@@ -8,7 +8,7 @@ import {
 import { type Static, Type } from 'typebox'
 import { oneOf } from '../schemas.ts'
 
-/** How tokens are encrypted: to a key of `jwks`, or of the set at `jwks_uri`. */
+/** The encryption of tokens, with a key from `jwks` or from the set at `jwks_uri`. */
 const StoredEncryption = Type.Object(
   {
     alg: oneOf(ENCRYPTION_ALGORITHMS),
@@ -20,7 +20,7 @@ const StoredEncryption = Type.Object(
 )
 export type StoredEncryption = Static<typeof StoredEncryption>
 
-/** The settings of a back-channel endpoint, as the ledger keeps them. */
+/** The settings of a back-channel endpoint in the ledger. */
 export const BackchannelSettings = Type.Object(
   {
     subject_claims: oneOf(['sid', 'sub', 'both']),
@@ -32,7 +32,7 @@ export const BackchannelSettings = Type.Object(
 )
 export type BackchannelSettings = Static<typeof BackchannelSettings>
 
-/** What a logout token can name. One that takes the subject only ends every session of the user, whatever was meant. */
+/** What a logout token can name. An RP that uses only `sub` ends every session of the user, even for a logout of one session. */
 export function namesOf({
   subject_claims,
   session_required,

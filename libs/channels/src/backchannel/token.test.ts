@@ -32,7 +32,7 @@ const receivers = fc
 const named = fc.tuple(subs, sids).filter(([sub, sid]) => sub !== null || sid !== null)
 
 describe('logoutTokenClaims', () => {
-  test('BCL-03, BCL-04, BCL-05, BCL-06: is what the specification shows, and nothing else', () => {
+  test('BCL-03, BCL-04, BCL-05, BCL-06: has exactly the claims of the specification, and txn', () => {
     expect(claimsOf(deliveryOf('u1', 's1'), receiverOf('both'))).toEqual({
       iss: 'https://idp.example/',
       aud: 'mail',
@@ -47,7 +47,7 @@ describe('logoutTokenClaims', () => {
     expect(LOGOUT_TOKEN_TYPE).toBe('logout+jwt')
   })
 
-  test('BCL-03, BCL-06, BCL-07: whoever is named to whomever, sub or sid is there, events has its one empty member, and nonce never is', () => {
+  test('BCL-03, BCL-06, BCL-07: always has sub or sid and one empty member in events, and never a nonce', () => {
     fc.assert(
       fc.property(named, receivers, ([sub, sid], receiver) => {
         const delivery = deliveryOf(sub, sid)
@@ -61,7 +61,7 @@ describe('logoutTokenClaims', () => {
     )
   })
 
-  test('BCL-08: lives for at most 120 s from the attempt, however old the event; iat is never ahead of the clock', () => {
+  test('BCL-08: expires at most 120 s after the attempt, and iat is never ahead of the clock', () => {
     const times = fc.date({ min: new Date(0), max: new Date('9999-01-01'), noInvalidDate: true })
     fc.assert(
       fc.property(times, (now) => {
@@ -74,7 +74,7 @@ describe('logoutTokenClaims', () => {
     )
   })
 
-  test('BCL-13: another attempt differs in jti, and in nothing that tells logouts apart', () => {
+  test('BCL-13: another attempt of the same delivery differs only in jti', () => {
     const one = claimsOf(deliveryOf('u1', 's1'), receiverOf('both'), 'j1')
     const other = claimsOf(deliveryOf('u1', 's1'), receiverOf('both'), 'j2')
     expect(other).toEqual({ ...one, jti: 'j2' })
@@ -93,9 +93,9 @@ describe('logoutTokenClaims', () => {
     ['sub', false, 'u1', 's1', { sub: 'u1' }],
     ['both', true, 'u1', 's1', { sub: 'u1', sid: 's1' }],
     ['sid', true, 'u1', 's1', { sid: 's1' }],
-    // BCL-11: what the RP requires goes before what its owner set beside it.
+    // BCL-11: a required sid overrides the setting subject_claims.
     ['sub', true, 'u1', 's1', { sid: 's1' }],
-    // What is missing is replaced by what there is.
+    // A missing claim is replaced by the other one.
     ['both', false, null, 's1', { sid: 's1' }],
     ['sid', false, null, 's1', { sid: 's1' }],
     ['sub', false, null, 's1', { sid: 's1' }],

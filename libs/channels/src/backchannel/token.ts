@@ -1,26 +1,26 @@
 import { type Binding, type InFlightDelivery, TOKEN_LIFETIME_S } from '@curfew/domain'
 import { type BackchannelSettings, namesOf } from './settings.ts'
 
-/** The member of `events` that makes a JWT a logout token. Literal, http, never fetched (Back-Channel Logout 2.4). */
+/** The member of `events` that makes a JWT a logout token (Back-Channel Logout section 2.4). A literal name, never fetched. */
 export const LOGOUT_EVENT_MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
-/** The `typ` of a logout token (Back-Channel Logout 2.4). */
+/** The `typ` of a logout token (Back-Channel Logout section 2.4). */
 export const LOGOUT_TOKEN_TYPE = 'logout+jwt'
 
-/** Claims of a logout token (Back-Channel Logout 2.4). Times in seconds since 1970. `nonce` is prohibited. */
+/** Claims of a logout token (Back-Channel Logout section 2.4). Times in seconds since 1970. `nonce` is prohibited. */
 export interface LogoutTokenClaims {
   readonly iss: string
   readonly aud: string
   readonly iat: number
   readonly exp: number
   readonly jti: string
-  /** The id that the issuer gave the event: the same in every token of one logout, so that an RP's log can be matched with ours (RFC 8417 2.2). */
+  /** The event id that the issuer gave (RFC 8417 section 2.2). All tokens of a logout share it, so an RP's log can be matched with Curfew's. */
   readonly txn: string
   readonly sub?: string
   readonly sid?: string
   readonly events: { readonly [LOGOUT_EVENT_MEMBER]: Record<string, never> }
 }
 
-/** The claims of one attempt's token: new `jti` and `iat` each time, for RPs refuse what they saw or what is old. */
+/** The claims of the token for one attempt. Each attempt has a new `jti` and `iat`, because RPs refuse repeated and old tokens. */
 export function logoutTokenClaims(
   delivery: Pick<InFlightDelivery, 'sid' | 'event'>,
   to: Pick<Binding, 'clientId'> & Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,
@@ -39,7 +39,7 @@ export function logoutTokenClaims(
   }
 }
 
-/** Who is logged out, in the claims that this RP takes. At least one of the two is always there: what is missing is replaced, not left out. */
+/** The claims that name the session or subject, as the RP's settings ask. If the wanted claim is missing, the other one replaces it. */
 function subjectOf(
   { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
   settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,

@@ -1,7 +1,7 @@
 import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
 import type { GlobalRevocationSettings } from './settings.ts'
 
-/** Says what an answer to a revocation request means (Global Token Revocation 3.4). @param tried attempts before this one. */
+/** The outcome of an answer to a revocation request (Global Token Revocation section 3.4). @param tried number of earlier attempts. */
 export function outcomeOf(
   answer: Answer,
   { success, unknown_user }: Pick<GlobalRevocationSettings, 'success' | 'unknown_user'>,
@@ -13,7 +13,7 @@ export function outcomeOf(
   if (status === 404 && unknown_user === 'acknowledged')
     return { kind: 'acknowledged', level: 'begun', status, note: 'unknown_user' }
   if (status === 400 || status === 422) return { kind: 'refused', status, ...saidOf(answer) }
-  // The next attempt has a new credential: a receiver that has just fetched a new key takes that.
+  // The next attempt has a new credential, which a receiver accepts once it has fetched the new key.
   if (status === 401 && tried === 0) return unavailable(answer, now)
   if (saysNotNow(status)) return unavailable(answer, now)
   return { kind: 'misconfigured', status, ...saidOf(answer) }

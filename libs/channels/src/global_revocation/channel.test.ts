@@ -5,16 +5,17 @@ import { globalRevocation } from './channel.ts'
 import { withoutCredential } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 
-// Goal: what is sent to revoke a user's tokens, and what each answer means (Global Token Revocation 3, Okta Universal Logout).
-// Method: the channel itself, with tools that note what it asks of them.
+// Goal: the request that revokes a user's tokens, and the outcome of each answer (Global Token Revocation section 3, Okta Universal
+// Logout).
+// Method: calls the channel with tools that record their calls.
 
 const NOW = new Date('2026-11-21T12:00:00.999Z')
 const EVENT = { iss: 'https://idp.example/', sub: 'u1', email: 'u1@example.com', scope: 'subject' }
 
 function read(own: object | null, client: object = {}, over: Partial<RegisterContext<object>> = {}) {
-  const said = own === null ? {} : { channels: { global_revocation: own as Record<string, unknown> } }
+  const registered = own === null ? {} : { channels: { global_revocation: own as Record<string, unknown> } }
   return globalRevocation.endpoints(readClient(client as Readonly<Record<string, unknown>>), {
-    ...{ issuer: { name: 'main', sidSupported: true }, said, settings: said, own: own ?? {} },
+    ...{ issuer: { name: 'main', sidSupported: true }, registered, settings: registered, own: own ?? {} },
     ...{ targetFault: () => null, hasEncryptionKey: () => true },
     ...over,
   })
@@ -58,8 +59,8 @@ async function send(
   return { ...(await globalRevocation.send(job, tools)), signed, posted }
 }
 
-describe('what is sent', () => {
-  test('GTR-01, GTR-03: one member, a credential for this endpoint alone that holds five minutes', async () => {
+describe('the request', () => {
+  test('GTR-01, GTR-03: has one member, and a credential for this endpoint alone that is valid for five minutes', async () => {
     const { posted, signed, jti, tokenDigest } = await send(204)
     expect(posted).toEqual([
       {
@@ -86,7 +87,7 @@ describe('what is sent', () => {
     expect([jti, tokenDigest]).toEqual(['j1', 'digest of a.b.c'])
   })
 
-  test('a bearer token is the secret as it is, and nothing is signed', async () => {
+  test('with a bearer token the credential is the secret, and nothing is signed', async () => {
     const { posted, signed, tokenDigest } = await send(204, { credential: 'bearer' })
     expect(posted[0]?.headers.authorization).toBe('Bearer hush')
     expect([signed, tokenDigest]).toEqual([[], null])
@@ -106,7 +107,7 @@ describe('what is sent', () => {
     ['iss_sub', { ...EVENT, sub: null }, 'sub_required'],
     ['opaque', { ...EVENT, sub: null }, 'sub_required'],
   ] as const)(
-    'GTR-05: where the event does not name the user by %s, nothing is',
+    'GTR-05: is not sent if the format is %s and the event lacks the name',
     async (subject, event, reason) => {
       const { outcome, posted, jti } = await send(204, { subject }, { event })
       expect(outcome).toMatchObject({ kind: 'undeliverable', reason })
@@ -115,7 +116,7 @@ describe('what is sent', () => {
   )
 })
 
-describe('what an answer means', () => {
+describe('the outcome of an answer', () => {
   const begun = (status: number) => ({ kind: 'acknowledged', level: 'begun', status })
   test.each<[answer: number, own: Partial<GlobalRevocationSettings>, attempts: number, outcome: object]>([
     [204, {}, 0, begun(204)],
@@ -140,7 +141,7 @@ describe('what an answer means', () => {
     expect((await send(answer, own, { attempts })).outcome).toMatchObject(outcome)
   })
 
-  test('GTR-02: no answer is worth another try', async () => {
+  test('GTR-02: a missing answer is unavailable, and is retried', async () => {
     const { outcome } = await send({ kind: 'failure', failure: 'timeout', detail: 'none came' })
     expect(outcome).toMatchObject({ kind: 'unavailable', failure: 'timeout' })
   })
@@ -151,7 +152,7 @@ test.each([
   ['as Node writes JSON', JSON.stringify({ error_description: 'no: aB+/<"\\z' })],
   ['as PHP writes JSON', '{"error":"no: aB+\\/<\\"\\\\z"}'],
   ['as Go writes JSON', '{"error":"no: aB+/\\u003c\\"\\\\z"}'],
-  ['in code points alone', '{"error":"\\u0061\\u0042\\u002B\\u002F\\u003C\\u0022\\u005C\\u007A"}'],
+  ['with every character escaped', '{"error":"\\u0061\\u0042\\u002B\\u002F\\u003C\\u0022\\u005C\\u007A"}'],
 ])('a credential that an answer repeats is masked: %s', (_, body) => {
   const answer = withoutCredential({ kind: 'response', status: 403, retryAfter: null, body }, 'aB+/<"\\z')
   expect(answer).toMatchObject({ status: 403, body: expect.stringContaining('[credential]') })
@@ -159,7 +160,7 @@ test.each([
 })
 
 describe('a registration', () => {
-  test('names the endpoint itself, or the client does', () => {
+  test('has the endpoint in its own settings or in the metadata of the client', () => {
     const endpoint = { name: 'main', uri: URI, enabled: true }
     expect(read({ uri: URI }).endpoints).toEqual([
       { ...endpoint, pointer: '/curfew/channels/global_revocation/uri' },
@@ -169,15 +170,15 @@ describe('a registration', () => {
     ])
   })
 
-  test('that does not ask for the channel has no endpoint of it, whatever its metadata names', () => {
+  test('without settings of the channel has no endpoint, even if the metadata names one', () => {
     const { endpoints, faults } = read(null, { global_token_revocation_endpoint: URI })
     expect([endpoints, faults]).toEqual([[], []])
   })
 
   test.each<[string, object, object, string]>([
-    ['that names no endpoint', {}, {}, '/curfew/channels/global_revocation/uri'],
+    ['without an endpoint', {}, {}, '/curfew/channels/global_revocation/uri'],
     [
-      'whose algorithm is none',
+      'with an unsupported algorithm',
       { uri: URI },
       { id_token_signed_response_alg: 'HS256' },
       '/id_token_signed_response_alg',
@@ -186,13 +187,13 @@ describe('a registration', () => {
     expect(read(own, client).faults.map((fault) => fault.pointer)).toEqual([pointer])
   })
 
-  test('GTR-06: signs in the algorithm of the ID tokens; with a bearer token nothing is signed, and a secret is shown', () => {
+  test('GTR-06: signs with the algorithm of the ID tokens, or sends a bearer token as the secret and signs nothing', () => {
     const client = { id_token_signed_response_alg: 'ES256' }
-    expect(read({ uri: URI }, client)).toMatchObject({ signs: { algorithm: 'ES256' }, showsSecret: false })
-    expect(read({ uri: URI, credential: 'bearer' }, client)).toMatchObject({ signs: null, showsSecret: true })
+    expect(read({ uri: URI }, client)).toMatchObject({ signs: { algorithm: 'ES256' }, sendsSecret: false })
+    expect(read({ uri: URI, credential: 'bearer' }, client)).toMatchObject({ signs: null, sendsSecret: true })
   })
 
-  test('GTR-04: names the subject, and stands for a logout of one session only where it widens', () => {
+  test('GTR-04: names the subject, and is used for a logout of one session only if it may widen', () => {
     const { settings } = read({ uri: URI })
     expect(globalRevocation.names(settings)).toEqual({ names: 'subject', widens: false })
     expect(globalRevocation.names({ ...settings, widen: true })).toEqual({ names: 'subject', widens: true })

@@ -10,9 +10,9 @@ import {
   withoutCredential,
 } from './request.ts'
 import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
-import { CALLED, mend } from './words.ts'
+import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 
-/** Global Token Revocation (draft 04), of which Okta Universal Logout is a profile. It ends all sessions and refresh tokens of a user. */
+/** Global Token Revocation (draft 04) and its profile Okta Universal Logout. It ends all sessions and refresh tokens of a user. */
 export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
   kind: 'global_revocation',
   mode: 'push',
@@ -21,12 +21,12 @@ export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
   settings: GlobalRevocationSettings,
   endpoints: readRegistration,
   names: namesOf,
-  called: CALLED,
-  mend,
+  channelNames: CHANNEL_NAMES,
+  deadLetterFix,
   async send({ delivery, binding, settings, startedAt }, tools) {
     const identifier = subjectOf(delivery.event, settings)
     if (typeof identifier === 'string') {
-      const detail = 'the logout event does not name the user as the relying party knows users'
+      const detail = 'the logout event does not have the identifier that the relying party knows its users by'
       return { outcome: { kind: 'undeliverable', reason: identifier, detail }, jti: null, tokenDigest: null }
     }
     const jti = tools.newId()
@@ -40,7 +40,7 @@ export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
     const request = { uri, headers: headersOf(credential), body: bodyOf(identifier, settings) }
     const answer = withoutCredential(await tools.http.post(request), credential)
     const outcome = outcomeOf(answer, settings, { now: tools.now(), tried: delivery.attempts })
-    // A bearer token is the same in every request, so its digest would prove nothing of this one.
+    // A bearer token is the same in every request, so its digest would not identify this request.
     return { outcome, jti, tokenDigest: signed === null ? null : tools.digest(signed) }
   },
   probe: { total: PROBE_REQUESTS.length, run: runProbe },

@@ -20,14 +20,14 @@ import { misconfiguredFix } from './words.ts'
 
 type Target = ProbeTarget<GlobalRevocationSettings>
 
-/** What one request of a probe has that is different from a good one. */
+/** One request of a probe. Absent members are those of a good request. */
 interface ProbeRequest extends Pick<ProbeCheck, 'id' | 'title' | 'level' | 'section'> {
-  /** `taken`: with a status of success, or with 404, for the user does not exist. */
-  readonly expects: 'taken' | 'refused'
-  /** Only where the credential is a signed JWT. */
+  /** `accepted`: a status of success, or 404, because the user does not exist. */
+  readonly expects: 'accepted' | 'refused'
+  /** Only if the credential is a signed JWT. */
   readonly signature?: TokenSignature
   readonly claims?: (good: CredentialClaims) => CredentialClaims
-  /** The credential of the request; null: none. Left out: a good one, or what `signature` and `claims` make. */
+  /** The credential of the request; null for none. If absent: a good credential, with the changes of `signature` and `claims`. */
   readonly credential?: string | null
   readonly method?: 'get'
   readonly body?: string
@@ -35,53 +35,53 @@ interface ProbeRequest extends Pick<ProbeCheck, 'id' | 'title' | 'level' | 'sect
   readonly fix: string
 }
 
-const REVOKES = 'anybody can end the sessions of anybody'
+const REVOKES = 'an attacker can end the sessions of any user'
 const VERIFY =
-  "Verify the credential with the keys of the issuer's jwks_uri, and take nothing from its header but the kid."
+  "Verify the credential with the keys of the issuer's jwks_uri, and use nothing from its header except the kid."
 const READ = 'Answer 400 to a body that does not name a user in a format that you know.'
 const HOUR_S = 3_600
 
 export const PROBE_REQUESTS: readonly ProbeRequest[] = [
   {
-    ...{ id: 'good_request', title: 'takes a good request', level: 'must' },
-    ...{ section: 'Global Token Revocation 3.4', expects: 'taken' },
+    ...{ id: 'good_request', title: 'accepts a good request', level: 'must' },
+    ...{ section: 'Global Token Revocation 3.4', expects: 'accepted' },
     wrong: 'A good request is refused.',
-    fix: 'Find in its log why it refuses the request.',
+    fix: 'Find the reason in its log.',
   },
   {
     ...{ id: 'no_credential', title: 'refuses a request without a credential', level: 'must' },
     ...{ section: 'Global Token Revocation 3.2', expects: 'refused', credential: null },
-    wrong: `A request without a credential is taken: ${REVOKES}.`,
+    wrong: `A request without a credential is accepted: ${REVOKES}.`,
     fix: 'Answer 401 to a request without a credential.',
   },
   {
     ...{ id: 'wrong_credential', title: 'refuses a credential that it does not know', level: 'must' },
     ...{ section: 'Global Token Revocation 3.2', expects: 'refused', credential: 'curfew-probe' },
-    wrong: `A request with any bearer token is taken: ${REVOKES}.`,
+    wrong: `A request with an unknown bearer token is accepted: ${REVOKES}.`,
     fix: 'Answer 401 to a credential that you do not know.',
   },
   {
     ...{ id: 'alg_none', title: 'refuses alg none', level: 'must' },
     ...{ section: 'RFC 8725 3.1', expects: 'refused', signature: 'none' },
-    wrong: `An unsigned credential (alg none) is taken: ${REVOKES}.`,
+    wrong: `An unsigned credential (alg none) is accepted: ${REVOKES}.`,
     fix: VERIFY,
   },
   {
     ...{ id: 'signature_broken', title: 'refuses a broken signature', level: 'must' },
     ...{ section: 'RFC 7515 5.2', expects: 'refused', signature: 'corrupted' },
-    wrong: `A credential with a broken signature is taken: ${REVOKES}.`,
+    wrong: `A credential with a broken signature is accepted: ${REVOKES}.`,
     fix: VERIFY,
   },
   {
     ...{ id: 'signature_of_another_key', title: "refuses another key under the issuer's kid", level: 'must' },
     ...{ section: 'RFC 7515 5.2', expects: 'refused', signature: 'other_key' },
-    wrong: `A credential that another key signed is taken: ${REVOKES}.`,
+    wrong: `A credential that another key signed is accepted: ${REVOKES}.`,
     fix: VERIFY,
   },
   {
-    ...{ id: 'key_confusion', title: 'refuses HS256 with the public key for a secret', level: 'must' },
+    ...{ id: 'key_confusion', title: 'refuses HS256 with the public key as the secret', level: 'must' },
     ...{ section: 'RFC 8725 2.1, 3.1', expects: 'refused', signature: 'public_key_pem' },
-    wrong: `A credential signed by HMAC with the issuer's public key is taken: ${REVOKES}.`,
+    wrong: `A credential signed by HMAC with the issuer's public key is accepted: ${REVOKES}.`,
     fix: VERIFY,
   },
   {
@@ -89,50 +89,51 @@ export const PROBE_REQUESTS: readonly ProbeRequest[] = [
     ...{ section: 'RFC 8725 3.9; Okta Universal Logout', expects: 'refused' },
     claims: (good) => ({ ...good, aud: 'https://curfew-probe.invalid/' }),
     wrong:
-      'A credential for another endpoint (aud) is taken: any other relying party can use the ones that it is sent.',
+      'A credential for another endpoint (aud) is accepted: any other relying party can use the credentials that it receives.',
     fix: 'Refuse a credential whose aud is not the address of this endpoint.',
   },
   {
     ...{ id: 'issuer_other', title: 'refuses another issuer', level: 'must' },
     ...{ section: 'RFC 8725 3.8; Okta Universal Logout', expects: 'refused' },
     claims: (good) => ({ ...good, iss: 'https://curfew-probe.invalid' }),
-    wrong: 'A credential of another issuer (iss) is taken.',
+    wrong: 'A credential of another issuer (iss) is accepted.',
     fix: 'Compare iss with the issuer of your ID tokens, byte for byte.',
   },
   {
     ...{ id: 'expired', title: 'refuses a credential that has expired', level: 'must' },
     ...{ section: 'RFC 7519 4.1.4', expects: 'refused' },
     claims: (good) => ({ ...good, iat: good.iat - HOUR_S, nbf: good.nbf - HOUR_S, exp: good.exp - HOUR_S }),
-    wrong: 'A credential that expired an hour ago is taken.',
-    fix: 'Compare exp with the clock; a minute or two of difference is enough.',
+    wrong: 'A credential that expired an hour ago is accepted.',
+    fix: 'Compare exp with the clock. A tolerance of a minute or two is enough.',
   },
   {
     ...{ id: 'no_json', title: 'refuses a body that is not JSON', level: 'should' },
     ...{ section: 'Global Token Revocation 3.1, 3.4.2', expects: 'refused', body: 'curfew-probe' },
-    wrong: 'A body that is not JSON is answered as if the tokens of a user had been revoked.',
+    wrong: 'A body that is not JSON is answered as if tokens had been revoked.',
     fix: READ,
   },
   {
     ...{ id: 'no_subject', title: 'refuses a body without a user', level: 'should' },
     ...{ section: 'Global Token Revocation 3.1, 3.4.2', expects: 'refused', body: '{}' },
-    wrong: 'A body that names no user is answered as if the tokens of a user had been revoked.',
+    wrong: 'A body without a user is answered as if tokens had been revoked.',
     fix: READ,
   },
   {
     ...{ id: 'get', title: 'refuses GET', level: 'should' },
     ...{ section: 'Global Token Revocation 3.1', expects: 'refused', method: 'get' },
-    wrong: 'A GET is answered as if the tokens of a user had been revoked.',
+    wrong: 'A GET is answered as if tokens had been revoked.',
     fix: 'Answer anything but POST with 405.',
   },
 ]
 
-/** How long requests are started, in milliseconds, and how long one may take. */
+/** The probe starts requests for this time, in milliseconds. */
 const PROBE_MS_MAX = 45_000
+/** The limit for one request, in milliseconds. */
 const REQUEST_MS_MAX = 10_000
 
 type Seen = Answer & { readonly durationMs: number }
 
-/** Sends requests for a user who does not exist, one after the other. See `Probe`. */
+/** Sends requests for a user that does not exist, one after the other. See `Probe`. */
 export async function runProbe(target: Target, tools: ProbeTools): Promise<ProbeReport & { sent: number }> {
   const endsAtMs = performance.now() + PROBE_MS_MAX
   const seen = new Map<string, Seen>()
@@ -146,7 +147,7 @@ export async function runProbe(target: Target, tools: ProbeTools): Promise<Probe
   return { ...report(seen, target.settings), sent: seen.size }
 }
 
-/** The requests for an endpoint: where the credential is no signed JWT, none that is forged. */
+/** The requests for an endpoint. Without a signed JWT as the credential there are no forged ones. */
 function requestsFor({ credential }: GlobalRevocationSettings): readonly ProbeRequest[] {
   if (credential === 'signed_jwt') return PROBE_REQUESTS
   return PROBE_REQUESTS.filter(({ signature, claims }) => signature === undefined && claims === undefined)
@@ -180,7 +181,7 @@ function forgeFor(
   return forge(CREDENTIAL_TYPE, { ...claims(good) }, { signature })
 }
 
-/** Names a user who does not exist, in the form that the endpoint knows users by. */
+/** The identifier of a user that does not exist, in the format of the endpoint. */
 function unknownUser({ iss, settings: { subject } }: Target, id: string): object {
   const name = `curfew-probe-${id}`
   if (subject === 'email') return { format: 'email', email: `${name}@curfew.invalid` }
@@ -194,8 +195,8 @@ function report(seen: ReadonlyMap<string, Seen>, settings: GlobalRevocationSetti
     const answer = seen.get(id)
     return {
       ...{ id, title, level, section },
-      ...(request.expects === 'taken'
-        ? judgeTaken(request, answer, facts)
+      ...(request.expects === 'accepted'
+        ? judgeAccepted(request, answer, facts)
         : judgeRefused(request, answer, facts)),
       status: statusOf(answer),
       durationMs: answer?.durationMs ?? null,
@@ -217,12 +218,12 @@ function statusOf(answer: Seen | undefined): number | null {
   return answer?.kind === 'response' ? answer.status : null
 }
 
-/** Whether an answer says that the user is unknown there. */
+/** Whether an answer means that the relying party does not know the user. */
 function isUnknownUser(answer: Seen | undefined, { unknown_user }: GlobalRevocationSettings): boolean {
   return unknown_user === 'acknowledged' && statusOf(answer) === 404
 }
 
-function judgeTaken(
+function judgeAccepted(
   { wrong, fix }: ProbeRequest,
   answer: Seen | undefined,
   { settings, seen }: Facts,
@@ -230,14 +231,18 @@ function judgeTaken(
   if (answer === undefined) return NOT_SENT
   const what = `It ${inWords(answer)}.`
   if (answer.kind !== 'response') {
-    const mend = answer.kind === 'failure' ? NETWORK[answer.failure]?.fix : undefined
-    return { result: 'failed', what: `${wrong} ${what}`, fix: mend ?? 'See that the endpoint answers.' }
+    const networkFix = answer.kind === 'failure' ? NETWORK[answer.failure]?.fix : undefined
+    return {
+      result: 'failed',
+      what: `${wrong} ${what}`,
+      fix: networkFix ?? 'Check that the endpoint answers.',
+    }
   }
   if (settings.success.includes(answer.status)) return { result: 'passed', what, fix: null }
   if (!isUnknownUser(answer, settings))
     return { result: 'failed', what: `${wrong} ${what}`, fix: `${misconfiguredFix(answer.status)} ${fix}` }
   if (asksForCredential(seen)) return { result: 'passed', what, fix: null }
-  return { result: 'unknown', what: `${what} So does an address at which there is no endpoint.`, fix: null }
+  return { result: 'unknown', what: `${what} An address without an endpoint answers the same.`, fix: null }
 }
 
 function judgeRefused(request: ProbeRequest, answer: Seen | undefined, { settings, seen }: Facts): Finding {
@@ -246,24 +251,24 @@ function judgeRefused(request: ProbeRequest, answer: Seen | undefined, { setting
   if (answer.kind !== 'response') return { result: 'unknown', what, fix: null }
   const good = seen.get('good_request')
   const asUnknown = isUnknownUser(good, settings) && isUnknownUser(answer, settings)
-  // An endpoint that looks for the user has taken the credential: without one it answers otherwise.
+  // An endpoint that answers "unknown user" has accepted the credential, because it refuses a request without one.
   const looked = asUnknown && isForged(request) && asksForCredential(seen)
   if ((answer.status >= 200 && answer.status < 300) || looked)
     return { result: 'failed', what: `${request.wrong} ${what}`, fix: request.fix }
   if (asUnknown && !asksForCredential(seen))
     return { result: 'unknown', what: `${what} A good request gets the same answer.`, fix: null }
-  const takes = isUnknownUser(good, settings) || settings.success.includes(statusOf(good) ?? 0)
-  return takes
+  const accepted = isUnknownUser(good, settings) || settings.success.includes(statusOf(good) ?? 0)
+  return accepted
     ? { result: 'passed', what, fix: null }
-    : { result: 'unknown', what: `${what} But it takes no good request either.`, fix: null }
+    : { result: 'unknown', what: `${what} But it refuses a good request too.`, fix: null }
 }
 
-/** Whether the credential of a request is one that must be refused. */
+/** Whether the endpoint must refuse the credential of a request. */
 function isForged({ credential, signature, claims }: ProbeRequest): boolean {
   return credential !== undefined || signature !== undefined || claims !== undefined
 }
 
-/** Whether a request without a credential is answered so. An address where nothing is answers 404 to everything. */
+/** Whether the endpoint answers 401 or 403 without a credential. An address without an endpoint answers 404 to everything. */
 function asksForCredential(seen: Facts['seen']): boolean {
   const status = statusOf(seen.get('no_credential'))
   return status === 401 || status === 403
@@ -279,7 +284,7 @@ function suggestionsOf(
     {
       setting: 'curfew.channels.global_revocation.success',
       value: good.status,
-      why: `It answers ${good.status} to a good request, which the draft does not have. Add it to the statuses that say that the revocation has begun.`,
+      why: `It answers ${good.status} to a good request, and the draft does not have this status. Add it to the statuses that mean that the revocation has begun.`,
     },
   ]
 }

@@ -3,7 +3,7 @@ import type { GlobalRevocationSettings } from './settings.ts'
 
 /** The `typ` of a signed credential (Okta Universal Logout). */
 export const CREDENTIAL_TYPE = 'global-token-revocation+jwt'
-/** How long a credential holds, and how far its receiver's clock may be behind, in seconds. */
+/** The lifetime of a credential, and how far the receiver's clock may be behind, in seconds. */
 const LIFETIME_S = 300
 
 /** Claims of a signed credential (Okta Universal Logout). Times in seconds since 1970. */
@@ -17,7 +17,7 @@ export interface CredentialClaims {
   readonly jti: string
 }
 
-/** The claims of one request's credential: for this endpoint alone, with a new `jti` each time. */
+/** The claims of the credential for one request: valid for this endpoint only, with a new `jti` for each request. */
 export function credentialClaims({
   iss,
   app,
@@ -35,18 +35,18 @@ export function credentialClaims({
   return { iss, sub: app, aud: audienceOf(uri), iat, nbf: iat - LIFETIME_S, exp: iat + LIFETIME_S, jti }
 }
 
-/** The URL of the endpoint without query and fragment, otherwise byte for byte. */
+/** The URL of the endpoint without query and fragment, unchanged otherwise. */
 function audienceOf(uri: string): string {
   return uri.replace(/[?#].*$/s, '')
 }
 
-/** A user as a Subject Identifier (RFC 9493 3.2). */
+/** A user as a Subject Identifier (RFC 9493 section 3.2). */
 type SubjectIdentifier =
   | { readonly format: 'iss_sub'; readonly iss: string; readonly sub: string }
   | { readonly format: 'email'; readonly email: string }
   | { readonly format: 'opaque'; readonly id: string }
 
-/** Names the user of an event as the endpoint knows users; or says why that cannot be. Nothing is ever guessed. */
+/** The user of an event in the format of the endpoint, or the reason if the event lacks the identifier. Nothing is guessed. */
 export function subjectOf(
   { iss, sub, email }: Pick<InFlightDelivery['event'], 'iss' | 'sub' | 'email'>,
   { subject }: Pick<GlobalRevocationSettings, 'subject'>,
@@ -56,7 +56,7 @@ export function subjectOf(
   return subject === 'opaque' ? { format: 'opaque', id: sub } : { format: 'iss_sub', iss, sub }
 }
 
-/** The body of a request: one member, and nothing else (Global Token Revocation 3.1). */
+/** The body of a request, with exactly one member (Global Token Revocation section 3.1). */
 export function bodyOf(identifier: object, { member }: Pick<GlobalRevocationSettings, 'member'>): string {
   return JSON.stringify({ [member]: identifier })
 }
@@ -71,7 +71,7 @@ export function headersOf(credential: string): Readonly<Record<string, string>> 
 }
 
 /**
- * An answer that does not repeat the credential of its request, plain or with the escapes of JSON: what it says is stored and shown.
+ * Masks the credential of the request in the body of the answer, plain or with JSON escapes. The body is stored and shown.
  */
 export function withoutCredential(answer: Answer, credential: string | null): Answer {
   if (answer.kind !== 'response' || answer.body === '' || credential === null || credential === '')
@@ -79,7 +79,7 @@ export function withoutCredential(answer: Answer, credential: string | null): An
   return { ...answer, body: answer.body.replace(spellingsOf(credential), '[credential]') }
 }
 
-/** A text of printable ASCII in all spellings of JSON (RFC 8259 7): encoders differ in what they escape. */
+/** Matches a text of printable ASCII with any JSON escapes (RFC 8259 section 7). Encoders escape different characters. */
 function spellingsOf(text: string): RegExp {
   const characters = [...text].map((character) => {
     const code = character.charCodeAt(0).toString(16).padStart(2, '0')

@@ -4,41 +4,41 @@ import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../
 import { oneOf } from '../schemas.ts'
 import { signingAlgorithmOf } from '../signing-algorithm.ts'
 
-/** What a request is authenticated by. */
+/** The kinds of credentials. */
 const CREDENTIALS = ['signed_jwt', 'bearer'] as const
-/** How a request names the user (RFC 9493 3.2). */
+/** The formats of the user's identifier (RFC 9493 section 3.2). */
 const SUBJECTS = ['iss_sub', 'email', 'opaque'] as const
 const MEMBERS = ['sub_id', 'subject'] as const
 const SUCCESSES = [200, 202, 204] as const
-/** The member of a client's metadata that names the endpoint (Global Token Revocation 5). */
+/** The member of a client's metadata that has the endpoint (Global Token Revocation section 5). */
 const ENDPOINT = 'global_token_revocation_endpoint'
 const OWN = '/curfew/channels/global_revocation'
 
-/** What a registration says of it, under `curfew.channels.global_revocation`. */
+/** The members of `curfew.channels.global_revocation` in a registration. */
 export const registration = {
   uri: Type.Optional(
     Type.String({
       minLength: 1,
       maxLength: 2_048,
-      description: `The endpoint. Default the client's ${ENDPOINT}.`,
+      description: `The endpoint. Default: the client's ${ENDPOINT}.`,
     }),
   ),
   credential: Type.Optional(
     oneOf(CREDENTIALS, {
       description:
-        "What a request is authenticated by. signed_jwt (default): a JWT for each request, signed like the client's ID tokens, as Okta Universal Logout has it. bearer: the secret as it is.",
+        "The credential of a request. signed_jwt (default): a JWT for each request, signed like the client's ID tokens, for Okta Universal Logout. bearer: the secret itself.",
     }),
   ),
   subject: Type.Optional(
     oneOf(SUBJECTS, {
       description:
-        'How a request names the user. iss_sub (default): iss and sub. email: the email that came with the logout event. opaque: the sub alone.',
+        'The identifier of the user in a request. iss_sub (default): iss and sub. email: the email of the logout event. opaque: the sub alone.',
     }),
   ),
   member: Type.Optional(
     oneOf(MEMBERS, {
       description:
-        'The member of the body that names the user. Default sub_id; subject was its name until draft 02.',
+        'The member of the body that has the identifier. Default sub_id. Until draft 02 its name was subject.',
     }),
   ),
   success: Type.Optional(
@@ -46,26 +46,27 @@ export const registration = {
       minItems: 1,
       maxItems: SUCCESSES.length,
       uniqueItems: true,
-      description: 'Statuses that say that the revocation has begun. Default 204.',
+      description: 'Statuses that mean that the revocation has begun. Default 204.',
     }),
   ),
   unknown_user: Type.Optional(
     oneOf(['acknowledged', 'misconfigured'], {
       description:
-        'What a 404 means. acknowledged (default): the user is unknown there, so no session is left. misconfigured: the endpoint is not there.',
+        'The meaning of a 404. acknowledged (default): the relying party does not know the user, so no session is left. misconfigured: the endpoint does not exist.',
     }),
   ),
   widen: Type.Optional(
     Type.Boolean({
       description:
-        'Whether a logout of one session or one device goes out too, and so ends all sessions of the user. Default false.',
+        'Default false. True: also send logouts of one session or one device, which then end all sessions of the user.',
     }),
   ),
   app: Type.Optional(
     Type.String({
       minLength: 1,
       maxLength: 255,
-      description: 'The sub of a signed JWT. Default the client_id; for a SAML application its instance id.',
+      description:
+        'The sub of a signed JWT. Default: the client_id. For a SAML application, give its instance id.',
     }),
   ),
 } satisfies TProperties
@@ -73,7 +74,7 @@ export const registration = {
 const Own = Type.Object(registration)
 type Own = Static<typeof Own>
 
-/** The settings of such an endpoint, as the ledger keeps them. */
+/** The settings of an endpoint in the ledger. */
 export const GlobalRevocationSettings = Type.Object(
   {
     credential: oneOf(CREDENTIALS),
@@ -90,19 +91,19 @@ export const GlobalRevocationSettings = Type.Object(
 )
 export type GlobalRevocationSettings = Static<typeof GlobalRevocationSettings>
 
-/** Reads `curfew.channels.global_revocation`. A client that only has the endpoint in its metadata has not asked for it. */
+/** Reads `curfew.channels.global_revocation`. The endpoint in a client's metadata alone does not enable the channel. */
 export function readRegistration(
   client: ClientMetadata,
-  { own, said }: RegisterContext<Own>,
+  { own, registered }: RegisterContext<Own>,
 ): Registered<GlobalRevocationSettings> {
-  const asked = said.channels?.global_revocation !== undefined
-  const endpoint = asked ? endpointOf(client, own) : null
+  const enabled = registered.channels?.global_revocation !== undefined
+  const endpoint = enabled ? endpointOf(client, own) : null
   const { algorithm, pointer, fault } = signingAlgorithmOf(client)
   const { credential = 'signed_jwt' } = own
   const signed = credential === 'signed_jwt'
   const faults: Fault[] = []
-  if (asked && endpoint === null)
-    faults.push({ pointer: `${OWN}/uri`, detail: `is missing, and so is the client's ${ENDPOINT}` })
+  if (enabled && endpoint === null)
+    faults.push({ pointer: `${OWN}/uri`, detail: `is required, because the client has no ${ENDPOINT}` })
   if (endpoint !== null && signed && fault !== null) faults.push(fault)
   return {
     endpoints: endpoint === null ? [] : [endpoint],
@@ -117,20 +118,20 @@ export function readRegistration(
       algorithm,
     },
     signs: signed ? { algorithm, pointer } : null,
-    showsSecret: !signed,
+    sendsSecret: !signed,
     faults,
   }
 }
 
 function endpointOf(client: ClientMetadata, { uri }: Own): RegisteredEndpoint | null {
   if (uri !== undefined) return { name: MAIN_ENDPOINT, uri, enabled: true, pointer: `${OWN}/uri` }
-  const said = client.member({ oidc: ENDPOINT })
-  return said === null || typeof said.value !== 'string'
+  const member = client.member({ oidc: ENDPOINT })
+  return member === null || typeof member.value !== 'string'
     ? null
-    : { name: MAIN_ENDPOINT, uri: said.value, enabled: true, pointer: said.pointer }
+    : { name: MAIN_ENDPOINT, uri: member.value, enabled: true, pointer: member.pointer }
 }
 
-/** A request names the user, and never a session (Global Token Revocation 3). */
+/** What a request can name: always the user, never a session (Global Token Revocation section 3). */
 export function namesOf({ widen }: Pick<GlobalRevocationSettings, 'widen'>): {
   names: Names
   widens: boolean

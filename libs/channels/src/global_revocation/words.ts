@@ -1,17 +1,18 @@
 import type { ChannelNames, DeadLetterReason, LastAttempt } from '@curfew/domain'
 
 const ADDRESS = 'curfew.channels.global_revocation.uri'
-export const CALLED: ChannelNames = { protocol: 'global token revocation', address: ADDRESS }
+/** See `Channel.channelNames`. */
+export const CHANNEL_NAMES: ChannelNames = { protocol: 'global token revocation', address: ADDRESS }
 
-/** See `Channel.mend`. */
-export function mend(reason: DeadLetterReason, last: LastAttempt | null): string | null {
+/** See `Channel.deadLetterFix`. */
+export function deadLetterFix(reason: DeadLetterReason, last: LastAttempt | null): string | null {
   switch (reason) {
     case 'refused':
       return `${refusedFix(last?.status ?? null)} Then replay.`
     case 'misconfigured':
       return `${misconfiguredFix(last?.status ?? null)} Then replay.`
     case 'email_required':
-      return 'Have the identity provider post the email with its logouts, or set curfew.channels.global_revocation.subject to iss_sub if the relying party knows its users by iss and sub. A replay cannot add an email: post the logout again with a new id.'
+      return 'Have the identity provider post the email with its logouts. Or, if the relying party identifies its users by iss and sub, set curfew.channels.global_revocation.subject to iss_sub. A replay cannot add an email, so post the logout again with a new id.'
     default:
       return null
   }
@@ -19,20 +20,21 @@ export function mend(reason: DeadLetterReason, last: LastAttempt | null): string
 
 function refusedFix(status: number | null): string {
   return status === 422
-    ? 'The relying party cannot log this user out: find in its log why.'
-    : "See that it knows the form of the user's name: curfew.channels.global_revocation.subject and .member say how it is sent."
+    ? 'The relying party cannot log this user out. Find the reason in its log.'
+    : "Check that it accepts the format of the user's identifier. curfew.channels.global_revocation.subject and .member set the format."
 }
 
-/** What mends an endpoint that answers with a status which none for global token revocation has. */
+/** How to correct an endpoint that answers with a status that the draft does not have. */
 export function misconfiguredFix(status: number | null): string {
   if (status === 401)
-    return "Let it verify the credential with the issuer's keys, for its own address as aud; or register its bearer token as the secret."
-  if (status === 403) return 'Give the credential the right to revoke tokens there.'
+    return "Make it verify the credential with the issuer's keys, with its own address as aud. Or register its bearer token as the secret."
+  if (status === 403) return 'Give the credential the right to revoke tokens at the relying party.'
   if (status !== null && status >= 300 && status < 400)
-    return `Register the address that it redirects to as ${ADDRESS}: redirects are not followed.`
-  if (status === 404) return `Register the right ${ADDRESS}, or deploy the endpoint there.`
-  if (status === 405 || status === 415) return 'Make the endpoint take a POST of application/json.'
+    return `Register the target of the redirect as ${ADDRESS}: redirects are not followed.`
+  if (status === 404)
+    return `Register the right ${ADDRESS}, or deploy the endpoint at the registered address.`
+  if (status === 405 || status === 415) return 'Make the endpoint accept a POST of application/json.'
   if (status !== null && status >= 200 && status < 300)
-    return 'If that status says that the revocation has begun, add it to curfew.channels.global_revocation.success.'
-  return `See that ${ADDRESS} is the endpoint for global token revocation, and that it answers 204.`
+    return 'If that status means that the revocation has begun, add it to curfew.channels.global_revocation.success.'
+  return `Check that ${ADDRESS} is the endpoint for global token revocation, and that it answers 204.`
 }

@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox'
 import { nullable, SCOPES, type Scope, Text, Time } from './common.ts'
 import { ClientIdText, Instant } from './logout-event.ts'
 
-// API keys as they cross the API.
+// Schemas of API keys.
 
 const CLIENTS_MAX = 1_000
 
@@ -12,18 +12,18 @@ export const ApiKeyInput = Type.Object(
   {
     name: Type.String({
       pattern: '^[A-Za-z0-9][A-Za-z0-9._ @-]{0,99}$',
-      description: 'For logs and audit: who holds it.',
+      description: 'A name for the log and the audit log, such as the program or person that uses the key.',
     }),
     scopes: Type.Array(ScopeName, {
       minItems: 1,
       maxItems: SCOPES.length,
-      description: 'What it may do; admin is everything.',
+      description: 'The permissions of the key. admin includes all others.',
     }),
     issuer: Type.Optional(
       Type.String({
         minLength: 1,
         maxLength: 63,
-        description: 'Short name of the issuer that it is bound to: it sees nothing else.',
+        description: 'Short name of an issuer. The key then sees only this issuer. Default: all issuers.',
       }),
     ),
     clients: Type.Optional(
@@ -31,14 +31,14 @@ export const ApiKeyInput = Type.Object(
         minItems: 1,
         maxItems: CLIENTS_MAX,
         uniqueItems: true,
-        description: 'Clients of that issuer that it is bound to: it sees nothing else.',
+        description: 'Clients of that issuer. The key then sees only these clients. Default: all clients.',
       }),
     ),
     requests_per_second: Type.Optional(
       Type.Integer({
         minimum: 1,
         maximum: 100_000,
-        description: 'Most requests that it may make of one process.',
+        description: 'Limit of requests per second, in each process.',
       }),
     ),
     expires_at: Type.Optional(Instant),
@@ -47,11 +47,11 @@ export const ApiKeyInput = Type.Object(
 )
 export type ApiKeyInput = Static<typeof ApiKeyInput>
 
-/** An API key, without the key. */
+/** An API key without its secret value. */
 export const ApiKey = Type.Object({
   id: Text,
   name: Text,
-  hint: Type.String({ description: 'Its first characters.' }),
+  hint: Type.String({ description: 'The first characters of the key.' }),
   scopes: Type.Array(Text),
   issuer: nullable(Text),
   clients: nullable(Type.Array(Text)),
@@ -61,13 +61,15 @@ export const ApiKey = Type.Object({
   expires_at: nullable(Time),
   revoked_at: nullable(Time),
   revoked_by: nullable(Text),
-  last_used_at: Type.Union([Time, Type.Null()], { description: 'To within some ten seconds.' }),
+  last_used_at: Type.Union([Time, Type.Null()], { description: 'Accurate to about ten seconds.' }),
   links: Type.Object({ self: Text }),
 })
 export type ApiKey = Static<typeof ApiKey>
 
 export const NewApiKey = Type.Object({
   ...ApiKey.properties,
-  key: Type.String({ description: 'The key itself. It is shown this once; only its hash is kept.' }),
+  key: Type.String({
+    description: 'The key itself. Curfew shows it only in this answer, and stores only its hash.',
+  }),
 })
 export type NewApiKey = Static<typeof NewApiKey>

@@ -2,7 +2,7 @@ import { LEVEL_MEANINGS, LEVELS, type Level } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
-/** Every scope that a credential may have (`admin` implies all). */
+/** All scopes of credentials. `admin` includes the others. */
 export const SCOPES = [
   'events:write',
   'sessions:write',
@@ -22,30 +22,30 @@ export const Time = Type.String({ description: 'RFC 3339, UTC.' })
 export const Text = Type.String()
 export const Count = Type.Integer({ minimum: 0 })
 
-/** What an acknowledgement asserts, and null without one. A union of literals would take twice as long to write. */
-const levelOf = (what: string) =>
+/** The level of an acknowledgement, or null without one. A union of literals would take twice as long to serialize. */
+const levelOf = (description: string) =>
   Type.Unsafe<Level | null>({
     type: ['string', 'null'],
     enum: [...LEVELS, null],
-    description: `${what} ${LEVELS.map((level) => `${level}: ${LEVEL_MEANINGS[level]}`).join(' ')}`,
+    description: `${description} ${LEVELS.map((level) => `${level}: ${LEVEL_MEANINGS[level]}`).join(' ')}`,
   })
-/** Names the way by which a relying party is told. */
+/** The kind of the channel that a relying party is notified by. */
 export const Channel = Type.String({ description: 'Kind of the channel.' })
 
-/** Whether a thing is as it must be, in words. */
+/** The result of one check, in words. */
 export const Finding = Type.Object({
   ok: Type.Boolean(),
-  what: Type.String({ description: 'How it stands.' }),
-  fix: Type.Union([Text, Type.Null()], { description: 'What would mend it; null where nothing is wrong.' }),
+  what: Type.String({ description: 'The result in words.' }),
+  fix: Type.Union([Text, Type.Null()], { description: 'How to correct it; null if nothing is wrong.' }),
 })
 
 /** One page of a list. */
 export const page = <Item extends TSchema>(item: Item) =>
   Type.Object({ items: Type.Array(item), next_cursor: nullable(Text) })
 
-/** What an accepted event is answered with. */
+/** The answer to an accepted event. */
 export const Accepted = Type.Object({
-  id: Type.String({ description: 'As the issuer gave it, or ours where it gave none.' }),
+  id: Type.String({ description: 'The id that the issuer gave, or a new one if it gave none.' }),
   status: Type.Literal('accepted'),
   links: Type.Object({ self: Text, receipt: Text }),
 })
@@ -63,7 +63,7 @@ export const Problem = Type.Object({
 })
 export type Problem = Static<typeof Problem>
 
-/** One element's fate where an array was posted and not all of it was accepted. */
+/** A refused element of a posted array, if others of it were accepted. */
 export const Rejected = Type.Object({
   id: Type.Optional(Text),
   status: Type.Literal('rejected'),
@@ -73,13 +73,13 @@ export const AcceptedOrRejected = Type.Union([Accepted, Rejected])
 export type AcceptedOrRejected = Static<typeof AcceptedOrRejected>
 
 const ErasedAt = Type.Union([Time, Type.Null()], {
-  description: 'When whom it was about was erased; null: it was not.',
+  description: 'When the subject was erased; null if not.',
 })
 
 export const AttemptCount = Type.Integer({
   minimum: 0,
   description:
-    'POSTs to the relying party. 0: nothing was sent, for example because the endpoint is disabled.',
+    'Number of POSTs to the relying party. 0: nothing was sent, for example because the endpoint is disabled.',
 })
 
 /** One delivery, without its attempts. */
@@ -91,18 +91,19 @@ export const Delivery = Type.Object({
   client_name: nullable(Text),
   channel: Channel,
   fallback_for: Type.Union([Text, Type.Null()], {
-    description: 'Kind of the channel that it stands in for; null: the channel is required.',
+    description:
+      'Kind of the channel that this one replaces when it fails; null: this channel is required itself.',
   }),
-  endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
+  endpoint: Type.String({ description: 'Name of the endpoint of the relying party.' }),
   sid: nullable(Text),
   names: Type.Union([Type.Literal('session'), Type.Literal('subject')], {
     description:
-      'session: its token ends that one. subject: the relying party is told of no session, or takes sub only, and ends every session of the user that it has when it is told, also one that began after the event.',
+      'session: the message ends the session of sid. subject: the message names only the user. The relying party then ends every session of the user, also one that began after the event.',
   }),
   lane: Text,
   state: Text,
-  level: levelOf('What the acknowledgement asserts; null without one.'),
-  counts: Type.String({ description: 'The weakest acknowledgement that keeps the promise (SLA).' }),
+  level: levelOf('What the acknowledgement asserts; null without an acknowledgement.'),
+  counts: Type.String({ description: 'The weakest level of acknowledgement that keeps the SLA.' }),
   attempt_count: AttemptCount,
   dead_letter_reason: nullable(Text),
   superseded_by: nullable(Uuid),
@@ -118,21 +119,21 @@ export const Delivery = Type.Object({
 })
 export type Delivery = Static<typeof Delivery>
 
-/** One POST to the RP, and what it said; or a round that could send nothing. */
+/** One POST to the RP and its answer, or a round in which nothing could be sent. */
 export const Attempt = Type.Object({
-  number: Type.Integer({ minimum: 1, description: 'Rounds that could send nothing are numbered too.' }),
+  number: Type.Integer({ minimum: 1, description: 'Rounds in which nothing could be sent are counted too.' }),
   started_at: Time,
   duration_ms: Count,
   outcome: Text,
   status: Type.Union([Type.Integer(), Type.Null()], {
-    description: 'HTTP status; null when no answer came.',
+    description: 'HTTP status; null if there was no answer.',
   }),
   error_class: nullable(Text),
   error: nullable(Text),
   error_description: nullable(Text),
   jti: nullable(Text),
   note: Type.Union([Text, Type.Null()], {
-    description: 'A machine word for what else an acknowledgement said, such as unknown_user.',
+    description: 'A code for a detail of the acknowledgement, such as unknown_user.',
   }),
 })
 export type Attempt = Static<typeof Attempt>
@@ -140,32 +141,32 @@ export type Attempt = Static<typeof Attempt>
 export const DeliveryWithAttempts = Type.Object({ ...Delivery.properties, attempts: Type.Array(Attempt) })
 export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>
 
-/** How far a logout of everyone is. */
+/** The progress of an issuer logout. */
 export const IssuerLogoutProgress = Type.Object({
   state: Type.Union(
     [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
     {
       description:
-        'done: for every subject that has a session a logout is made. Its deliveries may still be under way. failed: it ended because of a fault before every subject had one.',
+        'done: every subject with a session has a logout. Its deliveries may still be under way. failed: a fault ended the job before every subject had a logout.',
     },
   ),
   ended_at: nullable(Time),
   total: Type.Union([Count, Type.Null()], {
-    description: 'Subjects with a session, as counted when the job began; null until then.',
+    description: 'Subjects with a session, counted when the job began; null before.',
   }),
   done: Type.Integer({
     minimum: 0,
-    description: 'Subjects whose logout is planned, also of sessions that were posted late.',
+    description: 'Subjects whose logout is planned. Includes subjects whose session was posted late.',
   }),
 })
 
-/** A logout event as the ledger has it, with how each delivery stands. */
+/** A logout event in the ledger, with the state of each delivery. */
 export const LogoutEventStatus = Type.Object({
   id: Text,
   iss: Text,
   sub: nullable(Text),
   email: Type.Union([Text, Type.Null()], {
-    description: 'Email address of the subject, as the event or its latest session has it.',
+    description: 'Email address of the subject, from the event or from its latest session.',
   }),
   sid: nullable(Text),
   scope: Text,
@@ -185,15 +186,18 @@ export const LogoutEventStatus = Type.Object({
     ],
     {
       description:
-        'sessions: planned by what the session index knows. registered: it knew of no session, so every relying party of the issuer was considered. index_away: likewise, for the index did not answer. unknown_issuer: no issuer has this iss.',
+        'sessions: planned for the sessions in the session index. registered: the index had no matching session, so every relying party of the issuer was considered. index_away: the index did not answer, so every relying party was considered. unknown_issuer: no issuer has this iss.',
     },
   ),
   parent_id: Type.Union([Text, Type.Null()], {
-    description: 'The logout of everyone that it is a part of.',
+    description: 'Id of the issuer logout that this event is a part of.',
   }),
   issuer_logout: Type.Union(
     [Type.Object({ ...IssuerLogoutProgress.properties, links: Type.Object({ self: Text }) }), Type.Null()],
-    { description: 'With scope issuer: how far it is. Nobody is owed a delivery of the event itself.' },
+    {
+      description:
+        'With scope issuer: its progress. The event itself has no deliveries: each subject has an event of its own.',
+    },
   ),
   erased_at: ErasedAt,
   status: Type.Union([Type.Literal('in_progress'), Type.Literal('settled')]),
@@ -206,12 +210,12 @@ export const LogoutEventStatus = Type.Object({
 })
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
 
-/** What a person is shown of a logout. */
+/** The summary of a logout for the person who logged out. */
 export const EventSummary = Type.Object({
   event_id: Text,
   status: Type.Union([Type.Literal('complete'), Type.Literal('in_progress'), Type.Literal('incomplete')], {
     description:
-      'complete: signed out of all. in_progress: the rest goes on by itself, as far as it was not given up on. incomplete: what is left is left to the person.',
+      'complete: all applications are signed out. in_progress: Curfew is still signing out some applications. incomplete: the person must sign out of the remaining applications.',
   }),
   signed_out: Count,
   total: Count,
@@ -219,24 +223,23 @@ export const EventSummary = Type.Object({
   applications: Type.Array(
     Type.Object({
       client_id: Text,
-      name: Type.String({ description: 'The client_name, else the client_id.' }),
+      name: Type.String({ description: 'The client_name, or the client_id without one.' }),
       state: Type.Union(
         [Type.Literal('signed_out'), Type.Literal('ending'), Type.Literal('not_signed_out')],
         {
           description:
-            'ending: it is tried again, its session ends by itself, or, where level is not null, the application has confirmed that it is to sign out, and says no more. not_signed_out: it was given up on, or, with level unconfirmable, there is no way to know.',
+            'ending: Curfew tries again, or the session expires soon. If level is not null: the application has confirmed the request, but not that the session is over. not_signed_out: Curfew has given up, or, with level unconfirmable, the application cannot confirm.',
         },
       ),
       level: levelOf(
-        'The weakest acknowledgement that counts, of the required channels and of the fallbacks that stand in for them. Null until everything that counts is acknowledged, and where the session was over anyway.',
+        'The weakest acknowledgement among the required channels and the fallbacks that replace them. Null until all of these are acknowledged, and if the session was over already.',
       ),
       within_s: Type.Union([Type.Integer(), Type.Null()], {
         description:
-          'Seconds from now, a round number: within these it is tried next, or, where by_itself, its session ends. Null where neither can be said.',
+          'Rounded number of seconds until the next attempt, or, if by_itself is true, until the session expires. Null if neither is known.',
       }),
       by_itself: Type.Boolean({
-        description:
-          'Its session ends by itself, sooner than it is tried again or though it was given up on.',
+        description: 'True if the session expires before the next attempt, or after Curfew has given up.',
       }),
       text: Type.String({ description: 'One sentence.' }),
     }),
@@ -263,7 +266,7 @@ export const DeliveriesQuery = Type.Object(
     channel: Type.Optional(Type.String({ maxLength: 63, description: 'Kind of the channel.' })),
     event_id: Type.Optional({
       ...Uuid,
-      description: 'As its issuer gave it. Where several issuers use it, issuer says whose.',
+      description: 'The id that the issuer gave. If several issuers use it, name one with issuer.',
     }),
     state: Type.Optional(
       Type.Union([

@@ -3,17 +3,17 @@ import { type Static, Type } from 'typebox'
 import { Attempt, AttemptCount, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
-// Dead letters, their replay, and the audit log, as they cross the API.
+// Schemas of dead letters, replays and the audit log.
 
 const IDS_MAX = 1_000
 
 const issuer = Type.String({ minLength: 1, maxLength: 63, description: 'Short name of the issuer.' })
 const reason = Type.Union(
-  DEAD_LETTER_REASONS.map((each) => Type.Literal(each)),
-  { description: 'Why it was given up on.' },
+  DEAD_LETTER_REASONS.map((name) => Type.Literal(name)),
+  { description: 'Why Curfew gave up.' },
 )
 
-/** Selects dead letters. A member that is left out does not narrow. */
+/** Selects dead letters. An absent member does not restrict the selection. */
 const filter = {
   issuer: Type.Optional(issuer),
   client_id: Type.Optional(ClientIdText),
@@ -32,7 +32,7 @@ export const DeadLettersQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** A delivery that was given up on, in words that somebody can act on. */
+/** A delivery that Curfew has given up on, with the reason and the remedy in words. */
 export const DeadLetter = Type.Object({
   id: Text,
   event_id: Text,
@@ -40,24 +40,28 @@ export const DeadLetter = Type.Object({
   client_id: Text,
   client_name: nullable(Text),
   channel: Channel,
-  endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
+  endpoint: Type.String({ description: 'Name of the endpoint of the relying party.' }),
   sid: nullable(Text),
   lane: Text,
   reason: Text,
-  what: Type.String({ description: 'What went wrong.' }),
-  fix: Type.String({ description: 'What would mend it.' }),
+  what: Type.String({ description: 'The fault, in words.' }),
+  fix: Type.String({ description: 'How to correct it.' }),
   status: Type.Union([Type.Integer(), Type.Null()], {
-    description: 'HTTP status of the last attempt; null when no answer came.',
+    description: 'HTTP status of the last attempt; null if there was no answer.',
   }),
   error: nullable(Text),
-  error_description: Type.Union([Text, Type.Null()], { description: "The relying party's own words." }),
+  error_description: Type.Union([Text, Type.Null()], {
+    description: 'Text from the answer of the relying party.',
+  }),
   attempt_count: AttemptCount,
-  generation: Type.Integer({ minimum: 0, description: 'How often it has been replayed.' }),
-  replay_id: Type.Union([Text, Type.Null()], { description: 'The job that replayed it last.' }),
+  generation: Type.Integer({ minimum: 0, description: 'Number of replays.' }),
+  replay_id: Type.Union([Text, Type.Null()], { description: 'Id of the latest replay of this dead letter.' }),
   planned_at: Time,
   dead_lettered_at: Time,
   session_ends_at: nullable(Time),
-  lapsed: Type.Boolean({ description: 'The session is over by itself: nothing is left to log out of.' }),
+  lapsed: Type.Boolean({
+    description: 'True if the session has expired, so that a replay is not necessary.',
+  }),
   links: Type.Object({ self: Text, delivery: Text, event: Text }),
 })
 export type DeadLetter = Static<typeof DeadLetter>
@@ -70,7 +74,11 @@ const DeadLetterFilterInput = Type.Object(
     ...filter,
     ids: Type.Optional(Type.Array(Uuid, { minItems: 1, maxItems: IDS_MAX, uniqueItems: true })),
   },
-  { additionalProperties: false, description: 'What is left out does not narrow; empty, it is all of them.' },
+  {
+    additionalProperties: false,
+    description:
+      'An absent member does not restrict the selection. An empty filter selects all dead letters.',
+  },
 )
 export type DeadLetterFilterInput = Static<typeof DeadLetterFilterInput>
 
@@ -78,23 +86,26 @@ export const ReplayInput = Type.Object(
   {
     filter: DeadLetterFilterInput,
     include_lapsed: Type.Optional(
-      Type.Boolean({ description: 'Default false: what is of a session that is over is left alone.' }),
+      Type.Boolean({
+        description: 'Default false. True: also replay dead letters whose session has expired.',
+      }),
     ),
     dry_run: Type.Optional(
-      Type.Boolean({ description: 'Default false. True: only say what it would touch.' }),
+      Type.Boolean({ description: 'Default false. True: only report what a replay would include.' }),
     ),
   },
   { additionalProperties: false, title: 'Replay' },
 )
 export type ReplayInput = Static<typeof ReplayInput>
 
-/** What a replay would touch. */
+/** The result of a dry run: the dead letters that a replay would include. */
 export const ReplayPreview = Type.Object({
   dry_run: Type.Literal(true),
-  total: Type.Integer({ minimum: 0, description: 'How many would be replayed.' }),
+  total: Type.Integer({ minimum: 0, description: 'Number of dead letters that would be replayed.' }),
   lapsed: Type.Integer({
     minimum: 0,
-    description: 'How many match and are of a session that is over; in total only with include_lapsed.',
+    description:
+      'Number of matching dead letters whose session has expired. total includes them only with include_lapsed.',
   }),
   oldest: nullable(Time),
   newest: nullable(Time),
@@ -104,61 +115,70 @@ export const ReplayPreview = Type.Object({
       client_id: Text,
       client_name: nullable(Text),
       reason: Text,
-      count: Type.Integer({ minimum: 0, description: 'How many match, lapsed or not.' }),
+      count: Type.Integer({ minimum: 0, description: 'Number of matching dead letters, lapsed or not.' }),
       lapsed: Count,
       oldest: Time,
       newest: Time,
     }),
-    { description: 'By relying party and reason, the most first; 1,000 at most.' },
+    { description: 'By relying party and reason, the largest group first, at most 1,000.' },
   ),
   groups_left_out: Count,
 })
 export type ReplayPreview = Static<typeof ReplayPreview>
 
-/** A replay and how it stands. */
+/** A replay and its progress. */
 export const Replay = Type.Object({
   id: Text,
   state: Type.Union(
     [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
     {
       description:
-        'done: everything has been put back. Of that, waiting says how much is still to be settled. failed: it ended because of a fault, see failure; what it has not put back are dead letters still.',
+        'done: all selected dead letters are pending again; waiting counts those that are not settled yet. failed: a fault ended the replay, see failure. The remaining dead letters are unchanged.',
     },
   ),
-  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null otherwise.' }),
   filter: Type.Object({
     ...DeadLetterFilterInput.properties,
     client_ids: Type.Optional(
-      Type.Array(Text, { description: 'The clients that the credential which asked is bound to.' }),
+      Type.Array(Text, { description: 'The clients that the credential of the request is bound to.' }),
     ),
   }),
   include_lapsed: Type.Boolean(),
   requested_by: Type.String({ description: 'Name of the credential.' }),
   requested_at: Time,
   ended_at: nullable(Time),
-  total: Type.Integer({ minimum: 0, description: 'How many matched when it was asked for.' }),
-  done: Type.Integer({ minimum: 0, description: 'How many have been put back.' }),
+  total: Type.Integer({
+    minimum: 0,
+    description: 'Number of matching dead letters at the time of the request.',
+  }),
+  done: Type.Integer({
+    minimum: 0,
+    description: 'Number of dead letters that the replay has made pending again.',
+  }),
   refused: Type.Integer({
     minimum: 0,
-    description: 'How many the ledger refused to put back. They stay dead letters.',
+    description: 'Number of dead letters that the ledger refused to replay. They remain dead letters.',
   }),
-  waiting: Type.Integer({ minimum: 0, description: 'Of those: not settled yet.' }),
+  waiting: Type.Integer({
+    minimum: 0,
+    description: 'Number of replayed deliveries that are not settled yet.',
+  }),
   acknowledged: Count,
   superseded: Count,
   lapsed: Count,
-  dead: Type.Integer({ minimum: 0, description: 'Dead-lettered again.' }),
+  dead: Type.Integer({ minimum: 0, description: 'Number of deliveries that became dead letters again.' }),
   links: Type.Object({ self: Text }),
 })
 export type Replay = Static<typeof Replay>
 
-/** One thing that somebody did. */
+/** One recorded action of an operator. */
 export const AuditEntry = Type.Object({
   id: Type.Integer(),
   at: Time,
-  credential: Type.String({ description: 'Name of the credential that did it.' }),
+  credential: Type.String({ description: 'Name of the credential.' }),
   credential_id: Type.Union([Text, Type.Null()], {
     description:
-      'Id of the API key that did it: another key may have its name once it is revoked. Null: no API key did.',
+      'Id of the API key. It distinguishes keys of the same name: a revoked key may have a successor. Null: the credential is not an API key.',
   }),
   action: Text,
   object: Text,

@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { EmailText, SubjectText } from './logout-event.ts'
 
-// Requests to forget a subject, as they cross the API. Nothing that is answered names one.
+// Schemas of requests to erase a subject. No answer names the subject.
 
 export const ErasureParams = Type.Object({
   issuer: Type.String({ minLength: 1, maxLength: 63, description: 'Short name of the issuer.' }),
@@ -14,77 +14,90 @@ export const ErasureQuery = Type.Object(
     abandon: Type.Optional(
       Type.Boolean({
         description:
-          'Default false. True: give up, too, what a person could still act on. Dead letters can then never be replayed, ' +
-          'quarantined records never be looked into, and open sessions no longer be found by a logout.',
+          'Default false. True: also erase data that a person could still act on. Dead letters can then never be replayed, ' +
+          'quarantined records can never be examined, and logouts do not find open sessions.',
       }),
     ),
     email: Type.Optional({
       ...EmailText,
       description:
         'An email address of the subject, in upper or lower case. It finds logout events that name only an address and a session that ' +
-        'no session index knew. Addresses in sessions and events of the subject are used without it. A repeated request may add another.',
+        'the session index did not know. Curfew uses the addresses in sessions and events of the subject without it. A repeated request may add another address.',
     }),
   },
   { additionalProperties: false },
 )
 
-/** A request to forget a subject, and how it stands. */
+/** A request to erase a subject, and its progress. */
 export const Erasure = Type.Object({
   id: Text,
   issuer: Text,
   subject_digest: Type.String({
-    description: 'A keyed hash of the issuer and the subject: the same whenever the same is asked for.',
+    description: 'A keyed hash of the issuer and the subject. Equal for every request about this subject.',
   }),
   status: Type.Union([Type.Literal('waiting'), Type.Literal('completed'), Type.Literal('failed')], {
     description:
-      'completed: nothing is known to be left. failed: the search ended because of a fault, see failure; asked for again, it goes on.',
+      'completed: no data of the subject is known to remain. failed: a fault ended the search, see failure. A repeated request continues it.',
   }),
-  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null otherwise.' }),
   abandon: Type.Boolean(),
   requested_by: Type.String({ description: 'Name of the credential.' }),
   requested_at: Time,
   completed_at: nullable(Time),
   watched_until: Type.String({
     description:
-      'RFC 3339, UTC. What turns up until then is erased as well; then the subject is forgotten here, too.',
+      'RFC 3339, UTC. Data that arrives until then is erased too. Then Curfew erases the subject from this request as well.',
   }),
   closed_at: Type.Union([Time, Type.Null()], {
-    description: 'When it was. What comes later is kept, until somebody asks again.',
+    description:
+      'When Curfew erased the subject from this request. Data that arrives later is kept until the next request.',
   }),
   erased: Type.Object(
     {
       events: Count,
       deliveries: Count,
-      attempts: Type.Integer({ minimum: 0, description: 'That had words of the relying party.' }),
+      attempts: Type.Integer({
+        minimum: 0,
+        description: 'Attempts with text from the answer of the relying party.',
+      }),
       sessions: Count,
       receipts: Count,
       quarantined: Count,
     },
-    { description: 'So far.' },
+    { description: 'Numbers of erased items so far.' },
   ),
   waiting: Type.Union(
     [
       Type.Object({
-        events: Type.Integer({ minimum: 0, description: 'That keep their subject, for the reasons beside.' }),
-        deliveries: Type.Integer({ minimum: 0, description: 'Under way: they are ended first.' }),
-        dead_letters: Type.Integer({ minimum: 0, description: 'Replay them, or give them up with abandon.' }),
+        events: Type.Integer({
+          minimum: 0,
+          description: 'Events that keep their subject, because of the other numbers here.',
+        }),
+        deliveries: Type.Integer({
+          minimum: 0,
+          description: 'Unsettled deliveries. They must be settled first.',
+        }),
+        dead_letters: Type.Integer({
+          minimum: 0,
+          description: 'Dead letters. Replay them, or erase them with abandon.',
+        }),
         recent: Type.Integer({
           minimum: 0,
           description:
-            'Events of the last hour, where the issuer posts sessions: one that began before may be posted late, and is owed them.',
+            'Events of the last hour, if the issuer posts sessions. A session that began before may be posted late, and then needs them.',
         }),
         sessions: Type.Integer({
           minimum: 0,
-          description: 'Open: they go once they are logged out, ended or expired.',
+          description: 'Open sessions. They are erased when they are logged out, ended or expired.',
         }),
         quarantined: Type.Integer({
           minimum: 0,
-          description: 'Log records that nobody understood: they go with abandon, or in time.',
+          description: 'Quarantined log records. They are erased with abandon, or when their retention ends.',
         }),
       }),
       Type.Null(),
     ],
-    { description: 'Null until everything was looked at once.' },
+    { description: 'The items that remain. Null until the first search has ended.' },
   ),
   links: Type.Object({ self: Text }),
 })

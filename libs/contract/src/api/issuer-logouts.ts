@@ -2,14 +2,14 @@ import { type Static, Type } from 'typebox'
 import { Count, IssuerLogoutProgress, nullable, PageQuery, Text, Time } from './common.ts'
 import { IssuerUrl } from './logout-event.ts'
 
-// Logouts of everyone of an issuer, as they cross the API.
+// Schemas of issuer logouts.
 
 export const IssuerLogoutsQuery = Type.Object(
   { ...PageQuery.properties, iss: Type.Optional(IssuerUrl) },
   { additionalProperties: false },
 )
 
-/** What a logout of everyone would touch. */
+/** The result of a dry run: the sessions that an issuer logout would end. */
 export const IssuerLogoutPreview = Type.Object({
   dry_run: Type.Literal(true),
   iss: Text,
@@ -17,27 +17,30 @@ export const IssuerLogoutPreview = Type.Object({
     [Type.Literal('sessions'), Type.Literal('registered'), Type.Literal('unknown_issuer')],
     {
       description:
-        'sessions: counted in the session index. registered: the index says nothing about this issuer, and nobody could be told, for a logout token must name a session or a subject. unknown_issuer: no issuer has this iss.',
+        'sessions: counted in the session index. registered: the index has no sessions of this issuer, so no relying party could be notified: a logout token must name a session or a subject. unknown_issuer: no issuer has this iss.',
     },
   ),
-  subjects: Type.Integer({ minimum: 0, description: 'For how many a logout of their own would be made.' }),
-  sessions: Type.Integer({ minimum: 0, description: 'How many of their sessions the index knows.' }),
+  subjects: Type.Integer({
+    minimum: 0,
+    description: 'Number of subjects. Each would get a logout of its own.',
+  }),
+  sessions: Type.Integer({ minimum: 0, description: 'Number of their sessions in the index.' }),
   by_client: Type.Array(Type.Object({ client_id: Text, sessions: Count, subjects: Count }), {
-    description: 'The most sessions first; 1,000 at most.',
+    description: 'The client with the most sessions first, at most 1,000.',
   }),
   clients_left_out: Count,
 })
 export type IssuerLogoutPreview = Static<typeof IssuerLogoutPreview>
 
-/** A logout of everyone, and how it stands. */
+/** An issuer logout and its progress. */
 export const IssuerLogout = Type.Object({
-  id: Type.String({ description: 'Of its logout event.' }),
+  id: Type.String({ description: 'Id of its logout event.' }),
   iss: Text,
   ...IssuerLogoutProgress.properties,
-  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null otherwise.' }),
   plan_basis: Type.String({
     description:
-      'sessions: the session index knows whom there are. registered: it says nothing about this issuer, so nobody was told. unknown_issuer: no issuer has this iss.',
+      'sessions: planned for the subjects in the session index. registered: the index has no sessions of this issuer, so no relying party was notified. unknown_issuer: no issuer has this iss.',
   }),
   reason: nullable(Text),
   initiator: nullable(Text),
@@ -45,11 +48,17 @@ export const IssuerLogout = Type.Object({
   occurred_at: Time,
   requested_by: Type.String({ description: 'Name of the credential.' }),
   requested_at: Time,
-  waiting: Type.Integer({ minimum: 0, description: 'Deliveries of these: not settled yet.' }),
+  waiting: Type.Integer({
+    minimum: 0,
+    description: 'Number of deliveries for these subjects that are not settled yet.',
+  }),
   acknowledged: Count,
   superseded: Count,
   lapsed: Count,
-  dead: Type.Integer({ minimum: 0, description: 'Dead-lettered, and not replayed with success since.' }),
+  dead: Type.Integer({
+    minimum: 0,
+    description: 'Number of dead letters that no replay has delivered since.',
+  }),
   links: Type.Object({ self: Text, event: Text }),
 })
 export type IssuerLogout = Static<typeof IssuerLogout>

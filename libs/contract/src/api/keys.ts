@@ -2,11 +2,11 @@ import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Finding, nullable, Text, Time } from './common.ts'
 
-// Signing keys as they cross the API: never a private part on the way out.
+// Schemas of signing keys. No answer has the private part of a key.
 
 const Algorithm = Type.Unsafe<SigningAlgorithm>(
   Type.Union(
-    SIGNING_ALGORITHMS.map((each) => Type.Literal(each)),
+    SIGNING_ALGORITHMS.map((name) => Type.Literal(name)),
     { description: 'JWS algorithm (RFC 7518).' },
   ),
 )
@@ -15,10 +15,10 @@ const LeadS = Type.Integer({
   minimum: 720,
   maximum: 7_776_000,
   description:
-    'Seconds from publication to the first signature. Default 86400; must cover how long the IdP needs to merge the key and RPs keep what it publishes.',
+    'Seconds from publication to the first signature. Default 86400. Must cover the time until the IdP publishes the key, and the time that RPs cache its key set.',
 })
 
-/** A signing key: when it signs, and how long it is published. */
+/** A signing key with the times of its signatures and its publication. */
 export const SigningKey = Type.Object({
   kid: Text,
   alg: Text,
@@ -27,7 +27,7 @@ export const SigningKey = Type.Object({
     [Type.Literal('next'), Type.Literal('current'), Type.Literal('previous'), Type.Literal('retired')],
     {
       description:
-        'next: published, does not sign yet. current: signs. previous: still published. retired: published no more.',
+        'next: published, does not sign yet. current: signs. previous: published, does not sign any more. retired: not published any more.',
     },
   ),
   thumbprint: Type.String({ description: 'RFC 7638, SHA-256.' }),
@@ -44,12 +44,12 @@ export const SigningKeys = Type.Object({
   items: Type.Array(SigningKey),
   next_cursor: Type.Null(),
   every_days: Type.Union([Type.Integer(), Type.Null()], {
-    description: 'How often generated keys are replaced by themselves; null: never.',
+    description: 'Interval of the scheduled rotation of generated keys, in days; null: no schedule.',
   }),
 })
 export type SigningKeys = Static<typeof SigningKeys>
 
-/** Generates a key; or imports `jwk`; or takes one that signs elsewhere, `signer` with `public_jwk`. */
+/** Input for a new key: generated, imported with `jwk`, or remote with `signer` and `public_jwk`. */
 export const SigningKeyInput = Type.Object(
   {
     alg: Type.Optional(Algorithm),
@@ -57,7 +57,7 @@ export const SigningKeyInput = Type.Object(
       Type.Record(Text, Type.Unknown(), {
         writeOnly: true,
         description:
-          "A private JWK, such as the IdP's own. Its kid is kept. Stored encrypted, never returned.",
+          "A private JWK, such as the IdP's own. Curfew keeps its kid, stores it encrypted, and never returns it.",
       }),
     ),
     public_jwk: Type.Optional(Jwk),
@@ -68,7 +68,7 @@ export const SigningKeyInput = Type.Object(
           credential: Type.String({
             minLength: 1,
             maxLength: 8_192,
-            // What a header may carry (RFC 9110 5.5).
+            // The characters that a header may have (RFC 9110 section 5.5).
             pattern: '^[\\x21-\\x7e]+$',
             writeOnly: true,
             description: 'curfew: a bearer token. vault: a Vault token. Stored encrypted, never returned.',
@@ -76,7 +76,7 @@ export const SigningKeyInput = Type.Object(
           flavour: Type.Optional(
             Type.Union([Type.Literal('curfew'), Type.Literal('vault')], {
               description:
-                'Default curfew: POST { kid, alg, input } is answered with { signature }. vault: the transit engine, url up to /v1/transit/sign/NAME.',
+                'Protocol of the signer. Default curfew: it answers POST { kid, alg, input } with { signature }. vault: the transit engine, with url up to /v1/transit/sign/NAME.',
             }),
           ),
         },
@@ -86,7 +86,7 @@ export const SigningKeyInput = Type.Object(
     sign_from: Type.Optional(
       Type.Literal('now', {
         description:
-          'Only with jwk or signer: signs at once, for a key that the IdP publishes already. Otherwise after lead_s, where another signs now.',
+          'Only with jwk or signer: the key signs at once. Use it for a key that the IdP publishes already. Without it, and if another key signs now, the key signs after lead_s.',
       }),
     ),
     lead_s: Type.Optional(LeadS),
@@ -102,12 +102,13 @@ export const RotateInput = Type.Object(
     immediately: Type.Optional(
       Type.Boolean({
         description:
-          'Default false. True: the next key signs at once. Until the IdP has merged it and RPs have fetched it, they refuse its tokens; those are retried.',
+          'Default false. True: the next key signs at once. RPs refuse its tokens until the IdP publishes the key and they have fetched it. Curfew retries these tokens.',
       }),
     ),
     every_days: Type.Optional(
       Type.Union([Type.Integer({ minimum: 1, maximum: 3_650 }), Type.Null()], {
-        description: 'Given: nothing is rotated now, but by itself this often from now on; null: no more.',
+        description:
+          'Interval of a scheduled rotation, in days; null ends the schedule. If given, the request itself rotates nothing.',
       }),
     ),
   },
@@ -120,7 +121,7 @@ export const RetireInput = Type.Object(
     compromised: Type.Optional(
       Type.Boolean({
         description:
-          'Default false. True: out of the key set at once, though tokens it signed may be under way; those are refused, and retried with another.',
+          'Default false. True: the key leaves the key set at once. RPs then refuse tokens under way that it signed, and Curfew retries these with another key.',
       }),
     ),
   },
@@ -128,7 +129,7 @@ export const RetireInput = Type.Object(
 )
 export type RetireInput = Static<typeof RetireInput>
 
-/** Whether the IdP publishes our keys, as its relying parties see it. */
+/** The check whether the IdP publishes our keys, from the view of its relying parties. */
 export const KeysCheck = Type.Object({
   ok: Type.Boolean(),
   issuer: Text,
@@ -138,10 +139,10 @@ export const KeysCheck = Type.Object({
   discovery: Finding,
   jwks: nullable(Finding),
   rotation: Type.Union([Finding, Type.Null()], {
-    description: 'Whether keys turn as scheduled; null: there is no schedule.',
+    description: 'Whether keys are rotated on schedule; null: there is no schedule.',
   }),
   keys: Type.Array(Type.Object({ kid: Text, alg: Text, state: Text, ...Finding.properties }), {
-    description: 'Every key that we publish.',
+    description: 'Every key that Curfew publishes.',
   }),
 })
 export type KeysCheck = Static<typeof KeysCheck>

@@ -1,19 +1,19 @@
 import { type Static, Type } from 'typebox'
 
-/** `iss` as OpenID Connect has it: a URL without query or fragment. Compared byte for byte. */
+/** The issuer identifier `iss` of OpenID Connect: a URL without query or fragment. Compared byte for byte. */
 export const IssuerUrl = Type.String({
   minLength: 1,
   maxLength: 512,
-  // Printable ASCII but # and ?, which an issuer identifier may not have (OIDC Core 2).
+  // Printable ASCII without # and ?, which an issuer identifier may not have (OIDC Core section 2).
   pattern: '^https?://[\\x21\\x22\\x24-\\x3e\\x40-\\x7e]+$',
   description:
     'The issuer identifier, as in ID tokens: a URL without query or fragment, compared byte for byte.',
 })
-/** Printable ASCII, as RFC 6749 appendix A.1 has it for `client_id` and Back-Channel Logout 2.1 for `sid`. */
+/** Printable ASCII: the characters of `client_id` (RFC 6749 appendix A.1) and of `sid` (Back-Channel Logout section 2.1). */
 const printableAscii = (description: string) =>
   Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$', description })
 export const ClientIdText = printableAscii('OAuth 2.0 client identifier at this issuer.')
-// OIDC Core 2 says ASCII; directories behind real issuers say otherwise, and a refused logout is a session left open.
+// OIDC Core section 2 requires ASCII. Real issuers use other characters, too, and a refused logout would leave a session open.
 const foreignText = (description: string) =>
   Type.String({
     minLength: 1,
@@ -22,8 +22,8 @@ const foreignText = (description: string) =>
     description,
   })
 export const SubjectText = foreignText('The subject, as in ID tokens.')
-export const DeviceText = foreignText('Which device the session is on, in words or numbers of the IdP’s own.')
-/** An address as directories have it. Whether mail arrives there is not ours to say. */
+export const DeviceText = foreignText('The device of the session, as a name or number that the IdP chooses.')
+/** An email address from the IdP's directory. Only its form is checked. */
 export const EmailText = Type.String({
   minLength: 3,
   maxLength: 320,
@@ -31,21 +31,21 @@ export const EmailText = Type.String({
   description: 'The email address of the subject, for relying parties that know their users by it.',
 })
 export const SidText = printableAscii('The session, as in ID tokens. Unique within its issuer.')
-/** A time as RFC 3339 writes it; `description` says which, and when it is if it is not given. */
+/** A time in RFC 3339 format. `description` says its meaning and its default. */
 export const instantOf = (description: string) =>
   Type.String({
     maxLength: 40,
     pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
     description,
   })
-export const Instant = instantOf('A time as RFC 3339 writes it.')
+export const Instant = instantOf('A time in RFC 3339 format.')
 export const Uuid = Type.String({
   pattern: '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$',
   description: 'A UUID.',
 })
 
 const fields = {
-  id: { ...Uuid, description: 'A UUID. Unique within the issuer: another issuer may use the same.' },
+  id: { ...Uuid, description: 'A UUID. Unique within the issuer: another issuer may use the same UUID.' },
   iss: IssuerUrl,
   sub: SubjectText,
   sid: SidText,
@@ -54,7 +54,7 @@ const fields = {
     [Type.Literal('session'), Type.Literal('subject'), Type.Literal('device'), Type.Literal('issuer')],
     {
       description:
-        'session: that sid (default where sid is given). subject: every session of sub. device: those of sub on device. issuer: everybody.',
+        'The sessions to end. session: the session sid (default with a sid). subject: every session of sub. device: the sessions of sub on device. issuer: every session of the issuer.',
     },
   ),
   device: Type.String({
@@ -62,7 +62,7 @@ const fields = {
     maxLength: 255,
     pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
     description:
-      'With scope device: which, as it was posted with the sessions. Those of which nobody has said the device are ended too.',
+      'With scope device: the device, as posted with the sessions. Sessions that were posted without a device end too.',
   }),
   reason: Type.Union(
     [
@@ -76,36 +76,36 @@ const fields = {
     { description: 'Why the session ended.' },
   ),
   initiator: printableAscii(
-    'Client that the logout was started at. It is told only of sessions that it is known to hold beside sid, unless include_initiator.',
+    'Client at which the logout started. It is notified only of its other known sessions, not of sid, unless include_initiator is true.',
   ),
-  include_initiator: Type.Boolean({ description: 'Tell the initiator too. Default false.' }),
+  include_initiator: Type.Boolean({ description: 'Notify the initiator too. Default false.' }),
   occurred_at: instantOf(
-    'When (RFC 3339), by the clock that states started_at: what began later is not logged out. At most five minutes ahead. Without it the order of acceptance decides.',
+    'When the logout happened (RFC 3339), by the same clock as started_at of sessions, at most five minutes ahead. Sessions that began later do not end. Without it the order of acceptance decides.',
   ),
   clients: Type.Array(ClientIdText, {
     minItems: 1,
     maxItems: 1_000,
     uniqueItems: true,
-    description: 'Tell these clients only. Absent: every client that may hold a session.',
+    description: 'Notify only these clients. Default: every client that may have a session.',
   }),
   lane: Type.Union([Type.Literal('interactive'), Type.Literal('bulk')], {
     description:
-      'interactive (default): somebody waits. bulk: it gives way to those; of scope issuer always.',
+      'interactive (default): a person waits for the logout. bulk: interactive logouts go first. A logout of scope issuer is always bulk.',
   }),
 } as const
 
-/** The issuer that gave the `id` of a path. */
+/** The query parameter that names the issuer of the event `id` in the path. */
 export const IssuerQuery = Type.Object({
   issuer: Type.Optional(
     Type.String({
       maxLength: 63,
       description:
-        'Short name of the issuer that gave the id. A credential that is bound to an issuer needs none. Without it, an id that several issuers use is a 409 that lists them.',
+        'Short name of the issuer of the event. A credential that is bound to an issuer does not need it. Without it, an id that several issuers use leads to a 409 that lists them.',
     }),
   ),
 })
 
-/** A logout event as an IdP posts it. */
+/** A logout event that an IdP posts. */
 export const LogoutEventInput = Type.Object(
   {
     id: Type.Optional(fields.id),
@@ -126,7 +126,10 @@ export const LogoutEventInput = Type.Object(
 )
 export type LogoutEventInput = Static<typeof LogoutEventInput>
 
-/** A logout event as it lies in the event log: the same members, with what we filled in and when we accepted it. Without `occurred_at` its IdP stated none. */
+/**
+ * A logout event in the event log: the posted members with their defaults, and the time of acceptance. It has no `occurred_at` if
+ * the IdP gave none.
+ */
 export const AcceptedLogoutEvent = Type.Object(
   {
     ...LogoutEventInput.properties,
@@ -134,10 +137,13 @@ export const AcceptedLogoutEvent = Type.Object(
     scope: fields.scope,
     lane: fields.lane,
     accepted_at: Instant,
-    parent_id: Type.Optional({ ...fields.id, description: 'Our own id of the logout of everyone.' }),
+    parent_id: Type.Optional({
+      ...fields.id,
+      description: 'Internal id of the issuer logout that this event is a part of.',
+    }),
     parent_accepted_at: Type.Optional(Instant),
     requested_by: Type.Optional(
-      Type.String({ description: 'With scope issuer: name of the credential that asked for it.' }),
+      Type.String({ description: 'With scope issuer: name of the credential of the request.' }),
     ),
   },
   { additionalProperties: false, title: 'AcceptedLogoutEvent' },

@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { Count, Text, Time } from './common.ts'
 
-// Probes of a relying party's endpoint, as they cross the API.
+// Schemas of probes of a relying party's endpoint.
 
 export const ProbeInput = Type.Object(
   {
@@ -10,23 +10,25 @@ export const ProbeInput = Type.Object(
         minLength: 1,
         maxLength: 2_048,
         description:
-          "An endpoint that need not be registered. Default the client's own. It may live at private addresses only where its issuer or the deployment allows them.",
+          'The endpoint to probe. It need not be registered. Default: the endpoint of the client. A private address must be allowed by the issuer or the deployment.',
       }),
     ),
     channel: Type.Optional(
       Type.String({
         maxLength: 32,
-        description: "Default that of the client's first endpoint, else back-channel logout.",
+        description:
+          "Kind of the channel. Default: the channel of the client's first endpoint, or back-channel logout without one.",
       }),
     ),
     id_token_signed_response_alg: Type.Optional(
-      Type.String({ maxLength: 32, description: "Default the client's own, else RS256." }),
+      Type.String({ maxLength: 32, description: "Default: the client's setting, or RS256 without one." }),
     ),
     timeout_ms: Type.Optional(
       Type.Integer({
         minimum: 100,
         maximum: 30_000,
-        description: "How long each request may take. Default the client's own, else its issuer's.",
+        description:
+          "Limit for each request, in milliseconds. Default: the client's setting, or its issuer's without one.",
       }),
     ),
   },
@@ -34,18 +36,18 @@ export const ProbeInput = Type.Object(
 )
 export type ProbeInput = Static<typeof ProbeInput>
 
-/** One check, in words for the owner of the relying party. */
+/** One check, with its result in words for the owner of the relying party. */
 export const ProbeCheck = Type.Object({
   id: Text,
   title: Text,
   level: Type.Union(
     [Type.Literal('must'), Type.Literal('should'), Type.Literal('may'), Type.Literal('informs')],
-    { description: 'How the specification puts it; informs: not at all.' },
+    { description: 'The requirement level of the specification. informs: not a requirement.' },
   ),
-  section: Type.String({ description: 'Where the specification says so.' }),
+  section: Type.String({ description: 'The section of the specification.' }),
   result: Type.Union([Type.Literal('passed'), Type.Literal('failed'), Type.Literal('unknown')]),
-  what: Type.String({ description: 'What was seen.' }),
-  fix: Type.Union([Text, Type.Null()], { description: 'What would mend it.' }),
+  what: Type.String({ description: 'The observed behaviour.' }),
+  fix: Type.Union([Text, Type.Null()], { description: 'How to correct it.' }),
   status: Type.Union([Type.Integer(), Type.Null()], { description: 'HTTP status of the answer.' }),
   duration_ms: Type.Union([Count, Type.Null()]),
 })
@@ -55,20 +57,22 @@ export const ProbeFindings = Type.Object({
   passed: Count,
   failed: Count,
   unknown: Count,
-  conformant: Type.Boolean({ description: 'Every check that is a must has passed.' }),
+  conformant: Type.Boolean({ description: 'True if all checks of level must have passed.' }),
   checks: Type.Array(ProbeCheck),
   suggestions: Type.Array(
     Type.Object({
-      setting: Type.String({ description: 'As the registration names it, such as curfew.subject_claims.' }),
+      setting: Type.String({
+        description: 'Name of the setting in the registration, such as curfew.subject_claims.',
+      }),
       value: Type.Union([Text, Type.Number(), Type.Boolean()]),
       why: Text,
     }),
-    { description: 'What that implies for our settings of this client.' },
+    { description: 'Settings of this client that follow from the results.' },
   ),
 })
 export type ProbeFindings = Static<typeof ProbeFindings>
 
-/** A probe: under way, or with what it found. */
+/** A probe, with its report when it is done. */
 export const Probe = Type.Object({
   id: Text,
   state: Type.Union([Type.Literal('running'), Type.Literal('done')]),
@@ -79,12 +83,12 @@ export const Probe = Type.Object({
   requested_by: Type.String({ description: 'Name of the credential.' }),
   started_at: Time,
   ended_at: Type.Union([Time, Type.Null()]),
-  sent: Type.Integer({ minimum: 0, description: 'Requests that are answered.' }),
+  sent: Type.Integer({ minimum: 0, description: 'Number of requests that were answered.' }),
   total: Type.Integer({
     minimum: 0,
-    description: 'Requests that there are; not all are sent where that would prove nothing.',
+    description: 'Number of requests of the probe. It skips requests that would prove nothing.',
   }),
-  report: Type.Union([ProbeFindings, Type.Null()], { description: 'Null while it is running.' }),
+  report: Type.Union([ProbeFindings, Type.Null()], { description: 'Null while the probe is running.' }),
   links: Type.Object({ self: Text, relying_party: Text }),
 })
 export type Probe = Static<typeof Probe>

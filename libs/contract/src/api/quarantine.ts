@@ -1,14 +1,14 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, PageQuery, Text, Time } from './common.ts'
 
-// Quarantined records, as they cross the API.
+// Schemas of quarantined records.
 
 const lane = Type.Union([Type.Literal('interactive'), Type.Literal('bulk'), Type.Literal('sessions')], {
-  description: 'Lane of the event log that the record came by.',
+  description: 'Lane of the event log that the record is from.',
 })
 const kind = Type.Union([Type.Literal('unreadable'), Type.Literal('conflict'), Type.Literal('refused')], {
   description:
-    'unreadable: it is no logout event or session change. conflict: another logout has its id. refused: the ledger cannot hold what it says.',
+    'unreadable: the record is not a logout event or session change. conflict: another logout has the same id. refused: the ledger cannot store a value of the record.',
 })
 const state = Type.Union(
   [
@@ -19,7 +19,7 @@ const state = Type.Union(
   ],
   {
     description:
-      'waiting for a person; requeue_requested, until the bookkeeper has appended it to the event log; requeued; dismissed.',
+      'waiting: a person must decide. requeue_requested: the bookkeeper will append it to the event log. requeued: the event log has it again. dismissed: a person decided to ignore it.',
   },
 )
 
@@ -36,47 +36,47 @@ export const QuarantineQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** A record that was accepted and could not be planned or applied. */
+/** A record that was accepted, but could not be planned or applied. */
 export const QuarantinedRecord = Type.Object({
   id: Text,
   lane,
-  position: Type.String({ description: 'Where it lay in the event log.' }),
+  position: Type.String({ description: 'Position of the record in the event log.' }),
   issuer: Type.Union([Text, Type.Null()], {
-    description: 'Short name of the issuer; null where it is not registered, or none can be read.',
+    description: 'Short name of the issuer; null if it is not registered or not readable.',
   }),
   iss: Type.Union([Text, Type.Null()], {
-    description: 'The issuer that value, headers and key agree in; null where they name none, or disagree.',
+    description: 'The issuer that value, headers and key agree on; null if they name none, or disagree.',
   }),
   event_id: Type.Union([Text, Type.Null()], {
-    description: 'The logout event; null where none can be read.',
+    description: 'Id of the logout event; null if it is not readable.',
   }),
   kind,
   reason: Type.String({ description: 'Why it could not be planned or applied.' }),
-  fix: Type.String({ description: 'What a person can do about it.' }),
+  fix: Type.String({ description: 'How to correct it.' }),
   state,
   value_bytes: Type.Integer({ minimum: 0, description: 'Length of the whole value.' }),
   value_sha256: Type.String({ description: 'SHA-256 of the whole value, in hexadecimal.' }),
   cut_short: Type.Boolean({
-    description: 'Only a part of the record is kept. It cannot be requeued.',
+    description: 'True if only a part of the record is kept. Such a record cannot be requeued.',
   }),
   quarantined_at: Time,
   decided_by: Type.Union([Text, Type.Null()], {
-    description: 'Name of the credential that asked for the requeue, or dismissed it.',
+    description: 'Name of the credential that requested the requeue or dismissed the record.',
   }),
   decided_at: nullable(Time),
   requeue_error: Type.Union([Text, Type.Null()], {
-    description: 'Why the event log refused it when it was last requeued.',
+    description: 'Why the event log refused the record at the latest requeue.',
   }),
   links: Type.Object({ self: Text, requeue: Text }),
 })
 export type QuarantinedRecord = Static<typeof QuarantinedRecord>
 
-/** The same with its content. */
+/** A quarantined record with its content. */
 export const QuarantinedContent = Type.Object({
   ...QuarantinedRecord.properties,
   key: Text,
   headers: Type.Record(Text, Text),
-  value: Type.String({ description: 'As UTF-8; bytes that are none are replaced. Up to 64 KiB of it.' }),
+  value: Type.String({ description: 'The value as UTF-8, up to 64 KiB. Invalid bytes are replaced.' }),
   value_base64: Type.String({ description: 'The same bytes in base64.' }),
   kept_bytes: Count,
 })

@@ -1,22 +1,22 @@
 import { type Static, Type } from 'typebox'
 import { Count, Jwks, nullable, Text } from './common.ts'
 
-// Receipts and the log that they are leaves of, as they cross the API. Hashes are in base64, as C2SP writes them.
+// Schemas of receipts and of the receipt log. Hashes are in base64, the encoding of C2SP.
 
 const Hash = Type.String({ description: 'SHA-256, in base64.' })
-const Index = Type.Integer({ minimum: 0, description: 'Place in the log, from 0.' })
-const Size = Type.Integer({ minimum: 0, description: 'Leaves of the log.' })
+const Index = Type.Integer({ minimum: 0, description: 'Index of the leaf in the receipt log, from 0.' })
+const Size = Type.Integer({ minimum: 0, description: 'Number of leaves of the receipt log.' })
 const Proof = Type.Array(Hash)
 
-/** The public keys of the log. */
+/** The public keys of the receipt log. */
 export const LogKeys = Type.Object({
-  origin: Type.String({ description: 'Name of the log, in checkpoints and receipts.' }),
-  vkey: Type.String({ description: 'The same key as C2SP signed-note writes it, for witnesses.' }),
+  origin: Type.String({ description: 'Name of the receipt log, in checkpoints and receipts.' }),
+  vkey: Type.String({ description: 'The same key in the format of C2SP signed-note, for witnesses.' }),
   ...Jwks.properties,
 })
 export type LogKeys = Static<typeof LogKeys>
 
-/** All that is needed to check a receipt without us, but a key to trust. */
+/** A receipt with everything that an offline check needs, except a trusted key. */
 export const ReceiptBundle = Type.Object({
   receipt: Type.String({ description: 'Compact JWS.' }),
   index: Index,
@@ -26,13 +26,14 @@ export const ReceiptBundle = Type.Object({
   keys: LogKeys,
   subject_key: Type.Optional(
     Type.String({
-      description: 'What whoever the receipt names is hashed with, where it is and was asked for.',
+      description:
+        'The key that the subject in the receipt is hashed with. Present if the subject is hashed and the request asked for the key.',
     }),
   ),
 })
 export type ReceiptBundle = Static<typeof ReceiptBundle>
 
-/** One leaf. */
+/** One leaf of the receipt log. */
 export const LogEntry = Type.Object({
   index: Index,
   digest: Type.String({ description: 'SHA-256 of the payload of the receipt, in base64.' }),
@@ -61,7 +62,7 @@ export const ConsistencyProof = Type.Object({
 })
 export type ConsistencyProof = Static<typeof ConsistencyProof>
 
-/** What the ledger has of one leaf. */
+/** A leaf compared with the ledger. */
 export const AuditedReceipt = Type.Object({
   ...LogEntry.properties,
   event_id: nullable(Text),
@@ -70,7 +71,7 @@ export const AuditedReceipt = Type.Object({
       ['intact', 'altered', 'erased', 'gone'].map((word) => Type.Literal(word)),
       {
         description:
-          'altered: what is stored is not what the log has the digest of. gone: too old, or deleted.',
+          'intact: the stored receipt has the digest in the receipt log. altered: it has another digest. erased: its subject was erased. gone: it is too old, or deleted.',
       },
     ),
   ),
@@ -79,7 +80,7 @@ export const AuditedReceipt = Type.Object({
       ['agrees', 'contradicts', 'outdated', 'gone'].map((word) => Type.Literal(word)),
       {
         description:
-          'Whether events, deliveries and attempts say what the receipt says. outdated: a newer receipt does, or will.',
+          'Whether events, deliveries and attempts agree with the receipt. outdated: a newer receipt replaces it, or will. gone: the history is too old, or deleted.',
       },
     ),
   ),

@@ -2,17 +2,20 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
 
-/** TLS of a relying party's own, in PEM. */
+/** TLS settings of a relying party, in PEM. */
 const ClientTls = Type.Object(
   {
     ca: Type.Optional(
-      Type.String({ maxLength: 65_536, description: 'Certificates that alone vouch for the endpoint.' }),
+      Type.String({
+        maxLength: 65_536,
+        description: 'CA certificates for the endpoint. They replace the default CAs.',
+      }),
     ),
     client_certificate: Type.Optional(
       Type.String({
         maxLength: 65_536,
         description:
-          'What the endpoint is shown when it asks who calls (mTLS): a chain, the own certificate first.',
+          'The client certificate that Curfew presents to the endpoint (mTLS): a chain, leaf certificate first.',
       }),
     ),
     client_key: Type.Optional(
@@ -20,7 +23,7 @@ const ClientTls = Type.Object(
         maxLength: 16_384,
         writeOnly: true,
         description:
-          'The private key of client_certificate. Stored encrypted, never returned; left out, the one that is stored stays.',
+          'The private key of client_certificate. Stored encrypted, never returned. If absent, the stored key stays.',
       }),
     ),
   },
@@ -31,52 +34,60 @@ const slaMembers = {
   within_ms: Type.Integer({
     minimum: 1,
     maximum: 86_400_000,
-    description: 'A logout shall be settled so many milliseconds after it was accepted (202).',
+    description: 'Time limit from acceptance (202) to settlement of a logout, in milliseconds.',
   }),
   objective: Type.Number({
     exclusiveMinimum: 0,
     exclusiveMaximum: 1,
-    description: 'The share of logouts that this is promised for.',
+    description: 'The share of logouts that must be settled in time, between 0 and 1.',
   }),
 }
 
-/** One more endpoint of a relying party. It is told, retried and given up on apart from the others. */
+/** A further endpoint of a relying party. Its deliveries, retries and dead letters are separate. */
 const Endpoint = Type.Object(
   {
     name: Type.String({
       pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',
-      description: 'Unique for this relying party. main is backchannel_logout_uri.',
+      description: 'Unique within the relying party. main is backchannel_logout_uri.',
     }),
     uri: Type.String({ minLength: 1, maxLength: 2_048 }),
     enabled: Type.Optional(
-      Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
+      Type.Boolean({
+        description: 'Default true. Deliveries that are due while it is false become dead letters.',
+      }),
     ),
   },
   { additionalProperties: false },
 )
 
-/** Our own settings of a relying party, beside its OIDC metadata. What is absent comes from its issuer's defaults. */
+/** Curfew's settings of a relying party, beside its OIDC metadata. Absent members have the issuer's defaults. */
 export const RelyingPartySettings = Type.Object(
   {
     subject_claims: Type.Optional(
       Type.Union([Type.Literal('sid'), Type.Literal('sub'), Type.Literal('both')], {
         description:
-          'What a token for one session carries. Default both; some RPs read both as "every session".',
+          'Claims of a token for one session. Default both. Some RPs end every session of the user for both.',
       }),
     ),
-    timeout_ms: Type.Optional(Type.Integer({ minimum: 100, maximum: 30_000, description: 'Default 10000.' })),
+    timeout_ms: Type.Optional(
+      Type.Integer({
+        minimum: 100,
+        maximum: 30_000,
+        description: 'Limit for each POST, in milliseconds. Default 10000.',
+      }),
+    ),
     concurrency: Type.Optional(
       Type.Integer({
         minimum: 1,
         maximum: 256,
-        description: 'POSTs at once, from all workers together. Default 16 from each.',
+        description: 'Limit of concurrent POSTs, over all workers. Default: 16 for each worker.',
       }),
     ),
     rate_per_second: Type.Optional(
       Type.Number({
         minimum: 0.01,
         maximum: 10_000,
-        description: 'POSTs started in a second, by all workers together. Default no limit.',
+        description: 'Limit of POSTs started per second, over all workers. Default: no limit.',
       }),
     ),
     retry_schedule_ms: Type.Optional(
@@ -90,43 +101,48 @@ export const RelyingPartySettings = Type.Object(
       Type.Array(Type.String({ maxLength: 64 }), {
         maxItems: 32,
         description:
-          'CIDRs of private addresses that this RP may live at, within those of the deployment. Default all of those. Only an unbound admin goes beyond them.',
+          'CIDRs of the private addresses that are allowed for this RP, within those of the deployment. Default: all of these. Only an unbound admin may go beyond them.',
       }),
     ),
     tls: Type.Optional(ClientTls),
     endpoints: Type.Optional(
       Type.Array(Endpoint, {
         maxItems: 32,
-        description: 'Further endpoints, beside backchannel_logout_uri: one for each region or pod.',
+        description: 'Further endpoints beside backchannel_logout_uri, such as one for each region or pod.',
       }),
     ),
     sla: Type.Optional(
       Type.Partial(Type.Object(slaMembers), {
         additionalProperties: false,
-        description: "What of its issuer's SLA is another for it.",
+        description: "Members that replace those of the issuer's SLA.",
       }),
     ),
     channels: Type.Optional(
       Type.Record(Type.String({ maxLength: 32 }), Type.Record(Text, Type.Unknown()), {
-        description: 'What concerns one channel, by its kind.',
+        description: 'Settings of each channel, by the kind of the channel.',
       }),
     ),
     enabled: Type.Optional(
-      Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
+      Type.Boolean({
+        description: 'Default true. Deliveries that are due while it is false become dead letters.',
+      }),
     ),
   },
   { additionalProperties: false },
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
-/** Settings that an issuer's relying parties have where they do not say otherwise. TLS, endpoints and channels are each one's own, the SLA a member of the issuer. */
+/**
+ * Defaults of an issuer for its relying parties. TLS, endpoints and channels have no defaults: they differ for each relying party.
+ * The SLA is a member of the issuer itself.
+ */
 const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla', 'channels'], {
   additionalProperties: false,
 })
 
 const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial'), Type.Literal('complete')], {
   description:
-    'What the sessions that were posted are good for. partial (default): who is known to hold one is told of that one, all others are told too, for they may hold one. complete: every session is posted, so only who is known to hold one is told. off: nothing.',
+    'How logouts use the posted sessions. partial (default): not every session is posted. A client with known sessions is notified of these, and all other clients are notified too. complete: every session is posted. Only clients with known sessions are notified. off: posted sessions are ignored.',
 })
 
 const Quotas = Type.Object({
@@ -134,11 +150,11 @@ const Quotas = Type.Object({
     Type.Integer({
       minimum: 0,
       maximum: 1_000_000_000,
-      description: 'Sessions that it may have in the index.',
+      description: 'Limit of sessions in the index.',
     }),
   ),
   relying_parties: nullable(
-    Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Relying parties that it may have.' }),
+    Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Limit of relying parties.' }),
   ),
 })
 
@@ -150,7 +166,7 @@ export const IssuerInput = Type.Object(
         {
           ...slaMembers,
           window_days: Type.Optional(
-            Type.Integer({ minimum: 1, maximum: 90, description: 'Of the error budget. Default 30.' }),
+            Type.Integer({ minimum: 1, maximum: 90, description: 'Days of the error budget. Default 30.' }),
           ),
         },
         { additionalProperties: false },
@@ -159,7 +175,7 @@ export const IssuerInput = Type.Object(
     sid_supported: Type.Optional(
       Type.Boolean({
         description:
-          'Whether its sessions have a sid. Default true; where not, no relying party may require one.',
+          'Whether sessions of the issuer have a sid. Default true. If false, no relying party may require a sid.',
       }),
     ),
     session_index: Type.Optional(SessionIndexUse),
@@ -167,7 +183,7 @@ export const IssuerInput = Type.Object(
       Type.Partial(Quotas, {
         additionalProperties: false,
         description:
-          'What is left out stays as it is. Only an admin that is bound to nothing changes them. null: as the deployment has it.',
+          'Limits of the issuer. An absent member stays unchanged; null sets the default of the deployment. Only an unbound admin may change them.',
       }),
     ),
     defaults: Type.Optional(IssuerDefaults),
@@ -194,12 +210,12 @@ export const Issuer = Type.Object({
 })
 export type Issuer = Static<typeof Issuer>
 
-/** A member that may also be null, which is as if it were left out (OpenID Connect Dynamic Client Registration). */
+/** An optional member that may be null. Null means absent (OpenID Connect Dynamic Client Registration). */
 const known = <Schema extends TSchema>(schema: Schema) => Type.Optional(nullable(schema))
 
 /**
- * A relying party's OIDC client metadata as it stands, or its client as Keycloak, Auth0 or Okta export it, plus our settings.
- * What we have no use for is kept and returned.
+ * A relying party's OIDC client metadata, or the export of its client from Keycloak, Auth0 or Okta, with Curfew's settings.
+ * Members that Curfew does not use are stored and returned.
  */
 export const RelyingPartyInput = Type.Object(
   {
@@ -215,7 +231,7 @@ export const RelyingPartyInput = Type.Object(
 )
 export type RelyingPartyInput = Static<typeof RelyingPartyInput>
 
-/** What of a registration shall be another (RFC 7396): null takes a member away, a list is replaced. */
+/** Changes of a registration (RFC 7396). Null removes a member, and a list replaces the whole old list. */
 export const RelyingPartyPatch = Type.Record(Text, Type.Unknown(), { title: 'RelyingPartyPatch' })
 export type RelyingPartyPatch = Static<typeof RelyingPartyPatch>
 
@@ -225,38 +241,44 @@ export const RelyingParty = Type.Object(
     issuer: Text,
     curfew: RelyingPartySettings,
     status: Type.Object({
-      enabled: Type.Boolean({ description: 'Whether anything is sent to any of its endpoints.' }),
+      enabled: Type.Boolean({
+        description: 'False if all endpoints are disabled, or if curfew.enabled is false.',
+      }),
       disabled_reason: nullable(Text),
       format: Type.String({
-        description: "Whose words its metadata was read in: oidc (also Ory's), keycloak, auth0 or okta.",
+        description: "The format of its metadata: oidc (also Ory's), keycloak, auth0 or okta.",
       }),
       client_name: nullable(Text),
       endpoints: Type.Array(
         Type.Object({
-          channel: Type.String({ description: 'The kind of its channel.' }),
+          channel: Type.String({ description: 'Kind of the channel.' }),
           name: Text,
           uri: Text,
           enabled: Type.Boolean(),
           disabled_reason: nullable(Text),
           names: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('either')], {
-            description: 'What one message to it can name.',
+            description:
+              'What one message to the endpoint can name: a session, the subject, or either of them.',
           }),
-          counts: Type.String({ description: 'The weakest acknowledgement that keeps the promise (SLA).' }),
+          counts: Type.String({ description: 'The weakest level of acknowledgement that keeps the SLA.' }),
           fallback_for: Type.Union([Text, Type.Null()], {
-            description: 'The channel that it stands in for; null: each logout goes to it.',
+            description:
+              'Kind of the channel that this one replaces when it fails; null: this channel is required itself.',
           }),
           settings: Type.Record(Text, Type.Unknown(), {
             description:
-              "What its channel does, as it takes effect: the client's metadata, its settings and its issuer's defaults.",
+              "The effective settings of the channel, from the client's metadata, the client's settings and the issuer's defaults.",
           }),
         }),
-        { description: 'Where logouts are sent. main is the first of its channel.' },
+        {
+          description: 'The endpoints that logouts are sent to. main is the first endpoint of each channel.',
+        },
       ),
       waiting: Type.Optional(
         Type.Integer({
           minimum: 0,
           description:
-            'In the answer to a change: deliveries that wait for it (counted up to 100000). To an endpoint that is disabled or gone they die when they are due, and can be replayed.',
+            'Only in the answer to a change: number of waiting deliveries, counted up to 100000. If their endpoint is disabled or removed, they become dead letters when they are due, and can be replayed.',
         }),
       ),
       created_at: Time,
@@ -268,19 +290,19 @@ export const RelyingParty = Type.Object(
 )
 export type RelyingParty = Static<typeof RelyingParty>
 
-/** What was removed, and how much waits for it yet. */
+/** A removed relying party, with the number of its waiting deliveries. */
 export const Removed = Type.Object({
   client_id: Text,
   issuer: Text,
   waiting: Type.Integer({
     minimum: 0,
     description:
-      'Deliveries that wait for it (counted up to 100000): they die as client_removed when they are due.',
+      'Number of waiting deliveries, counted up to 100000. When they are due they become dead letters with the reason client_removed.',
   }),
 })
 export type Removed = Static<typeof Removed>
 
-/** What an import has done, or with dry_run would do. */
+/** The result of an import, or with dry_run the expected result. */
 export const Imported = Type.Object({
   dry_run: Type.Boolean(),
   total: Count,
@@ -298,7 +320,7 @@ export interface ImportFault {
   readonly detail: string
 }
 
-/** How one endpoint has done lately. */
+/** The recent results of one endpoint. */
 const EndpointHealth = Type.Object({
   channel: Text,
   name: Text,
@@ -307,22 +329,27 @@ const EndpointHealth = Type.Object({
   disabled_reason: nullable(Text),
   breaker: Type.Object(
     { state: Type.Union([Type.Literal('closed'), Type.Literal('open')]), opened_at: nullable(Time) },
-    { description: 'Open while a worker knows it to be down, and spares it all but a probe.' },
+    {
+      description:
+        'Open while a worker considers the endpoint unavailable. It then sends nothing to the endpoint except probes.',
+    },
   ),
-  waiting: Type.Integer({ minimum: 0, description: 'Deliveries that wait for it, counted up to 100000.' }),
+  waiting: Type.Integer({ minimum: 0, description: 'Number of waiting deliveries, counted up to 100000.' }),
   waiting_since: Type.Union([Time, Type.Null()], {
-    description: 'Since when the oldest of them is planned.',
+    description: 'When the oldest of these was planned.',
   }),
   settled: Type.Integer({
     minimum: 0,
     description:
-      'Of its latest 1000 deliveries, how many were acknowledged or given up on. The rest is about these.',
+      'Number of acknowledged and dead-lettered deliveries among the latest 1000. The members below are about these.',
   }),
-  share_acknowledged: Type.Union([Type.Number(), Type.Null()], { description: 'From 0 to 1.' }),
+  share_acknowledged: Type.Union([Type.Number(), Type.Null()], {
+    description: 'Share of acknowledged deliveries, from 0 to 1.',
+  }),
   last_acknowledged_at: nullable(Time),
   elapsed_ms: Type.Union(
     [Type.Object({ p50: Type.Number(), p95: Type.Number(), p99: Type.Number() }), Type.Null()],
-    { description: 'From acceptance (202) to acknowledgement, without what was replayed.' },
+    { description: 'Milliseconds from acceptance (202) to acknowledgement, without replayed deliveries.' },
   ),
 })
 

@@ -11,9 +11,9 @@ import {
   SubjectText,
 } from './logout-event.ts'
 
-// Who holds which session, as the IdP says it, and as support staff read it.
+// Schemas of sessions: posted by IdPs, and read by support staff.
 
-/** A session of one client, as its IdP posts it when it starts, and again whenever it is extended. */
+/** A session of one client. The IdP posts it at its start, and again whenever it extends the session. */
 export const SessionInput = Type.Object(
   {
     iss: IssuerUrl,
@@ -21,10 +21,12 @@ export const SessionInput = Type.Object(
     sid: SidText,
     client_id: ClientIdText,
     started_at: Type.Optional(
-      instantOf('When it began (RFC 3339), at most five minutes ahead. Default: when it is accepted.'),
+      instantOf(
+        'When the session began (RFC 3339), at most five minutes ahead. Default: the time of acceptance.',
+      ),
     ),
     expires_at: instantOf(
-      'When it ends by itself (RFC 3339): after started_at, and at most 400 days ahead. Post it again when it is extended.',
+      'When the session expires (RFC 3339): after started_at, and at most 400 days ahead. Post the session again when it is extended.',
     ),
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
@@ -33,28 +35,28 @@ export const SessionInput = Type.Object(
 )
 export type SessionInput = Static<typeof SessionInput>
 
-/** A session as it lies in the event log. Without `started_at` its IdP stated none. */
+/** A session in the event log. It has no `started_at` if the IdP gave none. */
 export const AcceptedSession = Type.Object(
   { ...SessionInput.properties, accepted_at: Instant },
   { additionalProperties: false, title: 'AcceptedSession' },
 )
 export type AcceptedSession = Static<typeof AcceptedSession>
 
-/** Which session ended by itself: at this client, or at all of them. */
+/** The name of a session that ended without a logout, at one client or at all clients. */
 export const SessionEndQuery = Type.Object(
   { iss: IssuerUrl, sid: SidText, client_id: Type.Optional(ClientIdText) },
   { additionalProperties: false },
 )
 export type SessionEndQuery = Static<typeof SessionEndQuery>
 
-/** The end of a session as it lies in the event log. */
+/** The end of a session in the event log. */
 export const AcceptedSessionEnd = Type.Object(
   { ...SessionEndQuery.properties, accepted_at: Instant },
   { additionalProperties: false, title: 'AcceptedSessionEnd' },
 )
 export type AcceptedSessionEnd = Static<typeof AcceptedSessionEnd>
 
-/** What an accepted start or end is answered with. */
+/** The answer to an accepted start or end of a session. */
 export const SessionAccepted = Type.Object({
   status: Type.Literal('accepted'),
   links: Type.Object({ session: Text }),
@@ -77,7 +79,7 @@ export const SessionsQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** A session that a client has, as far as the index knows. */
+/** A session in the session index. */
 export const Session = Type.Object({
   iss: Text,
   sub: Text,
@@ -89,9 +91,9 @@ export const Session = Type.Object({
   expires_at: Time,
   logout: Type.Union([
     Type.Object({
-      event_id: Type.Union([Text, Type.Null()], { description: 'Null where the event is no longer kept.' }),
+      event_id: Type.Union([Text, Type.Null()], { description: 'Null if the event is not kept any more.' }),
       orphaned_at: Type.Union([Time, Type.Null()], {
-        description: 'Since when the session ought to be over, and is not as far as anybody knows.',
+        description: 'When the logout of the session failed or lapsed. The session may still be open.',
       }),
       links: Type.Object({ event: nullable(Text) }),
     }),
@@ -109,10 +111,10 @@ export const OrphansQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** A session whose logout came to nothing. */
+/** A session whose logout failed or lapsed. It may still be open. */
 export const OrphanedSession = Type.Object({
   issuer: Type.Union([Text, Type.Null()], {
-    description: 'Short name of the issuer; null where none is registered with this iss.',
+    description: 'Short name of the issuer; null if no issuer is registered with this iss.',
   }),
   iss: Text,
   sub: Text,
@@ -123,17 +125,17 @@ export const OrphanedSession = Type.Object({
   started_at: Time,
   expires_at: Time,
   orphaned_at: Time,
-  event_id: Type.Union([Text, Type.Null()], { description: 'Null where the event is no longer kept.' }),
+  event_id: Type.Union([Text, Type.Null()], { description: 'Null if the event is not kept any more.' }),
   why: Type.Union([Text, Type.Null()], {
     description:
-      'Why its logout was given up on, or lapsed; never_planned: its relying party was not told at all; ' +
-      'under_way: it was replayed, and is not settled yet. Null where history is no longer kept.',
+      'Why the logout became a dead letter or lapsed. never_planned: no delivery to the relying party was planned. ' +
+      'under_way: the delivery was replayed and is not settled yet. Null if the history is not kept any more.',
   }),
   links: Type.Object({ event: nullable(Text), delivery: nullable(Text) }),
 })
 export type OrphanedSession = Static<typeof OrphanedSession>
 
-/** Where the sessions are that `(iss, sid)` names. */
+/** The path of the sessions named by `(iss, sid)`. */
 export function sessionsPath({ iss, sid }: { readonly iss: string; readonly sid: string }): string {
   return `/v1/sessions?${new URLSearchParams({ iss, sid })}`
 }

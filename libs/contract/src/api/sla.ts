@@ -2,25 +2,28 @@ import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { ClientIdText } from './logout-event.ts'
 
-// Whether the promise is kept.
+// Schemas of the SLA report.
 
 export const SlaQuery = Type.Object(
   {
     issuer: Type.Optional(
-      Type.String({ maxLength: 63, description: 'Short name. Required where the caller sees several.' }),
+      Type.String({
+        maxLength: 63,
+        description: 'Short name of the issuer. Required if the credential sees several issuers.',
+      }),
     ),
     client_id: Type.Optional(ClientIdText),
     from: Type.Optional(
       Type.String({
         maxLength: 40,
         description:
-          'Accepted at or after this time (RFC 3339), to the full hour before. Default the days of the error budget before to; one day where groups are hours.',
+          'Accepted at or after this time (RFC 3339), rounded down to the full hour. Default: the days of the error budget before to, or one day before to if grouped by hour.',
       }),
     ),
     to: Type.Optional(
       Type.String({
         maxLength: 40,
-        description: 'Accepted before this time (RFC 3339), to the full hour after. Default now.',
+        description: 'Accepted before this time (RFC 3339), rounded up to the full hour. Default: now.',
       }),
     ),
     group_by: Type.Optional(Type.Union([Type.Literal('relying_party'), Type.Literal('hour')])),
@@ -29,55 +32,68 @@ export const SlaQuery = Type.Object(
 )
 
 const promise = {
-  within_ms: Type.Integer({ description: 'From acceptance (202) to the end of the delivery.' }),
-  objective: Type.Number({ description: 'The share of deliveries that this is promised for.' }),
+  within_ms: Type.Integer({
+    description: 'Time limit from acceptance (202) to settlement of a delivery, in milliseconds.',
+  }),
+  objective: Type.Number({
+    description: 'The share of deliveries that must be settled in time, between 0 and 1.',
+  }),
 }
 
 const figures = {
   planned: Type.Integer({
     minimum: 0,
-    description:
-      'Deliveries that were owed. A relying party that has several channels counts once for each logout.',
+    description: 'Number of deliveries. The channels of a relying party count as one delivery per logout.',
   }),
   settled: Type.Integer({
     minimum: 0,
-    description: 'Of these, ended. Each counts once, as it ended the first time: replays change nothing.',
+    description:
+      'Number of settled deliveries among these. Each counts once, with its first result: replays change nothing.',
   }),
   kept: Type.Integer({
     minimum: 0,
     description:
-      'Settled within the promise: acknowledged at a level that its channel counts, superseded or lapsed.',
+      'Number of deliveries settled in time: acknowledged at a sufficient level, superseded or lapsed.',
   }),
   broken: Type.Integer({
     minimum: 0,
-    description: 'Settled too late, acknowledged at a weaker level, or dead-lettered.',
+    description: 'Number of deliveries settled too late, acknowledged at a weaker level, or dead-lettered.',
   }),
   overdue: Type.Integer({
     minimum: 0,
-    description: 'Not settled, and the promise is past, to five minutes: broken too.',
+    description:
+      'Number of unsettled deliveries past the time limit, accurate to five minutes. They count as broken too.',
   }),
-  waiting: Type.Integer({ minimum: 0, description: 'Not settled, and there is time left: not decided.' }),
+  waiting: Type.Integer({
+    minimum: 0,
+    description: 'Number of unsettled deliveries with time left. They do not count yet.',
+  }),
   share_kept: Type.Union([Type.Number(), Type.Null()], {
-    description: 'Of what is decided, from 0 to 1; null where nothing is.',
+    description:
+      'Share of kept deliveries among kept, broken and overdue, from 0 to 1; null if there are none.',
   }),
   elapsed_ms: Type.Union(
     [Type.Object({ p50: Type.Integer(), p95: Type.Integer(), p99: Type.Integer() }), Type.Null()],
     {
       description:
-        'From acceptance (202) to acknowledgement, without what was replayed; within 2 % of the true percentile, or 1 ms.',
+        'Milliseconds from acceptance (202) to acknowledgement, without replayed deliveries. Accurate to 2 % or 1 ms.',
     },
   ),
   error_budget: Type.Object({
     allowed: Type.Number({
-      description: 'How many may be broken: of each relying party the share that its objective leaves.',
+      description:
+        'Number of deliveries that may be broken: for each relying party, its deliveries multiplied by 1 − objective.',
     }),
-    spent: Type.Integer({ minimum: 0, description: 'How many are: broken and overdue.' }),
-    left: Type.Number({ description: 'Below zero where more is spent than there was.' }),
-    share_left: Type.Number({ description: '1: nothing is spent. 0: all is. Below zero: more than that.' }),
+    spent: Type.Integer({ minimum: 0, description: 'Number of broken and overdue deliveries.' }),
+    left: Type.Number({ description: 'allowed minus spent. Below zero if the budget is exceeded.' }),
+    share_left: Type.Number({
+      description:
+        'Share of the budget that is left. 1: nothing is spent. 0: all is spent. Below zero: the budget is exceeded.',
+    }),
   }),
 }
 
-/** How the promise stands with one relying party, or in one hour. */
+/** The SLA figures of one relying party, or of one hour. */
 export const SlaGroup = Type.Object({
   client_id: Type.Optional(Text),
   promise: Type.Optional(Type.Object(promise)),
@@ -91,10 +107,12 @@ export const Sla = Type.Object({
   client_id: nullable(Text),
   from: Time,
   to: Time,
-  as_of: Type.String({ description: 'What was planned and settled until then is counted.' }),
+  as_of: Type.String({
+    description: 'Deliveries that were planned and settled until this time are counted.',
+  }),
   promise: Type.Object({
     ...promise,
-    window_days: Type.Integer({ description: 'Days that the error budget is for.' }),
+    window_days: Type.Integer({ description: 'Days of the error budget.' }),
   }),
   ...figures,
   burn_rate: Type.Object(
@@ -106,12 +124,15 @@ export const Sla = Type.Object({
     },
     {
       description:
-        'How many times as fast as it may last the error budget is spent, over so long until within_ms ago, for what was accepted since cannot be late yet, to full five minutes. Null: no traffic.',
+        'Speed at which the error budget is spent, over the interval of that length. 1 spends exactly the budget of the whole window. The intervals end within_ms ago, because later logouts cannot be late yet, and are rounded to five minutes. Null: no traffic.',
     },
   ),
   at_risk: Type.Object(
     { waiting: Count, overdue: Count },
-    { description: 'Deliveries that are under way now: with time left, and past the promise.' },
+    {
+      description:
+        'Unsettled deliveries at this time: with time left (waiting), and past the time limit (overdue).',
+    },
   ),
   groups: Type.Optional(Type.Array(SlaGroup)),
 })

@@ -72,13 +72,13 @@ const WAITING: DeliveryRecord = {
 }
 
 describe('deliveryView', () => {
-  test('is what the API says a delivery is', () => {
+  test('a delivery fits the schema of the API', () => {
     expect(
       [DELIVERY, DEAD, WAITING].flatMap((facts) => createValidator(Delivery)(deliveryView(facts))),
     ).toEqual([])
   })
 
-  test('a settled delivery took from acceptance, not from planning, to its settlement', () => {
+  test('the elapsed time of a settled delivery begins at acceptance, not at planning', () => {
     expect(deliveryView(DELIVERY)).toMatchObject({
       elapsed_ms: 4_000,
       settled_at: '2026-11-21T12:00:05.000Z',
@@ -87,7 +87,7 @@ describe('deliveryView', () => {
     })
   })
 
-  test('a waiting one says when it is due, and has taken no time yet', () => {
+  test('a waiting delivery has a due time and no elapsed time', () => {
     expect(deliveryView(WAITING)).toMatchObject({
       elapsed_ms: null,
       settled_at: null,
@@ -97,12 +97,12 @@ describe('deliveryView', () => {
 })
 
 describe('eventView', () => {
-  test('is what the API says an event is', () => {
+  test('an event fits the schema of the API', () => {
     const views = [eventView(EVENT, []), eventView(EVENT, [DELIVERY, WAITING])]
     expect(views.flatMap((view) => createValidator(LogoutEventStatus)(view))).toEqual([])
   })
 
-  test('is in progress while one delivery waits', () => {
+  test('an event is in progress while one delivery waits', () => {
     expect(eventView(EVENT, [DELIVERY, WAITING])).toMatchObject({
       status: 'in_progress',
       acknowledged: 1,
@@ -112,7 +112,7 @@ describe('eventView', () => {
     })
   })
 
-  test('is settled with its last delivery, and counts only acknowledgements as such', () => {
+  test('an event is settled with its last delivery, and a dead letter is not counted as acknowledged', () => {
     expect(eventView(EVENT, [DEAD, DELIVERY])).toMatchObject({
       status: 'settled',
       acknowledged: 1,
@@ -122,7 +122,7 @@ describe('eventView', () => {
     })
   })
 
-  test('that owes nobody anything is settled as soon as that is known', () => {
+  test('an event without deliveries is settled when it is planned', () => {
     expect(eventView({ ...EVENT, planBasis: 'unknown_issuer' }, [])).toMatchObject({
       status: 'settled',
       plan_basis: 'unknown_issuer',

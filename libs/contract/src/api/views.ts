@@ -1,7 +1,7 @@
 import type { DeliveryRecord, EventRecord, EventSummary as SummaryFacts } from '@curfew/domain'
 import type { Delivery, EventSummary, LogoutEventStatus } from './common.ts'
 
-/** The name of an event outside. `issuer` is the short name; null if the `iss` is not registered. */
+/** The public name of an event. `issuer` is the short name; null if the `iss` is not registered. */
 export interface EventName {
   readonly givenId: string
   readonly issuer: string | null
@@ -9,11 +9,15 @@ export interface EventName {
 
 const ofIssuer = ({ issuer }: EventName) => (issuer === null ? '' : `?issuer=${issuer}`)
 export const issuerLogoutPath = (event: EventName) => `/v1/issuer-logouts/${event.givenId}${ofIssuer(event)}`
-/** @param of a path below the event, such as `/receipt`. */
+/**
+ * The path of an event.
+ *
+ * @param of a path below the event, such as `/receipt`.
+ */
 export const eventPath = (event: EventName, of = '') =>
   `/v1/logout-events/${event.givenId}${of}${ofIssuer(event)}`
 
-/** A delivery as the API shows it. */
+/** The response body for a delivery. */
 export function deliveryView(delivery: DeliveryRecord): Delivery {
   return {
     id: delivery.id,
@@ -47,7 +51,7 @@ export function deliveryView(delivery: DeliveryRecord): Delivery {
   }
 }
 
-/** An event as the API shows it, with how each of its deliveries stands. */
+/** The response body for an event with its deliveries. */
 export function eventView(event: EventRecord, deliveries: readonly DeliveryRecord[]): LogoutEventStatus {
   const { issuerLogout: job } = event
   const settledAt =
@@ -97,7 +101,7 @@ export function eventView(event: EventRecord, deliveries: readonly DeliveryRecor
   }
 }
 
-/** The summary of an event as the API shows it. */
+/** The response body for the summary of an event. */
 export function summaryView(event: EventName, summary: SummaryFacts): EventSummary {
   return {
     event_id: event.givenId,

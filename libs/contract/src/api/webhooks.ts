@@ -2,9 +2,9 @@ import type { NotificationRecord } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Text, Time } from './common.ts'
 
-// Webhooks, and what is sent to them.
+// Schemas of webhooks and of the notifications to them.
 
-/** Every type of notification that a webhook can ask for. */
+/** All types of notifications. */
 export const NOTIFICATION_TYPES = [
   'relying_party.breaker_opened',
   'relying_party.breaker_closed',
@@ -20,14 +20,15 @@ export const NOTIFICATION_TYPES = [
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {
   minItems: 1,
   maxItems: 32,
-  description: 'Which notifications it gets. Default every type, those of later releases too.',
+  description:
+    'The types of notifications that the webhook receives. Default: every type, also those of later releases.',
 })
-const secret = (more: string) =>
+const secret = (use: string) =>
   Type.String({
     pattern: '^whsec_',
     maxLength: 128,
     writeOnly: true,
-    description: `whsec_ and 24 to 64 bytes in base64 (Standard Webhooks). Left out, a new one is made. ${more}`,
+    description: `whsec_ and 24 to 64 bytes in base64 (Standard Webhooks). Default: a new random secret. ${use}`,
   })
 
 export const WebhookInput = Type.Object(
@@ -38,17 +39,19 @@ export const WebhookInput = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: 63,
-        description: 'Short name of the issuer that it hears of. Default every one.',
+        description:
+          'Short name of an issuer. The webhook then receives only notifications about this issuer. Default: all issuers.',
       }),
     ),
     enabled: Type.Optional(Type.Boolean({ description: 'Default true.' })),
     allowed_networks: Type.Optional(
       Type.Array(Type.String({ maxLength: 64 }), {
         maxItems: 32,
-        description: "CIDRs of private addresses that it may live at, beside the deployment's.",
+        description:
+          "CIDRs of the private addresses that are allowed for the webhook, in addition to the deployment's.",
       }),
     ),
-    secret: Type.Optional(secret('Only where the webhook is new.')),
+    secret: Type.Optional(secret('Only allowed for a new webhook.')),
   },
   { additionalProperties: false, title: 'Webhook' },
 )
@@ -61,13 +64,14 @@ export const Webhook = Type.Object({
   issuer: nullable(Text),
   enabled: Type.Boolean(),
   disabled_reason: Type.Union([Text, Type.Null()], {
-    description: 'Why nothing is sent to it although it is enabled, until it is put again.',
+    description:
+      'Why Curfew sends nothing to the webhook although it is enabled. Put the webhook again to resume.',
   }),
   allowed_networks: Type.Array(Text),
   previous_secret_until: Type.Union([Time, Type.Null()], {
-    description: 'Until when the secret before the last rotation signs too.',
+    description: 'Until this time the previous secret signs too.',
   }),
-  secret: Type.Optional(Type.String({ description: 'Shown once, when it was made.' })),
+  secret: Type.Optional(Type.String({ description: 'Only in the answer to the request that made it.' })),
   created_at: Time,
   updated_at: Time,
   links: Type.Object({ self: Text, deliveries: Text }),
@@ -75,7 +79,7 @@ export const Webhook = Type.Object({
 export type Webhook = Static<typeof Webhook>
 
 export const RotateSecretInput = Type.Object(
-  { secret: Type.Optional(secret('The one before signs too for 24 hours.')) },
+  { secret: Type.Optional(secret('The previous secret signs too for 24 hours.')) },
   { additionalProperties: false, title: 'RotateSecret' },
 )
 export type RotateSecretInput = Static<typeof RotateSecretInput>
@@ -90,7 +94,7 @@ export const WebhookDeliveriesQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** What became of a notification at one webhook. */
+/** The delivery of a notification to one webhook. */
 export const WebhookDelivery = Type.Object({
   id: Type.String({ description: '`webhook-id`: the same in every attempt.' }),
   type: Text,
@@ -101,17 +105,17 @@ export const WebhookDelivery = Type.Object({
   due_at: nullable(Time),
   settled_at: nullable(Time),
   status: Type.Union([Type.Integer(), Type.Null()], {
-    description: 'HTTP status of the last attempt; null when no answer came.',
+    description: 'HTTP status of the last attempt; null if there was no answer.',
   }),
   error: nullable(Text),
 })
 export type WebhookDelivery = Static<typeof WebhookDelivery>
 
-/** That a test is on its way. */
+/** The answer to the request for a test notification. */
 export const WebhookTest = Type.Object({ id: Text, links: Type.Object({ deliveries: Text }) })
 export type WebhookTest = Static<typeof WebhookTest>
 
-/** A notification as webhooks get it (Standard Webhooks, "Payload structure"), and those who listen on Kafka. */
+/** The body of a notification, for webhooks (Standard Webhooks, "Payload structure") and for Kafka. */
 export function notificationBody({
   type,
   occurredAt,

@@ -1,17 +1,17 @@
 import type { OutgoingRecord } from '@curfew/domain'
 
-/** What a record is about, in the words of CloudEvents 1.0. */
+/** The CloudEvents 1.0 attributes of a record. */
 export interface CloudEventFacts {
-  /** The same for one that is published twice. */
+  /** A record that is published twice keeps its id. */
   readonly id: string
   readonly type: string
-  /** A URI reference: the issuer that said it, or whom it is about, as our API names it. */
+  /** A URI reference: the `iss` that posted the event, or the API path of the issuer or relying party that the record is about. */
   readonly source: string
   /** RFC 3339, UTC. */
   readonly time: string
 }
 
-/** Attributes as headers of a record with a JSON value (CloudEvents 1.0, Kafka protocol binding, binary content mode). */
+/** The attributes as headers of a record with a JSON value (CloudEvents 1.0, Kafka protocol binding, binary content mode). */
 export function cloudEventHeaders({ id, type, source, time }: CloudEventFacts): OutgoingRecord['headers'] {
   return {
     ce_specversion: '1.0',
@@ -23,7 +23,7 @@ export function cloudEventHeaders({ id, type, source, time }: CloudEventFacts): 
   }
 }
 
-/** The `source` of what is about one relying party. */
+/** The `source` of a record about one relying party. */
 export function partySource({
   issuer,
   clientId,

@@ -6,9 +6,9 @@ export const DEAD_LETTER_TYPE = 'curfew.dead-letter.v1'
 
 /**
  * Writes a dead letter as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), JSON in
- * the value. One that is published twice has the same `ce_id`; one that died again after a replay has another.
+ * the value. A dead letter that is published twice keeps its `ce_id`. After a replay, a new dead letter of the delivery has another.
  *
- * @param words of the dead letter's channel.
+ * @param words the explanation by the dead letter's channel.
  */
 export function encodeDeadLetter(record: DeadLetterRecord, { what, fix }: DeadLetterWords): OutgoingRecord {
   const { id, generation, lastAttempt } = record
@@ -16,7 +16,7 @@ export function encodeDeadLetter(record: DeadLetterRecord, { what, fix }: DeadLe
   const published = {
     delivery_id: id,
     event_id: record.givenEventId,
-    // Its short name.
+    // The short name of the issuer.
     issuer: record.issuer,
     client_id: record.clientId,
     // The kind of the channel.
@@ -24,7 +24,7 @@ export function encodeDeadLetter(record: DeadLetterRecord, { what, fix }: DeadLe
     reason: record.reason,
     what,
     fix,
-    // The relying party's own words.
+    // Text from the answer of the relying party.
     error: lastAttempt?.error ?? null,
     error_description: lastAttempt?.errorDescription ?? null,
     dead_lettered_at: time,

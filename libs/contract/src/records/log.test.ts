@@ -7,8 +7,9 @@ import { describe, expect, test } from 'vitest'
 import { AcceptedLogoutEvent } from '../api/logout-event.ts'
 import { decodeLogoutEvent, encodeLogoutEvent, LOGOUT_EVENT_TYPE, parseInstant } from './log.ts'
 
-// Goal: what ingest writes intake reads, whole; and what is not a logout event says why, and never throws.
-// Method: the validator that intake uses, over events of every shape and records of every damage.
+// Goal: intake reads every event that ingest writes without loss. A record that is not a logout event gives a reason, and no
+// exception.
+// Method: decodes generated events of every scope and damaged records, with the validator that intake uses.
 
 const check = createValidator(AcceptedLogoutEvent)
 const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
@@ -72,7 +73,7 @@ const reasonOf = (record: ReturnType<typeof recordOf>) => {
 }
 
 describe('encode, then decode', () => {
-  test('gives the same event, whatever it is', () => {
+  test('gives the same event for every event', () => {
     fc.assert(
       fc.property(events, (event) => {
         expect(decodeLogoutEvent(encodeLogoutEvent(event, TRACEPARENT), check, digest)).toEqual(event)
@@ -80,7 +81,7 @@ describe('encode, then decode', () => {
     )
   })
 
-  test('carries the CloudEvents attributes and the trace context in headers, and the lane and key of the event', () => {
+  test('the record has the lane and key of the event, and the CloudEvents attributes and trace context in headers', () => {
     const event = decodeLogoutEvent(recordOf(ACCEPTED), check, digest)
     if ('unreadable' in event) return expect.fail(event.unreadable)
     expect(encodeLogoutEvent(event, TRACEPARENT)).toMatchObject({
@@ -99,7 +100,7 @@ describe('encode, then decode', () => {
   })
 })
 
-describe('a record that carries no logout event says why', () => {
+describe('a record without a logout event gives the reason', () => {
   const { sid: _sid, ...withoutSid } = ACCEPTED
   const { accepted_at: _acceptedAt, ...withoutAcceptedAt } = ACCEPTED
   const { sub: _sub, ...withoutSub } = ACCEPTED
@@ -109,11 +110,11 @@ describe('a record that carries no logout event says why', () => {
     ['no type', { ...recordOf(ACCEPTED), headers: {} }, /ce_type is absent/],
     ['bytes that are not UTF-8', recordOf(new Uint8Array([0x22, 0xff, 0x22])), /not JSON in UTF-8/],
     ['text that is not JSON', recordOf(new TextEncoder().encode('{"id":')), /not JSON in UTF-8/],
-    ['nothing', recordOf(new Uint8Array()), /not JSON in UTF-8/],
-    ['JSON that is no object', recordOf(['x']), /^the value /],
+    ['no bytes', recordOf(new Uint8Array()), /not JSON in UTF-8/],
+    ['JSON that is not an object', recordOf(['x']), /^the value /],
     ['a missing member', recordOf(withoutAcceptedAt), /accepted_at/],
     ['a member of the wrong type', recordOf({ ...ACCEPTED, sub: 7 }), /^\/sub /],
-    ['a member that nobody knows', recordOf({ ...ACCEPTED, extra: 1 }), /extra/],
+    ['an unknown member', recordOf({ ...ACCEPTED, extra: 1 }), /extra/],
     ['scope session without its session', recordOf(withoutSid), /^\/sid is missing/],
     ['scope device without its device', recordOf({ ...ACCEPTED, scope: 'device' }), /^\/device is missing/],
     ['scope subject without its subject', recordOf({ ...withoutSub, scope: 'subject' }), /^\/sub is missing/],
@@ -131,7 +132,7 @@ describe('a record that carries no logout event says why', () => {
     expect(reasonOf(record as ReturnType<typeof recordOf>)).toEqual(expect.stringMatching(reason))
   })
 
-  test('whatever the bytes are, it is an event or a reason, never an exception', () => {
+  test('arbitrary bytes give a reason, never an exception', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -145,7 +146,7 @@ describe('a record that carries no logout event says why', () => {
     )
   })
 
-  test('an id in upper case is the same id', () => {
+  test('an id in upper case is the same id as in lower case', () => {
     const lower = { ...ACCEPTED, id: ACCEPTED.id.toLowerCase() }
     const event = decodeLogoutEvent(recordOf(ACCEPTED), check, digest)
     expect(event).toEqual(decodeLogoutEvent(recordOf(lower), check, digest))
@@ -161,7 +162,7 @@ describe('parseInstant', () => {
     ['2026-11-21T14:00:00.5+02:00', '2026-11-21T12:00:00.500Z'],
     ['2024-02-29T00:00:00Z', '2024-02-29T00:00:00.000Z'],
     ['2000-02-29T00:00:00Z', '2000-02-29T00:00:00.000Z'],
-    // The day is that of the writer's clock, not of ours.
+    // The day must exist in the offset of the text, not in UTC.
     ['2026-02-28T23:30:00-01:00', '2026-03-01T00:30:00.000Z'],
     ['2026-02-29T00:00:00Z', null],
     ['2100-02-29T00:00:00Z', null],

@@ -17,8 +17,8 @@ import { cloudEventHeaders } from './cloud-event.ts'
 export const LOGOUT_EVENT_TYPE = 'curfew.logout-event.v1'
 
 /**
- * Writes a logout event as a log record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary
- * content mode), the event as JSON in the value, W3C trace context beside them.
+ * Writes a logout event as a log record: CloudEvents 1.0 attributes (Kafka protocol binding, binary content mode) and W3C trace
+ * context in headers, the event as JSON in the value.
  */
 export function encodeLogoutEvent(event: LogoutEvent, traceparent: string): LogRecord {
   return {
@@ -37,15 +37,15 @@ export function encodeLogoutEvent(event: LogoutEvent, traceparent: string): LogR
   }
 }
 
-/** A record that does not carry a logout event, with the reason in words. */
+/** The reason why a record cannot be read, in words. */
 export interface Unreadable {
   readonly unreadable: string
 }
 
 /**
- * Reads a log record back.
+ * Reads the logout event in a log record.
  *
- * @param check the validator of `AcceptedLogoutEvent`: the faults of a value, none when it is one.
+ * @param check the validator of `AcceptedLogoutEvent`, which returns the faults of a value.
  * @param digest SHA-256, in hexadecimal.
  */
 export function decodeLogoutEvent(
@@ -60,7 +60,7 @@ export function decodeLogoutEvent(
   return 'unreadable' in read ? read : fromAccepted(read.json as AcceptedLogoutEvent, digest)
 }
 
-/** The JSON in a record's value, where `check` finds no fault in it. */
+/** The JSON in a record's value, if `check` finds no fault. */
 export function readJson(
   value: Uint8Array,
   check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[],
@@ -97,7 +97,7 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
   }
 }
 
-/** The time that RFC 3339 text names, or null when there is none, as on 30 February: `Date.parse` takes it for 2 March. */
+/** Parses an RFC 3339 time. Null if the time does not exist, such as 30 February, which `Date.parse` reads as 2 March. */
 export function parseInstant(text: string): Date | null {
   const instant = new Date(text)
   if (Number.isNaN(instant.getTime())) return null
@@ -105,7 +105,7 @@ export function parseInstant(text: string): Date | null {
   return day <= new Date(Date.UTC(year, month, 0)).getUTCDate() ? instant : null
 }
 
-/** Reads the times of checked JSON, and makes the event. */
+/** Parses the times of validated JSON, and makes the event. */
 function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEvent | Unreadable {
   const { occurred_at, parent_accepted_at } = accepted
   const occurredAt = occurred_at === undefined ? null : parseInstant(occurred_at)
@@ -119,7 +119,7 @@ function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEven
   return logoutEventOf(accepted, times, digest)
 }
 
-/** The domain's event from checked members and times: the one place where its members get their brands. */
+/** Makes the domain's event from validated members and times. Only this function gives the members their branded types. */
 export function logoutEventOf(
   accepted: Omit<AcceptedLogoutEvent, 'occurred_at' | 'accepted_at' | 'parent_accepted_at'>,
   times: Pick<LogoutEvent, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>,

@@ -3,13 +3,13 @@ import { notificationBody } from '../api/webhooks.ts'
 import { cloudEventHeaders } from './cloud-event.ts'
 
 /**
- * Writes a notification as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), in
- * the value what webhooks get. One that is published twice has the same `ce_id`, which is the `webhook-id` too.
+ * Writes a notification as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), the
+ * body that webhooks receive in the value. A notification that is published twice keeps its `ce_id`, which equals its `webhook-id`.
  */
 export function encodeNotification(record: NotificationRecord): OutgoingRecord {
   const { id, type, issuer, occurredAt } = record
   return {
-    // Those of one issuer keep their order.
+    // Notifications about one issuer keep their order.
     key: issuer ?? '',
     value: new TextEncoder().encode(notificationBody(record)),
     headers: cloudEventHeaders({

@@ -6,15 +6,15 @@ export const OUTCOME_TYPE = 'curfew.delivery.settled.v1'
 
 /**
  * Writes a settled delivery as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode)
- * and the trace that the logout was posted in (W3C Trace Context), JSON in the value. One that is published twice has the
- * same `ce_id`; one that is settled again after a replay has another.
+ * and the trace context of the logout (W3C Trace Context), JSON in the value. An outcome that is published twice keeps its `ce_id`.
+ * After a replay, the new outcome of the delivery has another.
  */
 export function encodeOutcome(record: OutcomeRecord): OutgoingRecord {
   const settledAt = record.settledAt.toISOString()
   const published = {
     delivery_id: record.id,
     event_id: record.givenEventId,
-    // Its short name.
+    // The short name of the issuer.
     issuer: record.issuer,
     iss: record.iss,
     client_id: record.clientId,
@@ -31,13 +31,13 @@ export function encodeOutcome(record: OutcomeRecord): OutgoingRecord {
     attempts: record.attemptCount,
     accepted_at: record.acceptedAt.toISOString(),
     settled_at: settledAt,
-    // From acceptance (202) to settlement.
+    // Milliseconds from acceptance (202) to settlement.
     elapsed_ms: record.settledAt.getTime() - record.acceptedAt.getTime(),
-    // How often it was replayed.
+    // Number of replays.
     generation: record.generation,
   }
   return {
-    // Outcomes of one logout keep their order. The given id would not do: two issuers may use the same.
+    // Outcomes of one logout keep their order. The given id is not used, because two issuers may have the same.
     key: record.eventId,
     value: new TextEncoder().encode(JSON.stringify(published)),
     headers: {

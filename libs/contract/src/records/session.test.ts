@@ -10,7 +10,7 @@ import {
   SESSION_STARTED_TYPE,
 } from './session.ts'
 
-// Goal: what ingest writes of sessions the index reads, whole; and what is no such record says why, and never throws.
+// Goal: the session index reads every record that ingest writes without loss. Any other record gives a reason, and no exception.
 
 const checks = { start: createValidator(AcceptedSession), end: createValidator(AcceptedSessionEnd) }
 const STAMP = {
@@ -34,17 +34,17 @@ const END: SessionEnd = { iss: SESSION.iss, sid: SESSION.sid, clientId: SESSION.
 test.each<[string, SessionChange]>([
   ['a start', { kind: 'started', session: SESSION }],
   [
-    'a start of which the IdP states no time',
+    'a start without a time from the IdP',
     {
       kind: 'started',
       session: { ...SESSION, startedAt: STAMP.acceptedAt, startedStated: false },
     },
   ],
-  ['a start that names no device', { kind: 'started', session: { ...SESSION, device: null } }],
+  ['a start without a device', { kind: 'started', session: { ...SESSION, device: null } }],
   ['a start with an email', { kind: 'started', session: { ...SESSION, email: 'u1@example.com' } }],
   ['an end', { kind: 'ended', end: END }],
   ['an end at all clients', { kind: 'ended', end: { ...END, clientId: null } }],
-])('%s comes back as it was', (_what, change) => {
+])('%s is the same after encoding and decoding', (_name, change) => {
   const record =
     change.kind === 'started'
       ? encodeSessionStart(change.session, STAMP)
@@ -67,31 +67,31 @@ const start = JSON.parse(new TextDecoder().decode(encodeSessionStart(SESSION, ST
 const end = JSON.parse(new TextDecoder().decode(encodeSessionEnd(END, STAMP).value))
 
 test.each<[string, unknown, string | undefined, RegExp]>([
-  ['of no type', start, undefined, /^ce_type is absent/],
+  ['without a type', start, undefined, /^ce_type is absent/],
   ['of another type', start, 'curfew.logout-event.v1', /^ce_type is curfew.logout-event.v1/],
-  ['an end that says it is a start', end, SESSION_STARTED_TYPE, /^\/sub /],
-  ['a start that says it is an end', start, SESSION_ENDED_TYPE, /^\/\w+ /],
-  ['no object', 'x', SESSION_STARTED_TYPE, /^the value /],
-  ['with a member too many', { ...end, nonce: 1 }, SESSION_ENDED_TYPE, /^\/nonce /],
+  ['of the start type with an end', end, SESSION_STARTED_TYPE, /^\/sub /],
+  ['of the end type with a start', start, SESSION_ENDED_TYPE, /^\/\w+ /],
+  ['with a value that is not an object', 'x', SESSION_STARTED_TYPE, /^the value /],
+  ['with an unknown member', { ...end, nonce: 1 }, SESSION_ENDED_TYPE, /^\/nonce /],
   [
-    'from a day that is none',
+    'that starts on a day that does not exist',
     { ...start, started_at: '2026-02-30T00:00:00Z' },
     SESSION_STARTED_TYPE,
     /^\/started_at/,
   ],
   [
-    'to a day that is none',
+    'that ends on a day that does not exist',
     { ...start, expires_at: '2027-02-30T00:00:00Z' },
     SESSION_STARTED_TYPE,
     /^\/expires_at/,
   ],
   [
-    'that ends as it starts',
+    'that ends when it starts',
     { ...start, expires_at: start.started_at },
     SESSION_STARTED_TYPE,
     /^\/expires_at/,
   ],
-])('a record %s says why it cannot be read', (_what, value, type, reason) => {
+])('a record %s gives the reason why it cannot be read', (_name, value, type, reason) => {
   const record = {
     value: new TextEncoder().encode(JSON.stringify(value)),
     headers: type === undefined ? {} : { ce_type: type },
@@ -101,7 +101,7 @@ test.each<[string, unknown, string | undefined, RegExp]>([
   })
 })
 
-test('bytes that are no JSON say so', () => {
+test('bytes that are not JSON give the reason', () => {
   const record = { value: new Uint8Array([0xff, 0xfe]), headers: { ce_type: SESSION_ENDED_TYPE } }
   expect(decodeSessionRecord(record, checks)).toEqual({ unreadable: 'the value is not JSON in UTF-8' })
 })

@@ -15,19 +15,19 @@ import { parseInstant, readJson, type Unreadable } from './log.ts'
 
 /** CloudEvents `type` of the start of a session. */
 export const SESSION_STARTED_TYPE = 'curfew.session-started.v1'
-/** CloudEvents `type` of the end of a session that ended by itself. */
+/** CloudEvents `type` of the end of a session without a logout. */
 export const SESSION_ENDED_TYPE = 'curfew.session-ended.v1'
 
-/** What a record is stamped with. */
+/** The header values of a session record. */
 export interface SessionStamp {
-  /** Of this record: a UUID. */
+  /** The id of the record, a UUID. */
   readonly id: string
-  /** When we took responsibility (202), by our clock. */
+  /** When Curfew accepted the post (202), by its own clock. */
   readonly acceptedAt: Date
   readonly traceparent: string
 }
 
-/** Writes the start of a session as a log record, as `encodeLogoutEvent` does with a logout event. */
+/** Writes the start of a session as a log record, in the format of `encodeLogoutEvent`. */
 export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRecord {
   const accepted: AcceptedSession = {
     iss: session.iss,
@@ -74,7 +74,7 @@ function encode(
 type Check = (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
 
 /**
- * Reads a record of the sessions' lane back.
+ * Reads a session change from a record of the lane for sessions.
  *
  * @param checks the validators of `AcceptedSession` and `AcceptedSessionEnd`.
  */

@@ -24,7 +24,7 @@ import { readFilter } from './filter.ts'
 
 const READ = { scope: 'deadletters:read', access: 'handler' } satisfies RouteAccess<Scope>
 
-/** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
+/** `/v1/dead-letters`: the deliveries that Curfew has given up on, with their faults and remedies. */
 export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/dead-letters',
@@ -32,7 +32,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
       config: READ,
       schema: {
         summary:
-          'Dead letters, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
+          'List dead letters, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: DeadLettersQuery,
         response: { 200: page(DeadLetter) },
       },
@@ -60,7 +60,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
     {
       config: READ,
       schema: {
-        summary: 'A dead letter with every attempt that is still kept.',
+        summary: 'Get a dead letter with its stored attempts.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: DeadLetterWithAttempts },
       },
@@ -76,7 +76,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
       throw new ProblemError({
         status: 404,
         title: 'No such dead letter',
-        detail: `No dead letter has the id ${id}. If it was replayed, /v1/deliveries has it.`,
+        detail: `No dead letter has the id ${id}. If it was replayed, look it up at /v1/deliveries.`,
       })
     },
   )
@@ -84,7 +84,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
 
 const keyOf = ({ micros, id }: DeadLetterPosition) => `${micros} ${id}`
 
-/** Where the next page begins. @throws a 400 problem. */
+/** The position where the next page begins. @throws a 400 problem. */
 function readPosition(text: string | null): DeadLetterPosition | null {
   if (text === null) return null
   const [, micros, id] = /^(\d{1,17}) (.{36})$/.exec(text) ?? []

@@ -16,7 +16,7 @@ import { type IdentityDeps, identifyEvent } from '../logouts/event-identity.ts'
 
 const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 
-/** `/v1/deliveries`: who was told what, when, and what they said. */
+/** `/v1/deliveries`: the deliveries with their attempts and the answers of relying parties. */
 export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { readonly pages: Pages }): void {
   const { db, pages } = deps
   server.get(
@@ -25,7 +25,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
       config: READ,
       schema: {
         summary:
-          'Deliveries, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
+          'List deliveries, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: DeliveriesQuery,
         response: { 200: page(Delivery) },
       },
@@ -61,7 +61,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
     {
       config: READ,
       schema: {
-        summary: 'A delivery with every attempt.',
+        summary: 'Get a delivery with all its attempts.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: DeliveryWithAttempts },
       },
@@ -80,7 +80,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
   )
 }
 
-/** An attempt as the API shows it. */
+/** The response body for an attempt. */
 export function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attempts'][number] {
   return {
     number: attempt.number,

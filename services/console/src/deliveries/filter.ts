@@ -4,23 +4,23 @@ import type { DeadLetterFilter } from '@curfew/ledger'
 import { readTime } from '../http/query.ts'
 
 /**
- * The dead letters that a request selects, as far as its credential may see them.
+ * The filter of a request for dead letters, restricted to those that its credential may see.
  *
- * @param what the part of the request that has the filter: its query, or the member `filter` of its body.
+ * @param part the part of the request that has the filter: its query, or the member `filter` of its body.
  * @throws a 400 problem.
  */
 export function readFilter(
   given: DeadLetterFilterInput,
   access: AccessFilter,
-  what: 'query' | 'body',
+  part: 'query' | 'body',
 ): DeadLetterFilter {
-  const pointer = what === 'query' ? '' : '/filter'
+  const pointer = part === 'query' ? '' : '/filter'
   return {
     ...conditionsOf(access, { issuer: given.issuer ?? null, clientId: given.client_id ?? null }),
     channel: given.channel ?? null,
     reason: given.reason ?? null,
-    from: readTime(given.from, `${pointer}/from`, what),
-    to: readTime(given.to, `${pointer}/to`, what),
+    from: readTime(given.from, `${pointer}/from`, part),
+    to: readTime(given.to, `${pointer}/to`, part),
     ids: given.ids ?? null,
   }
 }

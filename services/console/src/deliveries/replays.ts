@@ -18,15 +18,15 @@ import { readFilter } from './filter.ts'
 const READ = { scope: 'deadletters:read', access: 'handler' } satisfies RouteAccess<Scope>
 const REPLAY = { scope: 'deadletters:replay', access: 'handler' } satisfies RouteAccess<Scope>
 const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
-/** Most groups that a dry run lists. */
+/** Greatest number of groups that a dry run lists. */
 const GROUPS_MAX = 1_000
 
-/** Replays: dead letters put back by a person, who sees before what it will touch, and afterwards what came of it. */
+/** Replays of dead letters. A dry run shows beforehand which dead letters a replay includes, and the replay shows its progress. */
 export function registerReplays(
   server: HttpServer,
   { db, reads, newReplayId }: { db: Database; reads: Database; newReplayId: () => string },
 ): void {
-  /** The replay of the path, where it lies within the caller's reach as a whole. @throws a 404 problem. */
+  /** The replay in the path, if the caller may see all its dead letters. @throws a 404 problem otherwise. */
   async function ownReplay(request: {
     readonly params: { readonly id: string }
     readonly credential: Credential | null
@@ -40,10 +40,10 @@ export function registerReplays(
   server.post(
     '/v1/dead-letters/replay',
     {
-      // Asked to try or to do it, it counts all that matches.
+      // Both a dry run and a replay count all matching dead letters, so the request counts as a read.
       config: { ...REPLAY, load: 'read' },
       schema: {
-        summary: 'Replay dead letters, or with dry_run say what that would touch.',
+        summary: 'Replay dead letters. With dry_run, only report which dead letters a replay would include.',
         body: ReplayInput,
         response: { 200: ReplayPreview, 202: Replay },
       },
@@ -71,7 +71,7 @@ export function registerReplays(
     '/v1/replays/:id',
     {
       config: READ,
-      schema: { summary: 'How a replay stands.', params: ReplayParams, response: { 200: Replay } },
+      schema: { summary: 'Get a replay with its progress.', params: ReplayParams, response: { 200: Replay } },
     },
     async (request) => replayView(await ownReplay(request)),
   )
@@ -81,7 +81,8 @@ export function registerReplays(
     {
       config: REPLAY,
       schema: {
-        summary: 'Cancel a replay: nothing more is put back. One that has ended stays as it is.',
+        summary:
+          'Cancel a replay, so that no more dead letters are replayed. A replay that has ended is unchanged.',
         params: ReplayParams,
         response: { 200: Replay },
       },

@@ -4,13 +4,14 @@ import { type Database, listRelyingParties } from '@curfew/ledger'
 import { documentOf } from '../registry/party-view.ts'
 
 export const NDJSON = 'application/x-ndjson'
-/** Relying parties that are read at once. */
+/** Number of relying parties in one query. */
 const PAGE = 500
 
 /**
- * The relying parties of an issuer, a line each, as import takes them: with the `client_id`, without what we only show.
+ * Exports the relying parties of an issuer in the format of the import: one line for each, with its `client_id` and without the
+ * members that only answers have.
  *
- * @param only those that the asker may see; null: all.
+ * @param only the client ids that the caller may see; null for all.
  */
 export function exportOf(
   db: Database,

@@ -2,23 +2,23 @@ import type { AccessFilter } from '@curfew/domain'
 import { type Credential, callerOf, ProblemError } from '@curfew/runtime'
 import type { CursorSealer } from '@curfew/tokens'
 
-// The pages of every list. A list may end a page at a row that its caller may not see, so a cursor is sealed: the caller reads
-// nothing in it, and it goes on in the same list only, for callers with the same reach.
+// The pages of all lists. A page may end at a row that the caller may not see, so cursors are sealed: a caller cannot read a cursor,
+// and it works only for the same list and for callers with the same access filter.
 
 interface ListRequest {
-  /** With the query. */
+  /** The URL with its query. */
   readonly url: string
   readonly credential: Credential | null
 }
 
 /** The pages of one list for one caller. */
 export interface Page {
-  /** Where the page begins, as the list's cursor says it; null: at the beginning. @throws a 400 problem. */
+  /** The position in a cursor, where the page begins; null for the first page. @throws a 400 problem. */
   readCursor(cursor: string | undefined): string | null
   /**
-   * A page of `limit` from `rows`, which have one more where there is a next page.
+   * Makes a page of `limit` items from `rows`, which have one more row if there is a next page.
    *
-   * @param reached key of where the next page begins although this one is not full.
+   * @param reached the key where the next page begins, if this page is not full but the list continues.
    */
   pageOf<Row, Item>(
     rows: readonly Row[],
@@ -44,7 +44,7 @@ export function createPages(sealer: CursorSealer): Pages {
           status: 400,
           title: 'Invalid cursor',
           detail:
-            'The cursor is not of this list, or of a credential that may see other things, or was changed. Give next_cursor of the page before as it was, or no cursor to begin anew.',
+            'The cursor is from another list, from a credential with other rights, or was changed. Give the unchanged next_cursor of the previous page, or omit cursor to start from the beginning.',
           errors: [{ pointer: '/cursor', detail: 'is not a cursor of this list for this credential' }],
         })
       },
@@ -62,7 +62,7 @@ export function createPages(sealer: CursorSealer): Pages {
   }
 }
 
-/** The path of the list, and what the caller may see. */
+/** The scope of a cursor: the path of the list and the access filter of the caller. */
 function scopeOf(request: ListRequest): string {
   const [path = ''] = request.url.split('?')
   return JSON.stringify([path, accessParts(callerOf(request).access)])

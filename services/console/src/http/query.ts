@@ -8,21 +8,21 @@ const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\
 export function readTime(
   text: string | undefined,
   pointer: string,
-  what: 'query' | 'body' = 'query',
+  part: 'query' | 'body' = 'query',
 ): Date | null {
   if (text === undefined) return null
-  // JavaScript takes much more than this for a time, and PostgreSQL does not have all of it.
+  // Date.parse accepts many other formats, and times that PostgreSQL does not have.
   const time = RFC_3339.test(text) ? parseInstant(text) : null
-  if (time === null) throw invalid(pointer, 'must be a time as RFC 3339 writes it', what)
+  if (time === null) throw invalid(pointer, 'must be a time in RFC 3339 format', part)
   return time
 }
 
-/** A 400 for the member at `pointer`. @param what `query` or `body`. */
-export function invalid(pointer: string, detail: string, what: 'query' | 'body' = 'query'): ProblemError {
-  const member = what === 'query' ? pointer.slice(1) : pointer
+/** A 400 problem for the member at `pointer` of the query or the body. */
+export function invalid(pointer: string, detail: string, part: 'query' | 'body' = 'query'): ProblemError {
+  const member = part === 'query' ? pointer.slice(1) : pointer
   return new ProblemError({
     status: 400,
-    title: `Invalid ${what}`,
+    title: `Invalid ${part}`,
     detail: `${member} ${detail}.`,
     errors: [{ pointer, detail }],
   })

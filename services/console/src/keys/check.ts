@@ -32,14 +32,15 @@ export interface KeysCheckDeps {
 
 type Finding = KeysCheck['discovery']
 
-/** `GET /v1/issuers/{issuer}/keys/check`: whether RPs find our keys where they look for them, at the IdP. */
+/** `GET /v1/issuers/{issuer}/keys/check`: whether the IdP publishes our keys in its key set, where RPs fetch them. */
 export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysCheckDeps): void {
   server.get(
     '/v1/issuers/:issuer/keys/check',
     {
       config: { scope: 'clients:read', access: 'path', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
-        summary: "Whether the IdP's own key set has our keys: relying parties verify against that one.",
+        summary:
+          "Check whether the IdP's own key set has Curfew's keys. Relying parties verify tokens with that key set.",
         params: IssuerParams,
         response: { 200: KeysCheck },
       },
@@ -93,7 +94,7 @@ interface Published {
   readonly jwks: readonly unknown[] | null
 }
 
-/** The IdP's key set, by way of its discovery document (OpenID Connect Discovery 4). */
+/** Fetches the IdP's key set, whose address is in its discovery document (OpenID Connect Discovery section 4). */
 async function fetchPublished(
   client: Pick<GuardedClient, 'get'>,
   registered: IssuerRecord,
@@ -110,35 +111,39 @@ async function fetchPublished(
   const document = await fetchJson(client, address, how)
   if (!document.ok) {
     const fix =
-      'See that the IdP answers there, at an address that Curfew may dial (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
-    return wrong(`The discovery document ${address} could not be had: ${document.detail}.`, fix)
+      'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
+    return wrong(`The discovery document ${address} could not be fetched: ${document.detail}.`, fix)
   }
   const { issuer, jwks_uri: uri } = Object(document.value) as {
     readonly issuer?: unknown
     readonly jwks_uri?: unknown
   }
   if (issuer !== iss) {
-    // Where only an unbound admin could send anything, a tenant reads nothing of the document.
-    const said =
+    // In a network that only an unbound admin may allow, a tenant must not read anything of the document.
+    const other =
       document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
-    const what = `The discovery document says issuer ${said}, and ${iss} is registered here. It must be the same, byte for byte.`
-    return wrong(what, 'Register the iss that is in ID tokens.')
+    const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`
+    return wrong(what, 'Register the iss of the ID tokens.')
   }
   if (typeof uri !== 'string')
-    return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish one.')
-  const discovery = { ok: true, what: `The discovery document ${address} is of this issuer.`, fix: null }
+    return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish a jwks_uri.')
+  const discovery = {
+    ok: true,
+    what: `The discovery document ${address} has the registered issuer.`,
+    fix: null,
+  }
   const keySet = await fetchJson(client, uri, how)
   const { keys } = Object(keySet.ok ? keySet.value : null) as { readonly keys?: unknown }
   if (!keySet.ok || !Array.isArray(keys)) {
-    const why = keySet.ok ? 'is no JWK Set' : `could not be had: ${keySet.detail}`
-    const fix = 'See that the IdP answers there with a JWK Set.'
+    const why = keySet.ok ? 'is not a JWK Set' : `could not be fetched: ${keySet.detail}`
+    const fix = 'Check that the IdP answers with a JWK Set at this address.'
     return { uri, discovery, fetched: { ok: false, what: `The key set ${uri} ${why}.`, fix }, jwks: null }
   }
   const what = `The key set ${uri} has ${keys.length === 1 ? 'one key' : `${keys.length} keys`}.`
   return { uri, discovery, fetched: { ok: true, what, fix: null }, jwks: keys }
 }
 
-/** Keys as they are told apart. What is no key is none. */
+/** The kid and thumbprint of each key. An invalid key has no thumbprint. */
 async function readKeys(
   keys: readonly unknown[],
 ): Promise<readonly { kid: unknown; thumbprint: string | null }[]> {
@@ -170,23 +175,23 @@ async function findingOf(
   if (theirs === null)
     return {
       ok: false,
-      what: 'Whether it is published there is not known.',
-      fix: 'Mend what is said above first.',
+      what: 'It is not known whether the IdP publishes it.',
+      fix: 'Correct the findings above first.',
     }
   const thumbprint = await thumbprintOf(key.publicJwk)
   const same = theirs.filter(({ kid }) => kid === key.kid)
-  const merge = `Merge ${ours} into what the IdP publishes at ${uri}`
-  if (same.some((each) => each.thumbprint === thumbprint) && same.length === 1)
-    return { ok: true, what: 'It is published there.', fix: null }
+  const merge = `Merge ${ours} into the key set of the IdP at ${uri}`
+  if (same.some((other) => other.thumbprint === thumbprint) && same.length === 1)
+    return { ok: true, what: 'The IdP publishes it.', fix: null }
   if (same.length > 0) {
     const what =
-      'Another key is published there under its kid: its tokens are refused, or tokens of the other.'
-    return { ok: false, what, fix: `Take the other key away or give it a kid of its own. ${merge}.` }
+      'The IdP publishes another key with the same kid, so relying parties refuse the tokens of one of the keys.'
+    return { ok: false, what, fix: `Remove the other key, or give it another kid. ${merge}.` }
   }
-  if (theirs.some((each) => each.thumbprint === thumbprint)) {
+  if (theirs.some((other) => other.thumbprint === thumbprint)) {
     const what =
-      'It is published there under another kid: relying parties do not find it by the kid of its tokens.'
-    return { ok: false, what, fix: `${merge}, the kid as it is.` }
+      'The IdP publishes it with another kid, so relying parties do not find it by the kid of its tokens.'
+    return { ok: false, what, fix: `${merge}, and keep the kid.` }
   }
   const { signsUntil } = keyTimes(key, ofAlgorithm(all, key.algorithm))
   const state = stateOf(key, all, now)
@@ -195,25 +200,26 @@ async function findingOf(
     if (over <= now)
       return {
         ok: true,
-        what: 'It is not published there any more, and all that it signed has expired.',
+        what: 'The IdP does not publish it any more, and all its tokens have expired.',
         fix: null,
       }
-    const what = 'It signs no more and is not published there, but what it signed may still be under way.'
-    return { ok: false, what, fix: `${merge}, or wait: after ${over.toISOString()} it is not needed.` }
+    const what =
+      'It does not sign any more and the IdP does not publish it, but tokens that it signed may still be under way.'
+    return { ok: false, what, fix: `${merge}, or wait: it is not needed after ${over.toISOString()}.` }
   }
   if (state === 'next') {
-    const what = `It is not published there yet, and signs from ${key.signsFrom.toISOString()}.`
-    return { ok: false, what, fix: `${merge} before then.` }
+    const what = `The IdP does not publish it yet, and it signs from ${key.signsFrom.toISOString()}.`
+    return { ok: false, what, fix: `${merge} before that time.` }
   }
-  const what = 'It is not published there: relying parties refuse what it signs.'
+  const what = 'The IdP does not publish it, so relying parties refuse its tokens.'
   return { ok: false, what, fix: `${merge}.` }
 }
 
-/** The bookkeeper looks every minute; after so long it is not at it. */
+/** A rotation that is late by this time, in milliseconds, is a fault. The bookkeeper checks the schedule every minute. */
 const OVERDUE_MS = 3_600_000
 const DAY_MS = 86_400_000
 
-/** Whether the bookkeeper does what the schedule asks. */
+/** Whether the bookkeeper rotates keys on schedule; null without a schedule. */
 function scheduleFinding(
   all: readonly SigningKeyRecord[],
   { everyDays, now }: { everyDays: number | null; now: Date },
@@ -226,12 +232,12 @@ function scheduleFinding(
     return due !== null && due.getTime() + OVERDUE_MS <= now.getTime()
   })
   if (overdue.length === 0)
-    return { ok: true, what: `Generated keys turn every ${everyDays} days.`, fix: null }
-  const what = `Keys shall turn every ${everyDays} days, and the next is overdue: ${overdue.join(', ')}.`
-  return { ok: false, what, fix: 'See that a bookkeeper runs, and what its log says.' }
+    return { ok: true, what: `Generated keys are rotated every ${everyDays} days.`, fix: null }
+  const what = `Generated keys should be rotated every ${everyDays} days, but a rotation is overdue: ${overdue.join(', ')}.`
+  return { ok: false, what, fix: 'Check that a bookkeeper runs, and look for errors in its log.' }
 }
 
-/** After so long nothing that a key signed is valid any more: workers have heard that it is over, and tokens have expired. */
+/** After this time, in milliseconds, all tokens of a key have expired: workers have stopped using the key, and the last tokens are too old. */
 const TOKENS_OVER_MS = KEYRING_REFRESH_MS + TOKEN_LIFETIME_S * 1_000 + 2 * CLOCK_SKEW_MS
 
 function stateOf(key: SigningKeyRecord, all: readonly SigningKeyRecord[], now: Date): string {

@@ -8,36 +8,39 @@ import { networksOf } from '../registry/networks.ts'
 export interface GivenKeyDeps {
   readonly issuer: IssuerRecord
   readonly keyMaker: KeyMaker
-  /** What is wrong with a signer's URL, in words, or null. */
+  /** The fault of a signer's URL, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
 }
 
-/** Claims that are signed by a signer elsewhere, once, to see that it can; for no relying party, and long expired. */
+/** The claims that a remote signer signs once, as a test. They have no audience and are expired. */
 const PROBE = { iss: '', aud: '', iat: 0, exp: 0, jti: 'curfew-probe', txn: '' }
 
-/** Whether a request asks for a key that is made here. */
+/** Whether a request asks for a generated key. */
 export function isGenerated({ jwk, signer, public_jwk }: SigningKeyInput): boolean {
   return jwk === undefined && signer === undefined && public_jwk === undefined
 }
 
-/** The key that a request generates, imports or names, sealed. @throws a 400 problem, in words that never quote a key. */
+/** Generates or imports the key of a request, or reads a remote key, and seals it. @throws a 400 problem that never quotes a key. */
 export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<NewSigningKey> {
   const { jwk, signer, public_jwk, sign_from } = input
   if (jwk !== undefined && signer !== undefined)
-    throw invalid([{ pointer: '/signer', detail: 'must be left out beside jwk' }])
+    throw invalid([{ pointer: '/signer', detail: 'must be absent if there is a jwk' }])
   if ((signer === undefined) !== (public_jwk === undefined)) {
     const missing = signer === undefined ? 'signer' : 'public_jwk'
     throw invalid([
-      { pointer: `/${missing}`, detail: 'is required: a key elsewhere needs signer and public_jwk' },
+      { pointer: `/${missing}`, detail: 'is required: a remote key needs signer and public_jwk' },
     ])
   }
   if (sign_from !== undefined && input.lead_s !== undefined)
-    throw invalid([{ pointer: '/lead_s', detail: 'must be left out beside sign_from' }])
+    throw invalid([{ pointer: '/lead_s', detail: 'must be absent if there is a sign_from' }])
   if (jwk !== undefined) return imported(jwk, input, deps)
   if (signer !== undefined && public_jwk !== undefined) return remote({ ...input, signer, public_jwk }, deps)
   if (sign_from !== undefined)
     throw invalid([
-      { pointer: '/sign_from', detail: 'is for keys that the IdP publishes already, jwk or signer' },
+      {
+        pointer: '/sign_from',
+        detail: 'is only allowed with jwk or signer, for keys that the IdP publishes already',
+      },
     ])
   if (input.alg === undefined) throw invalid([{ pointer: '/alg', detail: 'is required to generate a key' }])
   return deps.keyMaker.generate(deps.issuer.name, input.alg)
@@ -79,7 +82,7 @@ async function remote(
     await (await keyMaker.open(key)).sign('logout+jwt', { ...PROBE, events: {} as never })
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error)
-    throw invalid([{ pointer: '/signer', detail: `did not sign when it was tried: ${detail}` }])
+    throw invalid([{ pointer: '/signer', detail: `did not sign a test token: ${detail}` }])
   }
   return key
 }
@@ -89,5 +92,10 @@ function faultAt(pointer: string, { member, detail }: JwkFault): Fault {
 }
 
 function invalid(errors: readonly Fault[]): ProblemError {
-  return new ProblemError({ status: 400, title: 'Invalid key', detail: 'Nothing was changed.', errors })
+  return new ProblemError({
+    status: 400,
+    title: 'Invalid key',
+    detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
+    errors,
+  })
 }

@@ -8,26 +8,26 @@ import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
 
 export interface JwksDeps {
   readonly db: Database
-  /** Public keys of an issuer, as RFC 7517 writes them. */
+  /** The public keys of an issuer as a JWK Set (RFC 7517). */
   jwks(issuer: IssuerName): Promise<Jwks>
 }
 
-/** RPs ask the IdP, which merges it into its own `jwks_uri`. */
+/** The IdP may cache the key set, and merges it into its own `jwks_uri`, where RPs fetch it. */
 const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_MS / 1_000}`
 
-/** `GET /issuers/{issuer}/jwks.json`: public, for the IdP to merge and for RPs that trust us directly. */
+/** `GET /issuers/{issuer}/jwks.json`: the public key set, for the IdP to merge, and for RPs that trust Curfew directly. */
 export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
   server.get(
     '/issuers/:issuer/jwks.json',
     {
-      // Public, and never of a cache of ours: a key that was withdrawn is out of it at once.
+      // The console does not cache the key set, so a withdrawn key leaves it at once.
       config: { scope: 'public', load: 'read' },
       schema: {
-        summary: 'Public signing keys of an issuer (JWK Set).',
+        summary: 'Get the public signing keys of an issuer (JWK Set).',
         params: IssuerParams,
         response: {
           200: Jwks,
-          304: Type.Null({ description: 'The copy that If-None-Match names is as it was.' }),
+          304: Type.Null({ description: 'The key set still has the entity tag in If-None-Match.' }),
         },
       },
     },

@@ -35,9 +35,9 @@ import { keyView, ofAlgorithm } from './view.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'keys:write', access: 'path' } satisfies RouteAccess<Scope>
-/** An RSA key takes a second of a processor. */
+/** The generation of an RSA key takes about a second of processor time. */
 const MAKE = { ...WRITE, cost: 50 } satisfies RouteAccess<Scope>
-/** One key is generated at a time: the others would take the processors that logouts of other issuers need. */
+/** One key is generated at a time. More would use the processors that logouts of other issuers need. */
 const GENERATING = { ofCaller: 1, waitingOfCaller: 2, atOnce: 1, waiting: 100, waitMs: 10_000 }
 const PATH = '/v1/issuers/:issuer/keys'
 const KeyParams = Type.Object({
@@ -48,12 +48,12 @@ const KeyParams = Type.Object({
 export interface KeysDeps {
   readonly db: Database
   readonly keyMaker: KeyMaker
-  /** What is wrong with a signer's URL, in words, or null. */
+  /** The fault of a signer's URL, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
   now(): Date
 }
 
-/** `/v1/issuers/{issuer}/keys`: the keys that sign its logout tokens. */
+/** `/v1/issuers/{issuer}/keys`: the keys that sign the logout tokens of the issuer. */
 export function registerKeys(server: HttpServer, deps: KeysDeps): void {
   const { db, keyMaker, now } = deps
   const generating = createTurns({ ...GENERATING, refusal: tooManyKeys })
@@ -69,7 +69,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: READ,
       schema: {
-        summary: 'The signing keys of an issuer, those that are retired too.',
+        summary: 'List the signing keys of an issuer, including retired keys.',
         params: IssuerParams,
         response: { 200: SigningKeys },
       },
@@ -83,7 +83,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       config: MAKE,
       schema: {
         summary:
-          'Generate a key, import one, or take one that signs elsewhere. It follows the one that signs now.',
+          'Generate a key, import a key, or add a remote key. It becomes the successor of the current key of its algorithm.',
         params: IssuerParams,
         body: SigningKeyInput,
         response: { 201: SigningKey },
@@ -109,7 +109,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       }
       const { alg } = request.body
       const generate = async () => {
-        // A refusal must not cost a key.
+        // Checked before a key is generated, because the generation is expensive.
         if (alg !== undefined) refuseUnderWay(await findSigningKeys(db, name), alg, now())
         return add()
       }
@@ -123,8 +123,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: MAKE,
       schema: {
-        summary:
-          'Let new keys take over from those that were generated here; or say how often that shall be by itself.',
+        summary: 'Rotate the generated keys, or set the schedule of their rotation.',
         params: IssuerParams,
         body: RotateInput,
         response: { 200: SigningKeys },
@@ -136,7 +135,11 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       const credential = callerOf(request).name
       if (every_days !== undefined) {
         if (alg !== undefined || immediately || request.body.lead_s !== undefined)
-          throw refusal(400, 'Invalid body', 'every_days goes alone: it rotates nothing now.')
+          throw refusal(
+            400,
+            'Invalid body',
+            'every_days must be the only member: it sets the schedule and rotates nothing. Omit the other members.',
+          )
         await changeSigningKeys(db, name, async (changes) => {
           await changes.schedule(every_days)
           const detail = { every_days }
@@ -145,7 +148,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
         return view(name)
       }
       if (immediately && request.body.lead_s !== undefined)
-        throw refusal(400, 'Invalid body', 'immediately and lead_s contradict each other.')
+        throw refusal(400, 'Invalid body', 'immediately and lead_s contradict each other. Omit one of them.')
       const leadMs = immediately ? 0 : leadOf(request.body)
       await generating.run(name, async () => {
         const keys = await findSigningKeys(db, name)
@@ -156,7 +159,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
           return decided.kind === 'new'
         })
         const made = new Map<SigningAlgorithm, NewSigningKey>()
-        // Made before anything is locked: an RSA key takes a while.
+        // Keys are generated before the rows are locked, because an RSA key takes about a second.
         for (const algorithm of missing) made.set(algorithm, await keyMaker.generate(name, algorithm))
         await changeSigningKeys(db, name, async (changes) => {
           for (const algorithm of rotated) {
@@ -181,7 +184,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       config: WRITE,
       schema: {
         summary:
-          'Take a key out of service: the next before its turn, or one that signs no more from the key set at once.',
+          'Retire a key: the next key before it signs, or with compromised a previous key before its tokens have expired.',
         params: KeyParams,
         body: RetireInput,
         response: { 200: SigningKey },
@@ -192,7 +195,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       const { kid } = request.params
       const { compromised = false } = request.body
       await changeSigningKeys(db, name, async ({ keys, retire, withdraw, audit }) => {
-        const key = keys.find((each) => each.kid === kid)
+        const key = keys.find((candidate) => candidate.kid === kid)
         if (key === undefined) throw refusal(404, 'No such key', `${name} has no signing key ${kid}.`)
         const related = ofAlgorithm(keys, key.algorithm)
         const fault = retirementFault(key, related, { now: now(), compromised })
@@ -213,7 +216,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
 
   async function storedView(name: IssuerName, kid: string): Promise<SigningKey> {
     const keys = await findSigningKeys(db, name)
-    const key = keys.find((each) => each.kid === kid)
+    const key = keys.find((candidate) => candidate.kid === kid)
     if (key === undefined) throw refusal(404, 'No such key', `${name} has no signing key ${kid}.`)
     return keyView(key, keys, now())
   }
@@ -221,17 +224,17 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
 
 const RETIREMENT = {
   current:
-    'This key signs. Let another take over first (keys/rotate, with immediately if it must be now), then retire it.',
+    'This key signs. First rotate to another key (keys/rotate, with immediately if it is urgent), then retire this one.',
   previous:
-    'This key signs no more, and leaves the key set by itself when nobody can have use for it. With compromised it leaves at once.',
-  retired: 'This key is out of the key set already.',
+    'This key does not sign any more, and leaves the key set when all its tokens have expired. With compromised it leaves at once.',
+  retired: 'This key has left the key set already.',
 } as const
 
 function leadOf({ lead_s }: { readonly lead_s?: number | undefined }): number {
   return lead_s === undefined ? KEY_LEAD_MS : lead_s * 1_000
 }
 
-/** The algorithms whose keys a rotation replaces. @throws where there is none, or its key is not ours to make. */
+/** The algorithms whose keys a rotation replaces. @throws a 409 problem if no generated key signs. */
 function rotatable(
   keys: readonly SigningKeyRecord[],
   alg: SigningAlgorithm | undefined,
@@ -241,16 +244,16 @@ function rotatable(
   const generated = algorithms.filter(
     (algorithm) => signingKey(ofAlgorithm(keys, algorithm), now)?.source === 'generated',
   )
-  const wanted = alg === undefined ? generated : generated.filter((each) => each === alg)
+  const wanted = alg === undefined ? generated : generated.filter((algorithm) => algorithm === alg)
   if (wanted.length > 0) return wanted
   const detail =
     alg === undefined || algorithms.includes(alg)
-      ? 'No key that was generated here signs. A key from elsewhere is followed by the next from there: post it to …/keys.'
-      : `No ${alg} key signs yet. The first is made when a relying party needs it, or by a post to …/keys.`
+      ? 'No generated key signs. To replace an imported or remote key, post the next one to …/keys.'
+      : `No ${alg} key signs yet. Curfew generates the first one when a relying party needs it, or on a post to …/keys.`
   throw refusal(409, 'Nothing to rotate', detail)
 }
 
-/** @returns the kid of the key that takes over. */
+/** Makes a rotation of one algorithm. @returns the kid of the key that signs next. */
 async function rotateTo(
   changes: SigningKeyChanges,
   { algorithm, key }: { readonly algorithm: SigningAlgorithm; readonly key: NewSigningKey | null },
@@ -262,14 +265,18 @@ async function rotateTo(
     await changes.bringForward(decided.kid, decided.signsFrom)
     return decided.kid
   }
-  // The next key was retired after the rotation had found it.
+  // Another request retired the next key after this rotation had found it.
   if (key === null)
-    throw refusal(409, 'Keys changed meanwhile', 'Nothing was changed. Ask for the rotation again.')
+    throw refusal(
+      409,
+      'Keys changed meanwhile',
+      'Another request changed the keys. Nothing was changed by this one. Send the request again.',
+    )
   await changes.insert(key, decided)
   return key.kid
 }
 
-/** @returns when it signs. @throws a 409 problem where the issuer has, or had, a key of this kid. */
+/** Inserts a new key. @returns when it signs. @throws a 409 problem if the issuer has, or had, a key with this kid. */
 async function insertAs(
   changes: SigningKeyChanges,
   key: NewSigningKey,
@@ -282,12 +289,12 @@ async function insertAs(
     status: 409,
     title: 'Key conflict',
     detail:
-      'This issuer has, or had, a key of the same kid: relying parties tell keys apart by it. Nothing was changed.',
+      'This issuer has, or had, a key with the same kid, by which relying parties distinguish keys. Nothing was changed. Give the key another kid.',
     errors: [{ pointer: key.source === 'remote' ? '/public_jwk/kid' : '/jwk/kid', detail: 'is taken' }],
   })
 }
 
-/** @throws a 409 problem where the next key of the algorithm is published already. */
+/** @throws a 409 problem if the next key of the algorithm is published already. */
 function refuseUnderWay(keys: readonly SigningKeyRecord[], algorithm: SigningAlgorithm, now: Date): void {
   const next = nextKey(ofAlgorithm(keys, algorithm), now)
   if (next !== null) throw underWay(next)
@@ -297,21 +304,21 @@ function underWay({ kid, signsFrom }: { readonly kid: string; readonly signsFrom
   return refusal(
     409,
     'Rotation under way',
-    `${kid} is published and takes over at ${signsFrom.toISOString()}. Wait for that, let it sign at once (rotate with immediately), or retire it.`,
+    `The next key ${kid} is published and signs from ${signsFrom.toISOString()}. Wait until then, let it sign at once (rotate with immediately), or retire it.`,
   )
 }
 
 function tooManyKeys(why: 'caller' | 'all'): ProblemError {
-  const others = why === 'caller' ? 'Other keys of this issuer are' : 'Keys of other issuers are'
+  const others = why === 'caller' ? 'Other keys of this issuer' : 'Keys of other issuers'
   return new ProblemError({
     status: 429,
     title: 'Too many keys at once',
-    detail: `${others} being generated, one at a time. Nothing was changed. Ask again in a moment.`,
+    detail: `${others} are being generated, and only one key is generated at a time. Nothing was changed. Send the request again in a moment.`,
     headers: { 'retry-after': '5' },
   })
 }
 
-/** As the API names a key, or all of an issuer's. */
+/** The API path of a key, or of all keys of an issuer. */
 function pathOf(issuer: IssuerName, kid?: string): string {
   return `/v1/issuers/${issuer}/keys${kid === undefined ? '' : `/${encodeURIComponent(kid)}`}`
 }

@@ -3,7 +3,7 @@ import { keyState, keyTimes, type SigningAlgorithm } from '@curfew/domain'
 import type { SigningKeyRecord } from '@curfew/ledger'
 import { thumbprintOf } from '@curfew/tokens'
 
-/** Those of an issuer's keys that are for one algorithm: they follow one another. */
+/** The keys of one algorithm. Only these replace each other in rotations. */
 export function ofAlgorithm<Key extends { readonly algorithm: SigningAlgorithm }>(
   keys: readonly Key[],
   algorithm: SigningAlgorithm,
@@ -11,7 +11,7 @@ export function ofAlgorithm<Key extends { readonly algorithm: SigningAlgorithm }
   return keys.filter((key) => key.algorithm === algorithm)
 }
 
-/** A key as it is shown. @param all that its issuer has. */
+/** The response body for a key. @param all all keys of its issuer. */
 export async function keyView(
   key: SigningKeyRecord,
   all: readonly SigningKeyRecord[],

@@ -12,28 +12,29 @@ import {
 import { ambiguousEvent } from '@curfew/runtime'
 import { UUID } from '../http/query.ts'
 
-// Finds the event that a caller asks for by the id that an issuer gave it.
+// Finds an event by the id that its issuer gave it.
 
 export interface IdentityDeps {
   readonly db: Database
   readonly names: IssuerNames
 }
 
+/** A request for an event. */
 interface Asked {
-  /** As the caller gave it. */
+  /** The given id of the event, unchecked. */
   readonly id: string
   readonly issuer: string | undefined
   readonly access: AccessFilter
 }
 
-/** An event, kept or not; `iss` is null if its receipt was erased. */
-interface Meant {
+/** A found event, which may exist only as a receipt. `iss` is null if the receipt was erased. */
+interface Identified {
   readonly id: string
   readonly iss: Issuer | null
 }
 
 /** Finds the event that a caller asks for; null if there is none. @throws a 409 problem if several issuers use the id. */
-export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
+export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Identified | null> {
   if (!UUID.test(asked.id)) return null
   const givenId = asked.id.toLowerCase() as GivenEventId
   const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
@@ -49,25 +50,25 @@ export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<M
  * Finds the event whose receipt a caller asks for, by the event itself or by a receipt that outlived it; null if there is
  * neither. @throws a 409 problem if several issuers use the id.
  */
-export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
+export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Identified | null> {
   const givenId = asked.id.toLowerCase() as GivenEventId
   const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
   const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
   if (iss !== null) return events[0] ?? (await ofReceipt(deps.db, iss, givenId))
-  const meant = new Map<string, Meant>(events.map((event) => [event.iss, event]))
+  const found = new Map<string, Identified>(events.map((event) => [event.iss, event]))
   for (const receipt of await findReceiptsOfGivenId(deps.db, givenId)) {
-    const of = issOf(receipt)
-    const known = of === null ? events.some(({ id }) => id === receipt.eventId) : meant.has(of)
-    if (!known) meant.set(of ?? receipt.eventId, { id: receipt.eventId, iss: of })
+    const iss = issOf(receipt)
+    const known = iss === null ? events.some(({ id }) => id === receipt.eventId) : found.has(iss)
+    if (!known) found.set(iss ?? receipt.eventId, { id: receipt.eventId, iss })
   }
-  const [first = null, ...others] = meant.values()
+  const [first = null, ...others] = found.values()
   if (others.length === 0) return first
-  const names = [...meant.values()].map((each) => (each.iss === null ? null : deps.names.nameOf(each.iss)))
+  const names = [...found.values()].map(({ iss }) => (iss === null ? null : deps.names.nameOf(iss)))
   throw ambiguousEvent(givenId, await Promise.all(names))
 }
 
-/** Finds an event that is no longer kept, by its receipt. */
-async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Promise<Meant | null> {
+/** Finds an event that was deleted, by its receipt. */
+async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Promise<Identified | null> {
   const id = eventIdOf(iss, givenId, (text) => hash('sha256', text))
   return (await findReceipt(db, { eventId: id, logIndex: null })) === null ? null : { id, iss }
 }
@@ -79,7 +80,7 @@ function issOf({ payload }: StoredReceipt): Issuer | null {
     const { event } = JSON.parse(payload) as { readonly event?: { readonly iss?: unknown } }
     return typeof event?.iss === 'string' ? (event.iss as Issuer) : null
   } catch {
-    // Altered.
+    // The receipt was altered.
     return null
   }
 }

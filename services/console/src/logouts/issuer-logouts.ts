@@ -26,13 +26,13 @@ const CANCEL = { scope: 'admin', access: 'handler' } satisfies RouteAccess<Scope
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
 const Query = Type.Object({ ...IssuerQuery.properties }, { additionalProperties: false })
 
-/** `/v1/issuer-logouts`: logouts of everyone of an issuer. They are asked for as events, of scope `issuer`. */
+/** `/v1/issuer-logouts`: the issuer logouts. An IdP or admin requests one by posting an event with scope `issuer`. */
 export function registerIssuerLogouts(
   server: HttpServer,
   deps: IdentityDeps & { readonly changes: Database; readonly pages: Pages },
 ): void {
   const { db: reads, changes: db } = deps
-  /** The one of the path, where it lies within the caller's reach. @throws a 404 problem. */
+  /** The issuer logout in the path. @throws a 404 problem if there is none that the caller may see. */
   async function own(request: {
     readonly params: { readonly id: string }
     readonly query: { readonly issuer?: string }
@@ -51,7 +51,7 @@ export function registerIssuerLogouts(
     {
       config: READ,
       schema: {
-        summary: 'Logouts of everyone of an issuer, the latest first.',
+        summary: 'List issuer logouts, the latest first.',
         querystring: IssuerLogoutsQuery,
         response: { 200: page(IssuerLogout) },
       },
@@ -84,7 +84,7 @@ export function registerIssuerLogouts(
     {
       config: READ,
       schema: {
-        summary: 'How a logout of everyone stands.',
+        summary: 'Get an issuer logout with its progress.',
         params: Params,
         querystring: Query,
         response: { 200: IssuerLogout },
@@ -99,7 +99,7 @@ export function registerIssuerLogouts(
       config: CANCEL,
       schema: {
         summary:
-          'Cancel a logout of everyone: nobody else is logged out. Whose logout is planned is told. One that has ended stays as it is.',
+          'Cancel an issuer logout, so that no more subjects are logged out. Logouts that are planned already are still delivered. An issuer logout that has ended is unchanged.',
         params: Params,
         querystring: Query,
         response: { 200: IssuerLogout },
@@ -114,7 +114,7 @@ export function registerIssuerLogouts(
   )
 }
 
-/** It is the issuer's as a whole: an owner of clients sees what these are owed of it, as deliveries. */
+/** Whether a caller may see the issuer logouts of `iss`. A credential that is bound to clients sees only their deliveries. */
 function isWithin(access: AccessFilter, iss: string): boolean {
   return access.kind === 'everything' || (access.kind === 'issuer' && access.iss === iss)
 }
@@ -122,8 +122,8 @@ function isWithin(access: AccessFilter, iss: string): boolean {
 function noSuchLogout(id: string): ProblemError {
   return new ProblemError({
     status: 404,
-    title: 'No such logout of everyone',
-    detail: `No logout of everyone has the id ${id}. If it was accepted a moment ago it will be: ask again.`,
+    title: 'No such issuer logout',
+    detail: `No issuer logout has the id ${id}. If it was accepted a moment ago, send the request again.`,
     headers: { 'retry-after': '1' },
   })
 }

@@ -24,10 +24,10 @@ import type { Pages } from '../http/pages.ts'
 import { invalid } from '../http/query.ts'
 import { noSuchIssuer } from '../registry/issuers.ts'
 
-// Support staff read of people here. What they may read of deliveries names the same people, so it is the same scope.
+// Sessions name the same subjects as deliveries, which support staff may read, so both have the same scope.
 const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 
-/** `GET /v1/sessions`: who holds which session, and which ought to be over and are not. */
+/** `GET /v1/sessions`: the posted sessions, and those that may still be open after a failed logout. */
 export function registerSessions(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/sessions',
@@ -35,15 +35,16 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
       config: READ,
       schema: {
         summary:
-          'Sessions of a subject, or what clients have of one session, as far as they were posted: give sub or sid, one of both.',
+          'List the posted sessions of a subject, or the posted clients of one session. Give either sub or sid.',
         querystring: SessionsQuery,
         response: { 200: page(Session) },
       },
     },
     async (request) => {
       const { iss, sub, sid, limit, cursor } = request.query
-      if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give sub or sid')
-      if (sub !== undefined && sid !== undefined) throw invalid('/sid', 'goes without sub: give one of both')
+      if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give either sub or sid')
+      if (sub !== undefined && sid !== undefined)
+        throw invalid('/sid', 'must be absent if there is a sub: give either sub or sid')
       const { readCursor, pageOf } = pages(request)
       const after = readPosition(readCursor(cursor))
       const { access } = callerOf(request)
@@ -70,7 +71,7 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
       config: READ,
       schema: {
         summary:
-          'Sessions whose logout came to nothing, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
+          'List sessions whose logout failed or lapsed, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: OrphansQuery,
         response: { 200: page(OrphanedSession) },
       },
@@ -79,7 +80,8 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
       const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
       const { readCursor, pageOf } = pages(request)
       const { access } = callerOf(request)
-      // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
+      // An unknown issuer is an error, because an empty list would hide a typing error. A bound credential gets an empty list for other
+      // issuers, so it cannot find out which issuers exist.
       if (issuer !== null && access.kind === 'everything' && (await findIssEver(db, issuer)) === null)
         throw noSuchIssuer(issuer)
       const { rows, reached } = await listOrphans(db, {
@@ -98,14 +100,14 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
   )
 }
 
-/** What a cursor of ours says: as many texts and numbers. @throws a 400 problem. */
+/** The parts of a cursor, which must have the given types. @throws a 400 problem. */
 function readCursorParts(text: string | null, types: string): readonly unknown[] | null {
   if (text === null) return null
   try {
     const parts: unknown = JSON.parse(text)
     if (Array.isArray(parts) && parts.map((part) => typeof part).join(' ') === types) return parts
   } catch {
-    // Said below.
+    // The problem below reports it.
   }
   throw invalid('/cursor', 'is not a cursor of this list')
 }
@@ -129,8 +131,8 @@ function readOrphanPosition(text: string | null): OrphanPosition | null {
   return { micros, issuer, sub, sid, clientId }
 }
 
-/** Who holds which session, and for how long. */
-function heldView(record: SessionRecord | OrphanRecord) {
+/** The members that sessions and orphaned sessions have in common. */
+function commonView(record: SessionRecord | OrphanRecord) {
   return {
     iss: record.iss,
     sub: record.sub,
@@ -143,7 +145,7 @@ function heldView(record: SessionRecord | OrphanRecord) {
   }
 }
 
-/** The path of the logout that covers a session; null if the event is no longer kept. */
+/** The path of the logout event of a session; null if the event was deleted. */
 function eventOf({ givenEventId: givenId, issuer }: SessionRecord | OrphanRecord): string | null {
   return givenId === null ? null : eventPath({ givenId, issuer })
 }
@@ -152,7 +154,7 @@ function sessionView(record: SessionRecord): Session {
   const { logoutEventId } = record
   const event = eventOf(record)
   return {
-    ...heldView(record),
+    ...commonView(record),
     logout:
       logoutEventId === null
         ? null
@@ -168,7 +170,7 @@ function orphanView(record: OrphanRecord): OrphanedSession {
   const { delivery } = record
   return {
     issuer: record.issuer,
-    ...heldView(record),
+    ...commonView(record),
     orphaned_at: record.orphanedAt.toISOString(),
     event_id: record.givenEventId,
     why: whyOrphaned(record),

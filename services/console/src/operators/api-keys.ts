@@ -21,29 +21,29 @@ import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
 import { invalid, readTime, UUID } from '../http/query.ts'
 
-/** Whoever makes keys could make one that may do everything. */
+/** Only unbound admins, because a caller that creates keys could create one with every right. */
 const ACCESS = { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
-/** Names of credentials of the environment: in the audit, nobody may pass for them. */
+/** Names of the credentials from the environment. No API key may have them, so that the audit log is unambiguous. */
 const RESERVED = new Set(['admin', 'demo', 'curfew'])
 const HINT_LENGTH = 10
 
 export interface ApiKeysDeps {
   readonly pages: Pages
   readonly db: Database
-  /** A new UUID, made of the time. */
+  /** Makes a new UUID from the time. */
   readonly newId: () => string
   readonly now: () => Date
 }
 
-/** `/v1/api-keys`: who may call. */
+/** `/v1/api-keys`: the API keys. */
 export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: ApiKeysDeps): void {
   server.post(
     '/v1/api-keys',
     {
       config: ACCESS,
       schema: {
-        summary: 'Create an API key. The answer has the key, this once.',
+        summary: 'Create an API key. Only this answer has the key itself.',
         body: ApiKeyInput,
         response: { 201: NewApiKey },
       },
@@ -53,21 +53,21 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
       const expiresAt = readTime(request.body.expires_at, '/expires_at', 'body')
       const faults: Fault[] = []
       if (RESERVED.has(looksLike(name)))
-        faults.push({ pointer: '/name', detail: 'is a name that Curfew itself uses' })
+        faults.push({ pointer: '/name', detail: 'is reserved for Curfew: choose another name' })
       if (clients !== null && issuer === null)
         faults.push({
           pointer: '/issuer',
-          detail: 'must be given with clients: they are clients of an issuer',
+          detail: 'is required with clients, because clients belong to an issuer',
         })
       if (issuer !== null && (await findIssuer(db, issuer)) === null)
         faults.push({ pointer: '/issuer', detail: 'is not the name of a registered issuer' })
       if (expiresAt !== null && expiresAt <= now())
-        faults.push({ pointer: '/expires_at', detail: 'must lie in the future' })
+        faults.push({ pointer: '/expires_at', detail: 'must be in the future' })
       if (faults.length > 0) {
         throw new ProblemError({
           status: 400,
           title: 'Invalid API key',
-          detail: 'No key was created.',
+          detail: 'No key was created. Correct the faults in errors and send the request again.',
           errors: faults,
         })
       }
@@ -88,7 +88,7 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
         throw new ProblemError({
           status: 409,
           title: 'Name in use',
-          detail: 'Another key has this name. Revoke that one first, or choose another name.',
+          detail: 'Another key has this name. Revoke that key first, or choose another name.',
           errors: [{ pointer: '/name', detail: 'is the name of another key' }],
         })
       }
@@ -105,7 +105,7 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
-        summary: 'API keys, revoked ones too, the latest first.',
+        summary: 'List API keys, including revoked keys, the latest first.',
         querystring: PageQuery,
         response: { 200: page(ApiKey) },
       },
@@ -124,7 +124,11 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     '/v1/api-keys/:id',
     {
       config: ACCESS,
-      schema: { summary: 'An API key, without the key.', params: Params, response: { 200: ApiKey } },
+      schema: {
+        summary: 'Get an API key, without the key itself.',
+        params: Params,
+        response: { 200: ApiKey },
+      },
     },
     async ({ params: { id } }) => apiKeyView(foundOr404(UUID.test(id) ? await findApiKey(db, id) : null)),
   )
@@ -134,7 +138,7 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
-        summary: 'Revoke an API key. In other processes it ends within some seconds.',
+        summary: 'Revoke an API key. Other processes refuse it within a few seconds.',
         params: Params,
         response: { 200: ApiKey },
       },
@@ -147,7 +151,7 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
   )
 }
 
-/** A name as it looks: without case, and without what only sets its letters apart. */
+/** The lower-case letters and digits of a name, so that names that look alike are equal. */
 function looksLike(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, '')
 }
@@ -157,7 +161,7 @@ function foundOr404(record: ApiKeyRecord | null): ApiKeyRecord {
   throw new ProblemError({
     status: 404,
     title: 'No such API key',
-    detail: 'No API key has this id. The id is not the key itself: GET /v1/api-keys lists them.',
+    detail: 'No API key has this id. The id is not the key itself: GET /v1/api-keys lists the ids.',
   })
 }
 

@@ -4,14 +4,14 @@ import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import type { Pages } from '../http/pages.ts'
 import { invalid } from '../http/query.ts'
 
-/** `/v1/audit`: who changed or replayed what. */
+/** `/v1/audit`: the audit log of changes and replays. */
 export function registerAudit(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/audit',
     {
       config: { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'Who changed or replayed what, the latest first.',
+        summary: 'List the audit log of changes and replays, the latest entry first.',
         querystring: PageQuery,
         response: { 200: page(AuditEntry) },
       },

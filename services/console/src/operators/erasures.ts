@@ -18,16 +18,16 @@ export interface ErasuresDeps {
   readonly db: Database
   readonly newId: () => string
   readonly now: () => Date
-  /** Keyed hashes: of who is meant, for those who may not read it, and by which their receipts are found. */
+  /** The keyed hashes of subjects: `of` names a subject without revealing it, and `tag` finds the receipts of a subject. */
   readonly subjectHash: () => Promise<Pick<SubjectHash, 'of' | 'tag'>>
 }
 
-/** Transactions of some hundred events each that a request waits for; a bookkeeper does what is more. */
+/** Number of transactions, each of a few hundred events, that a request waits for. A bookkeeper does the rest. */
 const PAGES_MAX = 10
-/** When a bookkeeper takes over, in milliseconds. */
+/** Time until a bookkeeper continues the erasure, in milliseconds. */
 const TAKE_OVER_MS = 5_000
 
-/** Subjects are forgotten: at once as far as nothing is under way, and else by a bookkeeper, as soon as that is over. */
+/** Erases subjects. The request erases settled data itself. A bookkeeper erases the rest as soon as it is settled. */
 export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
   const { db, newId, now, subjectHash } = deps
 
@@ -36,10 +36,10 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     {
       config: { scope: 'admin', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'Forget a subject: whom events, deliveries, sessions and receipts are about.',
+        summary: 'Erase a subject from events, deliveries, sessions and receipts.',
         description:
-          'A standing request: what is under way is ended first, and what comes late is erased as well. ' +
-          'Asked again while it stands, it is the same request.',
+          'The request stays open until its data is settled, and also erases data that arrives late. ' +
+          'Repeating it while it is open returns the same request.',
         params: ErasureParams,
         querystring: ErasureQuery,
         response: { 200: Erasure, 202: Erasure },
@@ -56,7 +56,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
         issuer: issuer as IssuerName,
         sub,
         emails: request.query.email === undefined ? [] : [request.query.email],
-        // No event has this id, so the key is that of erasures alone.
+        // No event has this id, so the key is used only for erasures.
         subjectDigest: hash.of('erasures')(JSON.stringify([iss, sub])),
         abandon: request.query.abandon === true,
         requestedBy: callerOf(request).name,
@@ -70,7 +70,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
         tags: async (names) => names.map(hash.tag),
         pages: PAGES_MAX,
       })
-      if (record === null) throw new Error(`erasure ${id} was forgotten while it was made`)
+      if (record === null) throw new Error(`the erasure ${id} was deleted while it was created`)
       const view = erasureView(record)
       return reply
         .code(view.status === 'completed' ? 200 : 202)
@@ -84,7 +84,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     {
       config: { scope: 'admin', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'How a request to forget a subject stands.',
+        summary: 'Get a request to erase a subject, with its progress.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: Erasure },
       },
@@ -97,7 +97,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
       throw new ProblemError({
         status: 404,
         title: 'No such erasure',
-        detail: `No request to forget a subject has the id ${id}.`,
+        detail: `No request to erase a subject has the id ${id}.`,
       })
     },
   )

@@ -19,14 +19,14 @@ type LaneView = EventLogView['lanes'][number]
 type Finding = EventLogView['answer']
 type TopicView = EventLogView['topics'][number]
 
-/** `GET /v1/event-log`: how far delivery is behind, and whether the topics are as they must be. */
+/** `GET /v1/event-log`: the backlog of each lane, and the check of the topics. */
 export function registerEventLog(server: HttpServer, { db, monitor, now }: EventLogDeps): void {
   server.get(
     '/v1/event-log',
     {
       config: { scope: 'admin', access: 'unbound', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'How far delivery is behind, and whether the topics are as they must be.',
+        summary: 'Get the backlog of the event log, and the check of its topics.',
         response: { 200: EventLogView },
       },
     },
@@ -65,50 +65,53 @@ async function look(
     const { cause } = error
     const what = cause instanceof Error ? `${error.message}: ${cause.message}` : error.message
     const fix =
-      'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers the console too, which needs the same KAFKA_ settings as the others.'
+      'Check that the console can reach PostgreSQL, or Kafka at KAFKA_BROKERS. It needs the same KAFKA_ settings as the other services.'
     return { answer: { ok: false, what, fix }, choice: null, lanes: [], topics: [] }
   }
 }
 
-/** @param gone the ids of brokers that have copies of the topics and are unavailable. */
+/** The finding for an event log that answers. @param gone the ids of unavailable brokers that have copies of the topics. */
 function answerOf(gone: readonly number[]): Finding {
   if (gone.length === 0) return { ok: true, what: 'answers', fix: null }
   const brokers = `${gone.length === 1 ? 'broker' : 'brokers'} ${gone.join(', ')}`
   return {
     ok: true,
     what: `answers without ${brokers}`,
-    fix: `Start ${brokers} of Kafka. Until then partitions have fewer copies, and fewer brokers may fail.`,
+    fix: `Start ${brokers} of Kafka. Until then partitions have fewer copies, so the event log survives fewer failures.`,
   }
 }
 
-/** Whether all services use one event log. @param name the one that this console looks at. */
+/** The finding about the choice of all services. @param name the event log of this console. */
 async function choiceOf(db: Database, name: string): Promise<Finding> {
-  // A console that chose would have the services refuse logouts for the sake of its own settings.
+  // The console only reads the choice. If it could choose, wrong settings of the console would make the services refuse logouts.
   const { chosen, strays: noted } = await readEventLogChoice(db)
-  if (chosen === null) return { ok: true, what: 'is that of the first service to start', fix: null }
+  if (chosen === null) return { ok: true, what: 'will be that of the first service that starts', fix: null }
   const isOther = name !== chosen && noted.every((stray) => stray.name !== name)
   const strays = isOther ? [...noted, { user: 'the console', name }] : noted
   if (strays.length === 0) return { ok: true, what: `is ${chosen} for every service`, fix: null }
-  const each = strays.map(({ user, name }) => `${user} uses ${name} and accepts no logouts`)
+  const differing = strays.map(({ user, name }) => `${user} uses ${name} and accepts no logouts`)
   return {
     ok: false,
-    what: `is ${chosen}, but ${each.join('; ')}`,
+    what: `is ${chosen}, but ${differing.join('; ')}`,
     fix: 'Give all services the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX. To change the event log on purpose: npx curfew event-log use',
   }
 }
 
-/** How long a record may wait before something is wrong, in seconds. The bulk lane gives way to the others. */
+/** Longest normal waiting time of a record, in seconds. The bulk lane gives way to the others. */
 const OLDEST_S_MAX = { interactive: 60, sessions: 60, bulk: 3_600 }
 
 const WORKERS_FIX =
-  'See that delivery workers run, that their /readyz is ready, and what their log says of event-log.consume-failed.'
+  'Check that delivery workers run and that their /readyz is ready, and look for event-log.consume-failed in their log.'
 
 function laneView(state: LaneState): LaneView {
   const { lane } = state
   if (state.unknown !== null) {
-    const [none, fix] = [null, 'Mend what is said of its topic, see that all brokers answer, and ask again.']
+    const [none, fix] = [
+      null,
+      'Correct the findings about its topic, check that all brokers answer, and try again.',
+    ]
     const unknown = { waiting: none, oldest_s: none, unassigned_partitions: none, removed: none }
-    return { lane, ...unknown, ok: false, what: `cannot be looked at: ${state.unknown}`, fix }
+    return { lane, ...unknown, ok: false, what: `cannot be read: ${state.unknown}`, fix }
   }
   const { waiting, oldestSeconds, unassigned, removed } = state
   const seen = {
@@ -121,9 +124,9 @@ function laneView(state: LaneState): LaneView {
   const what =
     waiting === 0 ? 'no record waits' : `${records(waiting)}, the oldest for ${duration(oldestSeconds)}`
   if (removed > 0) {
-    const lost = `${removed} records were removed before a worker had read them; ${what}`
+    const lost = `${removed} records were removed before a worker read them; ${what}`
     const fix =
-      'Have the issuers post again what they posted in that time. See retention.ms and retention.bytes of the topic.'
+      'Have the issuers post the events and sessions of that time again. Raise retention.ms or retention.bytes of the topic.'
     return { ...seen, ok: false, what: lost, fix }
   }
   if (unassigned !== null && unassigned.length > 0) {
@@ -132,7 +135,7 @@ function laneView(state: LaneState): LaneView {
       ...seen,
       ok: false,
       what: idle,
-      fix: `${WORKERS_FIX} While workers come or go this is so for seconds.`,
+      fix: `${WORKERS_FIX} This is normal for a few seconds after a worker starts or stops.`,
     }
   }
   const late = oldestSeconds > OLDEST_S_MAX[lane]
@@ -164,6 +167,6 @@ const UNITS = [
 ] as const
 
 function duration(seconds: number): string {
-  const [unit, size] = UNITS.find(([, each]) => seconds >= 2 * each) ?? ['s', 1]
+  const [unit, size] = UNITS.find(([, unitS]) => seconds >= 2 * unitS) ?? ['s', 1]
   return `${Math.round(seconds / size)} ${unit}`
 }

@@ -25,7 +25,7 @@ interface RecordRequest {
   readonly credential: Credential | null
 }
 
-/** `/v1/quarantine`: records that were accepted and could not be planned or applied, and what a person decides about them. */
+/** `/v1/quarantine`: the records that were accepted but could not be planned or applied. A person requeues or dismisses them. */
 export function registerQuarantine(
   server: HttpServer,
   { db, reads, pages }: { db: Database; reads: Database; pages: Pages },
@@ -35,7 +35,7 @@ export function registerQuarantine(
     {
       config: READ,
       schema: {
-        summary: 'Records that could not be planned after they were accepted, the latest first.',
+        summary: 'List records that were accepted but could not be planned or applied, the latest first.',
         querystring: QuarantineQuery,
         response: { 200: page(QuarantinedRecord) },
       },
@@ -67,7 +67,7 @@ export function registerQuarantine(
     {
       config: READ,
       schema: {
-        summary: 'A quarantined record with its content.',
+        summary: 'Get a quarantined record with its content.',
         params: RecordParams,
         response: { 200: QuarantinedContent },
       },
@@ -85,7 +85,7 @@ export function registerQuarantine(
       config: DECIDE,
       schema: {
         summary:
-          'Append a quarantined record to the event log again. The bookkeeper does it; asking twice is asking once.',
+          'Requeue a quarantined record: the bookkeeper appends it to the event log again. A repeated request has no further effect.',
         params: RecordParams,
         body: Type.Object({}, { additionalProperties: false, title: 'Requeue' }),
         response: { 202: QuarantinedRecord },
@@ -105,7 +105,7 @@ export function registerQuarantine(
       config: DECIDE,
       schema: {
         summary:
-          'Dismiss a quarantined record: nothing more becomes of it. It is kept as dismissed until retention deletes it.',
+          'Dismiss a quarantined record, so that it is never planned or applied. It is kept as dismissed until its retention ends.',
         params: RecordParams,
         response: { 200: QuarantinedRecord },
       },
@@ -116,14 +116,14 @@ export function registerQuarantine(
       if (record.state !== 'dismissed')
         throw cannot(
           'Requeued',
-          'The record is on its way into the event log, or in it. It cannot be dismissed.',
+          'The record cannot be dismissed, because it was requeued: it is in the event log again, or will be soon.',
         )
       return recordView(record)
     },
   )
 }
 
-/** The issuer that a credential is confined to; its records carry no client, so an owner of clients sees none. */
+/** The records that a credential may see. Records have no client, so a credential that is bound to clients sees none. */
 function seenBy(access: AccessFilter): { readonly iss: string | null } | 'nothing' {
   switch (access.kind) {
     case 'everything':
@@ -135,7 +135,7 @@ function seenBy(access: AccessFilter): { readonly iss: string | null } | 'nothin
   }
 }
 
-/** @throws a 404 problem where no record can have this id, or the caller can see none. */
+/** The key of the record in the path. @throws a 404 problem if the id is malformed, or the caller may see no records. */
 function keyOf(request: RecordRequest): QuarantineKey {
   const { id } = request.params
   const seen = seenBy(callerOf(request).access)

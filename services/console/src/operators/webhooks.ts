@@ -35,24 +35,24 @@ import { networkFaults } from '../registry/networks.ts'
 export interface WebhooksDeps {
   readonly pages: Pages
   readonly db: Database
-  /** For the list of what they were sent. */
+  /** The database for the list of notifications. */
   readonly reads: Database
-  /** What is wrong with a URL, or null. */
+  /** The fault of a URL, in words; null if there is none. */
   readonly targetFault: (uri: string, access: NetworkAccess) => string | null
   readonly sealSecret: (secret: string, webhook: string) => Promise<string>
-  /** A new secret, as it is written. */
+  /** Makes a new secret in its text form. */
   readonly newSecret: () => string
 }
 
 const ACCESS = { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>
-/** How long the secret before a rotation signs too, in milliseconds. */
+/** Time for which the previous secret signs too after a rotation, in milliseconds. */
 const OVERLAP_MS = 86_400_000
 
 const WebhookParams = Type.Object({
   name: Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', description: 'Name of the webhook.' }),
 })
 
-/** `/v1/webhooks`: where operators are told of what happens. */
+/** `/v1/webhooks`: the URLs that receive notifications for operators. */
 export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
   const { db, reads, pages, sealSecret, newSecret } = deps
 
@@ -62,7 +62,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       config: ACCESS,
       schema: {
         summary:
-          'Register a webhook, or change its settings. The secret is shown when it is new, and never again.',
+          'Register a webhook, or change its settings. Only the answer for a new webhook has its secret.',
         params: WebhookParams,
         body: WebhookInput,
         response: { 200: Webhook, 201: Webhook },
@@ -76,7 +76,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
         throw invalid('/issuer', 'is not the short name of a registered issuer', 'body')
       const known = await findWebhook(db, name)
       if (known !== null && secret !== undefined)
-        throw invalid('/secret', 'is for a new webhook; rotate-secret changes that of one', 'body')
+        throw invalid('/secret', 'is only allowed for a new webhook: use rotate-secret to change it', 'body')
       const change = {
         name,
         settings: { url, types, issuer, enabled, allowedNetworks: allowed_networks },
@@ -90,14 +90,17 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       throw new ProblemError({
         status: 409,
         title: 'Webhook conflict',
-        detail: `There are ${WEBHOOKS_MAX} webhooks, which is the most; or somebody else made this one just now.`,
+        detail: `There are ${WEBHOOKS_MAX} webhooks, which is the limit, or another request created this one at the same time. Delete one, or send the request again.`,
       })
     },
   )
 
   server.get(
     '/v1/webhooks/:name',
-    { config: ACCESS, schema: { summary: 'A webhook.', params: WebhookParams, response: { 200: Webhook } } },
+    {
+      config: ACCESS,
+      schema: { summary: 'Get a webhook.', params: WebhookParams, response: { 200: Webhook } },
+    },
     async ({ params: { name } }) => webhookView(foundOr404(await findWebhook(db, name), name)),
   )
 
@@ -105,7 +108,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     '/v1/webhooks',
     {
       config: ACCESS,
-      schema: { summary: 'All webhooks.', querystring: PageQuery, response: { 200: page(Webhook) } },
+      schema: { summary: 'List webhooks.', querystring: PageQuery, response: { 200: page(Webhook) } },
     },
     async (request) => {
       const { limit, cursor } = request.query
@@ -120,7 +123,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
-        summary: 'Delete a webhook, with all that it is owed.',
+        summary: 'Delete a webhook with its pending notifications.',
         params: WebhookParams,
         response: { 204: Type.Null() },
       },
@@ -138,7 +141,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
-        summary: 'Give a webhook another secret. The one before signs too for 24 hours.',
+        summary: 'Change the secret of a webhook. The previous secret signs too for 24 hours.',
         params: WebhookParams,
         body: RotateSecretInput,
         response: { 200: Webhook },
@@ -163,7 +166,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: { ...ACCESS, cost: 5 },
       schema: {
-        summary: 'Send a webhook a webhook.test.',
+        summary: 'Send a test notification (webhook.test) to a webhook.',
         params: WebhookParams,
         body: Type.Object({}, { title: 'SendTest' }),
         response: { 202: WebhookTest },
@@ -177,7 +180,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       throw new ProblemError({
         status: 409,
         title: 'Webhook disabled',
-        detail: 'Nothing is sent to a webhook that is disabled. Put it again with enabled true.',
+        detail: 'Curfew sends nothing to a disabled webhook. Put it again with enabled true.',
       })
     },
   )
@@ -187,7 +190,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
-        summary: 'What a webhook was sent, and is owed, the latest first.',
+        summary: 'List the sent and pending notifications of a webhook, the latest first.',
         params: WebhookParams,
         querystring: WebhookDeliveriesQuery,
         response: { 200: page(WebhookDelivery) },
@@ -218,7 +221,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
   )
 }
 
-/** @throws a 400 problem with all that is wrong. */
+/** Checks the settings of a webhook. @throws a 400 problem with all faults. */
 function checkInput(
   { url, allowed_networks = [], secret }: WebhookInput,
   { targetFault }: Pick<WebhooksDeps, 'targetFault'>,
@@ -244,7 +247,12 @@ function secretFaults(secret: string): Fault[] {
 }
 
 function faulty(errors: Fault[]): ProblemError {
-  return new ProblemError({ status: 400, title: 'Invalid webhook', detail: 'Nothing was changed.', errors })
+  return new ProblemError({
+    status: 400,
+    title: 'Invalid webhook',
+    detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
+    errors,
+  })
 }
 
 function foundOr404<Found>(found: Found | null, name: string): Found {

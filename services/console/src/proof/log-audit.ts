@@ -31,7 +31,7 @@ export interface LogAuditDeps {
 
 const AUDIT_MAX = 500
 
-/** `GET /v1/log/audit`: entry by entry, whether receipts and ledger still say what the log was given. */
+/** `GET /v1/log/audit`: compares each entry of the receipt log with its receipt, and the receipt with the ledger. */
 export function registerLogAudit(server: HttpServer, { db, reader, keeper }: LogAuditDeps): void {
   server.get(
     '/v1/log/audit',
@@ -39,7 +39,7 @@ export function registerLogAudit(server: HttpServer, { db, reader, keeper }: Log
       config: { scope: 'ledger:read', access: 'unbound', cost: 50 } satisfies RouteAccess<Scope>,
       schema: {
         summary:
-          'Holds stored receipts against the log, and events, deliveries and attempts against the receipts.',
+          'Compare the stored receipts with the receipt log, and events, deliveries and attempts with the receipts.',
         querystring: Type.Object(
           {
             start: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
@@ -63,7 +63,7 @@ export function registerLogAudit(server: HttpServer, { db, reader, keeper }: Log
       for (const entry of entries) {
         const [receipt, ...others] = receipts.get(entry.index) ?? []
         const findings = await audited(entry, receipt, today.get(receipt?.eventId ?? ''), { log, keeper })
-        // Two for one place: at least one of them is not of the log.
+        // With two receipts for one index, at least one of them is not the logged one.
         items.push({ ...entryView(entry), ...findings, ...(others.length > 0 && { receipt: 'altered' }) })
       }
       return { items, size: log.size }
@@ -82,20 +82,20 @@ async function audited(
   if (receipt === undefined) return { event_id: null, receipt: 'gone', ledger: 'gone', differences: [] }
   const { eventId, givenId, payload, logIndex } = receipt
   const findings = { event_id: givenId, ledger: 'gone' as const, differences: [] }
-  // A text goes with its subject, or after its event.
+  // The text of a receipt is erased with its subject, or after its event was deleted.
   const ofAnother = today !== undefined && isPostedAgain(receipt.plannedAt, today)
   if (payload === null)
     return { ...findings, receipt: today === undefined || today.erased || ofAnother ? 'erased' : 'altered' }
   if (!sameBytes(digestOf(payload), digest)) return { ...findings, receipt: 'altered' }
-  // What the digest stands for is what we wrote.
+  // The digest matches, so Curfew itself wrote the payload.
   const claims = JSON.parse(payload) as ReceiptClaims
   if (!isOf(claims.event, receipt) || claims.log.index !== logIndex)
     return { ...findings, receipt: 'altered' }
-  // Of its row the log knows nothing but the payload. Which receipt is the latest is seen by the rows.
+  // The digest protects only the payload. The other columns, which decide the latest receipt, are compared with it.
   const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
-  const ofItsRow =
+  const matchesRow =
     receipt.revision === revision && receipt.plannedAt.toISOString() === claims.event.planned_at
-  if (!ofItsRow) return { ...findings, receipt: 'altered' }
+  if (!matchesRow) return { ...findings, receipt: 'altered' }
   if (today === undefined || ofAnother) return { ...findings, receipt: 'intact' }
   const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
@@ -105,7 +105,7 @@ async function audited(
   const now = receiptClaims(today.event, today.targets, { place, withinMs, keyedHash })
   const differences = [
     ...contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims, outdated),
-    ...(today.attemptsDiffer && !outdated ? ['its attempts say otherwise than its deliveries'] : []),
+    ...(today.attemptsDiffer && !outdated ? ['its attempts contradict its deliveries'] : []),
   ]
   return {
     event_id: givenId,
@@ -115,14 +115,14 @@ async function audited(
   }
 }
 
-/** Whether a row belongs to the event that its receipt names. */
+/** Whether a stored receipt belongs to the event that its payload names. */
 function isOf({ iss, id }: ReceiptClaims['event'], { eventId, givenId }: StoredReceipt): boolean {
   return (
     id === givenId && eventId === eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
   )
 }
 
-/** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */
+/** Whether the event of a receipt was deleted and a new event has its id. The new event has its own receipt, or will get one. */
 function isPostedAgain(plannedAt: Date, today: EventToday): boolean {
   return (
     plannedAt.getTime() !== today.event.plannedAt.getTime() &&

@@ -19,14 +19,14 @@ import { type LogKeeper, type LogSigner, sha256 } from '@curfew/tokens'
 export interface LogReaderDeps {
   readonly db: Database
   readonly keeper: LogKeeper
-  /** What the log is called if it begins here; null: a name of its own. */
+  /** The name of the receipt log if this service creates it; null for a generated name. */
   readonly origin: string | null
   readonly log: Log
-  /** Told of each answer that could not be given because something was altered. */
+  /** Called for each request that failed because the ledger was altered. */
   readonly onAltered: () => void
 }
 
-/** One leaf of the log: SHA-256 of a receipt, and the hash that stands in the tree for it. */
+/** One leaf of the receipt log: the SHA-256 of a receipt, and its leaf hash in the tree. */
 export interface Entry {
   readonly index: number
   readonly digest: Uint8Array
@@ -34,33 +34,32 @@ export interface Entry {
 }
 
 /**
- * Reads the log, and checks what it reads. Whatever is not as the log has it is a problem that says so: we do not vouch
- * for what somebody altered.
+ * Reads the receipt log and verifies it. If it was altered, the result is a problem: Curfew does not sign altered data.
  */
 export interface LogReader {
   head(): Promise<ReceiptLog>
   signer(log: ReceiptLog): Promise<LogSigner>
-  /** The log's checkpoint, signed. */
+  /** The signed checkpoint of the log. */
   checkpoint(log: ReceiptLog): Promise<string>
-  /** Entries from `from` up to but without `to`, all of which the log has. */
+  /** The entries from `from` to before `to`, which must be within the log. */
   entries(from: number, to: number): Promise<readonly Entry[]>
   inclusion(index: number, size: number): Promise<readonly Uint8Array[]>
   consistency(from: number, to: number): Promise<readonly Uint8Array[]>
   root(size: number): Promise<Uint8Array>
-  /** The problem to answer with where something was altered; it is logged. */
+  /** Logs that the ledger was altered, and makes the problem to answer with. */
   altered(detail: string): ProblemError
 }
 
-export function createLogReader({ db, keeper, origin, log: lines, onAltered }: LogReaderDeps): LogReader {
+export function createLogReader({ db, keeper, origin, log: logger, onAltered }: LogReaderDeps): LogReader {
   let warned = false
 
   function altered(detail: string): ProblemError {
     onAltered()
-    lines.error({ event: 'ledger.altered', detail })
+    logger.error({ event: 'ledger.altered', detail })
     return new ProblemError({
       status: 500,
       title: 'The ledger was altered',
-      detail: `What is stored is not what the log of receipts has: ${detail}. curfew log verify finds out what else.`,
+      detail: `The stored data contradicts the receipt log: ${detail}. Run curfew log verify to find all contradictions.`,
     })
   }
 
@@ -69,7 +68,7 @@ export function createLogReader({ db, keeper, origin, log: lines, onAltered }: L
     return reading(() => hashesOfSpans(spans, tiles, sha256))
   }
 
-  /** @throws a problem where `read` finds that tiles are missing or cut off. */
+  /** Runs `read`. @throws a 500 problem if tiles are missing or incomplete. */
   function reading<Result>(read: () => Result): Result {
     try {
       return read()
@@ -92,9 +91,9 @@ export function createLogReader({ db, keeper, origin, log: lines, onAltered }: L
       throw new ProblemError(
         {
           status: 500,
-          title: 'The log cannot be signed',
+          title: 'The receipt log cannot be signed',
           detail:
-            'The keys of the log of receipts lie under another master key than the CURFEW_MASTER_KEY of this service.',
+            'The keys of the receipt log are sealed with another key than the CURFEW_MASTER_KEY of this service. Start the service with the CURFEW_MASTER_KEY with which they were stored.',
         },
         { cause: error },
       )
@@ -108,7 +107,7 @@ export function createLogReader({ db, keeper, origin, log: lines, onAltered }: L
     async head() {
       const log = await openReceiptLog(db, () => keeper.newLog(origin))
       if (!warned && origin !== null && origin !== log.origin) {
-        lines.error({ event: 'log.origin_kept', origin: log.origin, configured: origin })
+        logger.error({ event: 'log.origin_kept', origin: log.origin, configured: origin })
         warned = true
       }
       return log
@@ -116,7 +115,7 @@ export function createLogReader({ db, keeper, origin, log: lines, onAltered }: L
     async checkpoint(log) {
       const { origin: name, size } = log
       const found = await root(size)
-      if (!sameBytes(found, log.root)) throw altered('the tree has another root than when it was written')
+      if (!sameBytes(found, log.root)) throw altered('the root of the tree differs from the recorded root')
       return (await signer(log)).signCheckpoint({ origin: name, size, root: toBase64(found) })
     },
     async entries(from, to) {
@@ -134,7 +133,7 @@ export function createLogReader({ db, keeper, origin, log: lines, onAltered }: L
         const hash = tiles.get(keyOf({ level: 0, number }))?.[place]
         if (digest === undefined || hash === undefined) throw altered(`entry ${index} is missing`)
         if (!sameBytes(leafHash(digest, sha256), hash))
-          throw altered(`entry ${index} is not the leaf that is in the tree`)
+          throw altered(`entry ${index} differs from its leaf in the tree`)
         return { index, digest, leafHash: hash }
       })
     },
@@ -151,7 +150,7 @@ export function toBase64(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('base64')
 }
 
-/** What the log has of a receipt. */
+/** The digest of a receipt in the log. */
 export function digestOf(payload: string): Uint8Array {
   return sha256(new TextEncoder().encode(payload))
 }

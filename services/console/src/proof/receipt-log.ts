@@ -7,17 +7,17 @@ import { type Entry, type LogReader, toBase64 } from './log-reader.ts'
 const ENTRIES_MAX = 1_000
 const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
-/** Digests only: whoever may read the ledger may read all of them. */
+/** The receipt log has only digests, so every credential that may read the ledger may read all of it. */
 const ACCESS: RouteAccess<Scope> = { scope: 'ledger:read', access: 'handler' }
 
-/** `/v1/log/…`: the log of receipts, for whoever wants to check that it only grows. */
+/** `/v1/log/…`: the receipt log, with the proofs that entries are only ever added. */
 export function registerReceiptLog(server: HttpServer, { reader }: { reader: LogReader }): void {
   server.get(
     '/v1/log/checkpoint',
     {
       config: ACCESS,
       schema: {
-        summary: 'What the log is at this moment, signed (C2SP tlog-checkpoint).',
+        summary: 'Get the signed checkpoint of the receipt log (C2SP tlog-checkpoint).',
         produces: ['text/plain'],
         response: { 200: Type.String() },
       },
@@ -33,7 +33,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: { scope: 'public' },
       schema: {
-        summary: 'The public keys of the log, as a JWK Set and for witnesses.',
+        summary: 'Get the public keys of the receipt log, as a JWK Set and for witnesses.',
         response: { 200: LogKeys },
       },
     },
@@ -45,7 +45,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
-        summary: 'Leaves of the log: digests of receipts, from start up to but without end, 1,000 at most.',
+        summary:
+          'List leaves of the receipt log, which are digests of receipts, from start to before end, at most 1,000.',
         querystring: Type.Object(
           { start: Type.Optional(Place), end: Type.Optional(Place) },
           { additionalProperties: false },
@@ -66,7 +67,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
-        summary: 'One leaf of the log.',
+        summary: 'Get one leaf of the receipt log.',
         params: Type.Object({ index: Place }),
         response: { 200: LogEntry },
       },
@@ -77,7 +78,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
         throw new ProblemError({
           status: 404,
           title: 'No such entry',
-          detail: `The log has ${size} entries, counted from 0: none is at place ${index} yet.`,
+          detail: `The receipt log has ${size} entries, counted from 0, so there is no entry ${index} yet.`,
         })
       const [entry] = await reader.entries(index, index + 1)
       if (entry === undefined) throw reader.altered(`entry ${index} is missing`)
@@ -90,7 +91,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
-        summary: 'Proof that a leaf is in the log of that size (RFC 9162 section 2.1.3).',
+        summary: 'Get the proof that a leaf is in the receipt log of a size (RFC 9162 section 2.1.3).',
         querystring: Type.Object(
           { index: Place, size: Type.Optional(Place) },
           { additionalProperties: false },
@@ -121,7 +122,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
-        summary: 'Proof that the log of one size begins with the log of another (RFC 9162 section 2.1.4).',
+        summary:
+          'Get the proof that the receipt log of one size begins with the log of a smaller size (RFC 9162 section 2.1.4).',
         querystring: Type.Object({ from: Place, to: Type.Optional(Place) }, { additionalProperties: false }),
         response: { 200: ConsistencyProof },
       },

@@ -24,7 +24,7 @@ export interface ReceiptsDeps extends IdentityDeps {
 const JOSE = 'application/jose'
 const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
-/** `GET /v1/logout-events/{id}/receipt`: proof of what became of an event; alone, or with all that it is checked by. */
+/** `GET /v1/logout-events/{id}/receipt`: the receipt of an event, alone or with everything that an offline check needs. */
 export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
   const { keeper, reader } = deps
   server.get(
@@ -33,23 +33,24 @@ export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
       config: { scope: 'events:read', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
         summary:
-          'The receipt of a settled event, a JWS. With Accept: application/json also the checkpoint and proofs to check it by.',
+          'Get the receipt of a settled event, a JWS. With Accept: application/json also the checkpoint and the proofs to verify it.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         querystring: Type.Object(
           {
             ...IssuerQuery.properties,
             index: Type.Optional({
               ...Place,
-              description: 'An earlier receipt of the event, by its place in the log.',
+              description: 'Index in the receipt log of an earlier receipt of the event.',
             }),
             from: Type.Optional({
               ...Place,
-              description: 'Prove also that the log begins with the log of this size. With JSON only.',
+              description:
+                'Only with JSON: also prove that the receipt log begins with the log of this size.',
             }),
             subject_key: Type.Optional(
               Type.Boolean({
                 description:
-                  'With JSON only: the key that whoever it names is hashed with, to show whom it is of.',
+                  'Only with JSON: also return the key that the subject in the receipt is hashed with, to prove which subject it is.',
               }),
             ),
           },
@@ -91,18 +92,18 @@ export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
   )
 }
 
-/** Signs a stored receipt, if it is the one that the log has the digest of. */
+/** Signs a stored receipt if its digest is in the receipt log. */
 async function signed(reader: LogReader, payload: string, { logIndex, givenId }: StoredReceipt) {
   const log = await reader.head()
   if (logIndex >= log.size) throw reader.altered(`the log has no entry ${logIndex}`)
   const [entry] = await reader.entries(logIndex, logIndex + 1)
   if (entry === undefined || !sameBytes(entry.digest, digestOf(payload)))
-    throw reader.altered(`the receipt of event ${givenId} is another than entry ${logIndex}`)
+    throw reader.altered(`the receipt of event ${givenId} differs from entry ${logIndex}`)
   const inclusion = await reader.inclusion(logIndex, log.size)
   return { jws: (await reader.signer(log)).signReceipt(payload), inclusion, log }
 }
 
-/** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403, 409 or 410. */
+/** The receipt of an event that the caller may see. @throws a 403, 404, 409 or 410 problem if there is none. */
 async function receiptOf(
   deps: IdentityDeps,
   asked: { readonly id: string; readonly issuer: string | undefined; readonly access: AccessFilter },
@@ -111,42 +112,42 @@ async function receiptOf(
   const { db } = deps
   const { id, access } = asked
   if (!UUID.test(id)) throw notFound(id, false)
-  const meant = await identifyReceipted(deps, asked)
-  if (meant === null) throw notFound(id, true)
+  const identified = await identifyReceipted(deps, asked)
+  if (identified === null) throw notFound(id, true)
   if (access.kind === 'clients') {
-    const owed = (await eventOf(db, meant.id))?.deliveries.some((delivery) => admits(access, delivery))
+    const owed = (await eventOf(db, identified.id))?.deliveries.some((delivery) => admits(access, delivery))
     if (owed !== true) throw notFound(id, true)
     throw new ProblemError({
       status: 403,
-      detail: 'A receipt names everybody who was told. This needs a credential that is not bound to clients.',
+      detail: 'A receipt names all notified relying parties. Use a credential that is not bound to clients.',
     })
   }
-  const receipt = await findReceipt(db, { eventId: meant.id, logIndex })
+  const receipt = await findReceipt(db, { eventId: identified.id, logIndex })
   if (receipt !== null) return receipt
   if (logIndex !== null) {
     throw new ProblemError({
       status: 404,
-      detail: `No receipt of event ${id} is at place ${logIndex} of the log.`,
+      detail: `The receipt log has no receipt of event ${id} at index ${logIndex}.`,
     })
   }
-  const found = await eventOf(db, meant.id)
+  const found = await eventOf(db, identified.id)
   const running = found?.event.issuerLogout?.state === 'running'
   const open = running || found?.deliveries.some(({ settledAt }) => settledAt === null) === true
   if (!open && found !== null && !(await isReceiptAwaited(db, lastSettled(found)))) {
-    const issued = await findReceipt(db, { eventId: meant.id, logIndex })
+    const issued = await findReceipt(db, { eventId: identified.id, logIndex })
     if (issued !== null) return issued
     throw new ProblemError({
       status: 410,
       title: 'Gone',
-      detail: `There is no receipt of event ${id} any more: it is too old to be kept, or somebody took it away.`,
+      detail: `The receipt of event ${id} is gone: its retention has ended, or it was deleted from the ledger.`,
     })
   }
   throw new ProblemError({
     status: 409,
     title: open ? 'Not settled' : 'Not receipted yet',
     detail: open
-      ? 'Something of this event is under way still. Its receipt is issued when all is settled.'
-      : 'This event is settled, and its receipt is being issued. Ask again in a moment.',
+      ? 'This event has unsettled deliveries. Its receipt is issued when all deliveries are settled.'
+      : 'This event is settled, and its receipt is being issued. Send the request again in a moment.',
     headers: { 'retry-after': '1' },
   })
 }
@@ -158,7 +159,7 @@ function lastSettled({ event, deliveries }: FoundEvent): Date {
 
 async function eventOf(db: Database, id: string) {
   const found = (await findEvents(db, { ids: [id], deliveriesMax: 1 })).get(id)
-  // The first is always given whole.
+  // The first event is always returned complete.
   return found === undefined || found === 'later' ? null : found
 }
 
@@ -166,7 +167,7 @@ function erased({ logIndex }: StoredReceipt): ProblemError {
   return new ProblemError({
     status: 410,
     title: 'Erased',
-    detail: `This receipt was erased. Its digest stays in the log, at place ${logIndex}.`,
+    detail: `This receipt was erased. Its digest stays in the receipt log, at index ${logIndex}.`,
     extensions: { index: logIndex },
   })
 }
@@ -176,7 +177,7 @@ function notFound(id: string, perhapsSoon: boolean): ProblemError {
     status: 404,
     title: 'No such event',
     detail: perhapsSoon
-      ? `No event ${id} is in the ledger. If it was accepted a moment ago it will be: ask again.`
+      ? `No event ${id} is in the ledger. If it was accepted a moment ago, send the request again.`
       : `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
     ...(perhapsSoon && { headers: { 'retry-after': '1' } }),
   })

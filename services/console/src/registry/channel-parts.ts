@@ -19,21 +19,21 @@ import { createValidator, type Fault } from '@curfew/runtime'
 import { findEncryptionKey } from '@curfew/tokens'
 import type { Registration } from './registration.ts'
 
-// What a registration says to each channel: the one place in the console that asks channels to read it.
+// Reads the parts of a registration that belong to channels. Only this file of the console calls the channels for it.
 
-/** Why an endpoint is disabled when its owner wants it so; any other reason is ours. */
+/** The reason of an endpoint that its owner disabled. Curfew has set any other reason. */
 const BY_OWNER = 'disabled by its owner'
-/** The faults of settings, by the schema of their channel. */
+/** The validators of settings, by channel. */
 const SETTINGS_FAULTS = new Map(CHANNELS.map(({ kind, settings }) => [kind, createValidator(settings)]))
 
-/** What a registration says to one channel. */
+/** The part of a registration that belongs to one channel. */
 export interface ChannelPart {
   readonly channel: Channel
   readonly common: CommonRegistration
   readonly registered: Registered<EndpointRecord['settings']>
 }
 
-/** What each channel reads in a registration. */
+/** The parts of a registration, one for each channel. */
 export function partsOf(
   {
     client,
@@ -50,7 +50,7 @@ export function partsOf(
   return CHANNELS.map((channel) => {
     const own = settings.channels?.[channel.kind] ?? {}
     const at = {
-      ...{ issuer, said: settings, settings: effective, own, targetFault },
+      ...{ issuer, registered: settings, settings: effective, own, targetFault },
       hasEncryptionKey: (jwks: unknown, algorithm: EncryptionAlgorithm) =>
         findEncryptionKey(jwks, algorithm) !== null,
     }
@@ -58,7 +58,7 @@ export function partsOf(
   })
 }
 
-/** What is wrong with what every channel takes. */
+/** The faults of the members that every channel has. */
 export function commonFaults(
   { channel: { kind, best }, common, registered }: ChannelPart,
   { parts, before }: { parts: readonly ChannelPart[]; before: RelyingPartyRecord | null },
@@ -66,38 +66,38 @@ export function commonFaults(
   const faults: Fault[] = []
   const fault = (member: string, detail: string) =>
     faults.push({ pointer: `/curfew/channels/${kind}/${member}`, detail })
-  const { fallback_for: first, secret, sla } = common
-  if (first !== undefined) {
+  const { fallback_for: replaced, secret, sla } = common
+  if (replaced !== undefined) {
     const others = parts.filter((part) => part.channel.kind !== kind && part.registered.endpoints.length > 0)
-    if (!others.some((part) => part.channel.kind === first)) {
+    if (!others.some((part) => part.channel.kind === replaced)) {
       const known = others.map((part) => part.channel.kind).join(', ')
       fault('fallback_for', `must be another channel of the client: ${known === '' ? 'it has none' : known}`)
     } else if (leadsBack(kind, parts)) {
-      fault('fallback_for', 'must not lead back to the channel itself: one of them is the first')
+      fault('fallback_for', 'must not lead back to the channel itself: one channel must have no fallback_for')
     }
   }
   if (sla !== undefined && !atLeast(best, sla.counts))
-    fault('sla/counts', `must be ${best} or weaker: the channel gets no stronger acknowledgement`)
-  if (secret !== undefined && !registered.showsSecret)
-    fault('secret', 'must be left out: with these settings its endpoints are shown none')
+    fault('sla/counts', `must be ${best} or weaker: the channel never gets a stronger acknowledgement`)
+  if (secret !== undefined && !registered.sendsSecret)
+    fault('secret', 'must be absent: with these settings Curfew sends no secret to the endpoints')
   const unknown = registered.endpoints.some((endpoint) => keptSecret(kind, endpoint, before) === null)
-  if (registered.showsSecret && secret === undefined && unknown)
-    fault('secret', 'is required; it may be left out while one is stored for the same uri')
+  if (registered.sendsSecret && secret === undefined && unknown)
+    fault('secret', 'is required, unless one is stored for the same uri')
   return faults
 }
 
-/** Whether the fallbacks from a channel on go round in a circle. */
+/** Whether following fallback_for from a channel leads back to it. */
 function leadsBack(kind: string, parts: readonly ChannelPart[]): boolean {
-  const first = new Map(parts.map(({ channel, common }) => [channel.kind, common.fallback_for]))
-  let next = first.get(kind)
+  const replaced = new Map(parts.map(({ channel, common }) => [channel.kind, common.fallback_for]))
+  let next = replaced.get(kind)
   for (let steps = 0; steps < parts.length && next !== undefined; steps++) {
     if (next === kind) return true
-    next = first.get(next)
+    next = replaced.get(next)
   }
   return false
 }
 
-/** An endpoint as it was registered before. */
+/** The endpoint in the previous registration. */
 function knownEndpoint(
   kind: string,
   name: string,
@@ -106,7 +106,7 @@ function knownEndpoint(
   return before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
 }
 
-/** The stored secret of an endpoint that is registered again. It does not follow the endpoint to another address. */
+/** The stored secret of an endpoint that is registered again; null if its address has changed. */
 function keptSecret(
   kind: string,
   { name, uri }: { readonly name: string; readonly uri: string },
@@ -122,44 +122,45 @@ export function withoutChannelSecrets(channels: NonNullable<RelyingPartySettings
   )
 }
 
-/** The endpoints of one channel as they are stored, by name. @param sealed the secrets that came along, by channel. */
+/** The endpoints of one channel to store, sorted by name. @param sealed the new secrets, by channel. */
 export function endpointsOf(
   { channel, common, registered }: ChannelPart,
   { body, before, enableAgain }: Registration,
   sealed: ReadonlyMap<string, string>,
 ): readonly EndpointRecord[] {
   const { kind, best } = channel
-  const { settings, showsSecret } = registered
+  const { settings, sendsSecret } = registered
   const [fault] = SETTINGS_FAULTS.get(kind)?.(settings) ?? []
-  // The channel made them of a registration without faults.
-  if (fault !== undefined) throw new Error(`settings of ${kind} are wrong: ${fault.pointer} ${fault.detail}`)
+  // A bug of the channel: it made these settings from a registration without faults.
+  if (fault !== undefined)
+    throw new Error(`the settings of ${kind} are invalid: ${fault.pointer} ${fault.detail}`)
   return registered.endpoints
     .map(({ name, uri, enabled }): EndpointRecord => {
       const known = knownEndpoint(kind, name, before)
-      // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
-      const kept = enableAgain(kind) || known?.uri !== uri || known.disabledReason === BY_OWNER
+      // An endpoint that answered 410 stays disabled while its address is the same, unless the request enables it.
+      const enabledAgain = enableAgain(kind) || known?.uri !== uri || known.disabledReason === BY_OWNER
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
       return {
         ...{ kind, name, uri, settings, ...channel.names(settings) },
-        sealedSecret: showsSecret ? (sealed.get(kind) ?? keptSecret(kind, { name, uri }, before)) : null,
+        sealedSecret: sendsSecret ? (sealed.get(kind) ?? keptSecret(kind, { name, uri }, before)) : null,
         counts: common.sla?.counts ?? best,
         fallbackFor: common.fallback_for ?? null,
-        disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason,
+        disabledReason: off ? BY_OWNER : enabledAgain ? null : known.disabledReason,
       }
     })
     .sort(byName)
 }
 
-/** What a client says to each channel under the defaults of its issuer. Its addresses and keys were checked at its registration. */
+/** The parts of a registered client with its issuer's present defaults. Addresses and keys were checked at the registration. */
 function partsUnder(
   { metadata, settings }: Pick<RelyingPartyRecord, 'metadata' | 'settings'>,
   issuer: IssuerRecord,
 ): ReadonlyMap<string, ChannelPart> {
-  const read = { client: readClient(metadata), issuer, settings: settings as RelyingPartySettings }
-  return new Map(partsOf(read, () => null).map((part) => [part.channel.kind, part]))
+  const stored = { client: readClient(metadata), issuer, settings: settings as RelyingPartySettings }
+  return new Map(partsOf(stored, () => null).map((part) => [part.channel.kind, part]))
 }
 
-/** The endpoints of a registered client under the defaults of its issuer. */
+/** The endpoints of a registered client with its issuer's present defaults. */
 export const endpointsUnder: EndpointsOf = (party, issuer) => {
   const parts = partsUnder(party, issuer)
   return party.endpoints.map((endpoint) => {
@@ -170,7 +171,7 @@ export const endpointsUnder: EndpointsOf = (party, issuer) => {
   })
 }
 
-/** What a client says to one channel under the defaults of its issuer, be the client registered or not. */
+/** One channel's part of a client with its issuer's present defaults. The client need not be registered. */
 export function registeredUnder(
   kind: string,
   party: Pick<RelyingPartyRecord, 'metadata' | 'settings'> | null,

@@ -3,10 +3,10 @@ import type { StoredTls } from '@curfew/ledger'
 import { tlsFaults } from '@curfew/outbound'
 import type { Fault } from '@curfew/runtime'
 
-/** TLS settings as they are given and shown. The key comes in, and never goes out. */
+/** TLS settings in requests and answers. Only requests have the private key. */
 export type ClientTls = NonNullable<RelyingPartySettings['tls']>
 
-/** What is wrong with TLS settings. @param stored those of the registration that these replace. */
+/** The faults of TLS settings. `stored` has the TLS settings of the registration that these replace. */
 export function clientTlsFaults(
   tls: ClientTls | undefined,
   { stored, uris }: { stored: StoredTls | undefined; uris: readonly string[] },
@@ -19,22 +19,22 @@ export function clientTlsFaults(
   if (tls.client_certificate !== undefined && tls.client_key === undefined && keptKey(tls, stored) === null) {
     faults.push({
       pointer: '/curfew/tls/client_key',
-      detail: 'must come with client_certificate; it may be left out while that stays as it is registered',
+      detail: 'is required with client_certificate, unless the certificate is the registered one',
     })
   }
   if (uris.some((uri) => URL.parse(uri)?.protocol === 'http:')) {
     faults.push({
       pointer: '/curfew/tls',
-      detail: 'must be left out where an endpoint is not https',
+      detail: 'must be absent if an endpoint is not https',
     })
   }
   return faults
 }
 
 /**
- * What is stored of TLS settings without faults.
+ * The form of valid TLS settings for storage.
  *
- * @param seal seals a private key for this relying party, unless `kept` holds the same one.
+ * @param seal seals a private key for this relying party, unless the sealed `kept` is the same key.
  */
 export async function storedClientTls(
   { ca, client_certificate, client_key }: ClientTls,
@@ -54,12 +54,12 @@ export async function storedClientTls(
   }
 }
 
-/** What is shown of TLS settings: all but the key. Who puts them back so keeps the key that is there. */
+/** TLS settings for answers, without the private key. Putting them back unchanged keeps the stored key. */
 export function clientTlsView({ ca, client_certificate }: StoredTls): ClientTls {
   return { ...(ca !== undefined && { ca }), ...(client_certificate !== undefined && { client_certificate }) }
 }
 
-/** The stored key of the certificate that is given again. */
+/** The stored key, if the request has the stored certificate again; null otherwise. */
 function keptKey(
   { client_certificate }: { client_certificate?: string | undefined },
   stored: StoredTls | undefined,

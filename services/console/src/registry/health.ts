@@ -3,14 +3,14 @@ import { type Database, type EndpointHealthRecord, endpointsHealth, findRelyingP
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { noSuchParty, PartyParams } from './relying-parties.ts'
 
-/** `/v1/issuers/{issuer}/relying-parties/{client_id}/health`: how an RP has done lately, endpoint by endpoint. */
+/** `/v1/issuers/{issuer}/relying-parties/{client_id}/health`: the recent results of each endpoint of an RP. */
 export function registerHealth(server: HttpServer, { db }: { db: Database }): void {
   server.get(
     '/v1/issuers/:issuer/relying-parties/:client_id/health',
     {
       config: { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'How a relying party has done lately, endpoint by endpoint.',
+        summary: 'Get the recent results of each endpoint of a relying party.',
         params: PartyParams,
         response: { 200: RelyingPartyHealth },
       },

@@ -45,43 +45,43 @@ const WRITE = {
   scope: 'clients:write',
   access: 'path',
   accepts: [NDJSON],
-  // One that has to come back for its turn costs no more than that.
+  // An import that is refused because others run costs only one request.
   cost: 'late',
 } satisfies RouteAccess<Scope>
 const BODY_BYTES_MAX = 32 * 1024 * 1024
-/** Most faults that an answer lists. */
+/** Greatest number of faults in an answer. */
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
 const RETRY_AFTER_S = 5
-/** Imports under way in this process: each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits. */
+/** Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits. */
 const IMPORTING = { ofCaller: 1, waitingOfCaller: 0, atOnce: 3 }
-/** After so many ticks without a byte an import loses its turn. */
+/** An import fails after this number of ticks without a byte. */
 const STALL_TICKS = 5
 const TICK_MS = 1_000
-/** Clients that are looked at together: memory holds so many of them, and logouts of others, in the same process, get in between. */
+/** Number of clients in one batch. It bounds the memory, and logouts in the same process can run between batches. */
 const BATCH = 200
 
-/** One line that is a client, as far as it is kept: the rest is read from its bytes again. */
+/** The facts of one valid line that stay in memory. The rest is read from its bytes again. */
 interface Line extends RelyingPartyOutline, Pick<SignedDraft, 'issuer' | 'signs'> {
   readonly line: BodyLine
 }
 
-/** A line that was read. */
+/** A parsed line. */
 interface Body {
   readonly line: BodyLine
   readonly clientId: ClientId
   readonly body: Registration['body']
 }
 
-/** Whose clients are imported, and what the caller may say of their networks. */
-interface Whose {
+/** The issuer of the imported clients, and the rank of the caller for network settings. */
+interface Target {
   readonly issuer: IssuerRecord
   readonly rank: NetworkRank
 }
 
 type ImportDeps = RegistrationDeps & { readonly db: Database }
 
-/** `POST /v1/issuers/{issuer}/relying-parties/import`: thousands of clients in one change, or none. */
+/** `POST /v1/issuers/{issuer}/relying-parties/import`: registers thousands of clients in one transaction. */
 export function registerImport(server: HttpServer, deps: ImportDeps): void {
   const { db } = deps
   const turn = createTurn()
@@ -92,54 +92,55 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
       bodyLimit: BODY_BYTES_MAX,
       schema: {
         summary:
-          'Register many relying parties, all or none: NDJSON, a line for each as PUT takes it, with its client_id.',
+          'Register many relying parties, all or none. The body is NDJSON, with one line for each: the body of PUT with its client_id.',
         params: IssuerParams,
         querystring: Type.Object({
-          dry_run: Type.Boolean({ default: false, description: 'Check, and change nothing.' }),
+          dry_run: Type.Boolean({ default: false, description: 'Only check the lines, and change nothing.' }),
         }),
         body: Type.Unknown({ description: `Up to ${NDJSON_LINES_MAX} lines and ${BODY_BYTES_MAX} bytes.` }),
         response: { 200: Imported },
       },
-      // Before its body is read.
+      // The limit applies before the body is read.
       onRequest: async (request, reply) => turn.take(request.params.issuer, reply.raw),
       preParsing: async (_request, _reply, body) => withoutStalls(body as IncomingMessage),
     },
     (request): Promise<Imported> =>
       turn.during(request.raw, async () => {
-        // Without a body there is nothing that was read as lines.
+        // A request without a body has no lines.
         const lines = (request.body ?? []) as readonly BodyLine[]
         const { dry_run: dryRun } = request.query
         if (lines.length === 0)
           throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
         for (let tries = 0; tries < TRIES_MAX; tries++) {
           const issuer = await issuerOr404(db, request.params.issuer)
-          const whose = { issuer, rank: networkRank(callerOf(request)) }
-          const found = await check(deps, whose, lines)
+          const target = { issuer, rank: networkRank(callerOf(request)) }
+          const found = await check(deps, target, lines)
           if (!dryRun) await signable(deps, found, lines.length)
           const result = await importRelyingParties(db, {
             issuer: issuer.name,
             issuerRevision: issuer.revision,
             outlines: found,
-            drafts: () => draftsOf(deps, whose, found),
+            drafts: () => draftsOf(deps, target, found),
             audit: partyChange(callerOf(request).name),
             quota: deps.relyingPartiesMax,
             dryRun,
           })
           if (result.ok) return { dry_run: dryRun, total: found.length, ...result.counts }
           if (result.conflict === 'quota') throw overQuota(issuer.name, result)
-          // What came in between is checked again, and told by line.
+          // Another change came first: check the lines again, and report faults by line.
         }
         throw new ProblemError({
           status: 503,
-          detail: 'Others change these relying parties all the time. Ask again in a moment.',
+          detail:
+            'Other requests kept changing these relying parties. Nothing was changed by this one. Send the request again in a moment.',
           headers: { 'retry-after': '1' },
         })
       }),
   )
 }
 
-/** Checks every line, by itself and against the others. @throws a 400 problem that lists all faults by line. */
-async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[]): Promise<readonly Line[]> {
+/** Checks every line alone and against the others. @throws a 400 problem that lists all faults by line. */
+async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[]): Promise<readonly Line[]> {
   const faults: ImportFault[] = []
   const firsts = new Map<ClientId, number>()
   const found: Line[] = []
@@ -147,20 +148,20 @@ async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[])
     await setImmediate()
     const { bodies, faults: wrong } = bodiesOf(some, firsts)
     faults.push(...wrong)
-    for (const { line, registration } of await registrationsOf(deps, whose, bodies)) {
+    for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
       const { clientId, before } = registration
       const registered = readRegistration(registration, deps)
       faults.push(...registered.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
       if (registered.faults.length > 0) continue
       const { endpoints, signs } = await draftOf(registered, deps)
       const expected = before?.revision ?? null
-      found.push({ issuer: whose.issuer.name, clientId, endpoints, signs, line, expected })
+      found.push({ issuer: target.issuer.name, clientId, endpoints, signs, line, expected })
     }
   }
-  const taken = Map.groupBy(await takenUris(deps.db, whose.issuer.name, found), ({ clientId }) => clientId)
+  const taken = Map.groupBy(await takenUris(deps.db, target.issuer.name, found), ({ clientId }) => clientId)
   const double = found.filter(({ clientId }) => taken.has(clientId))
   const bodies = double.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
-  for (const { line, registration } of await registrationsOf(deps, whose, bodies)) {
+  for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
     const { clientId } = registration
     // A credential that may import may see all clients of the issuer.
     const wrong = takenFaults(readRegistration(registration, deps), taken.get(clientId) ?? [], () => true)
@@ -170,10 +171,10 @@ async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[])
   return found
 }
 
-/** What some clients are to be registered as, beside what they are now. */
+/** The registrations of some lines, with the present registrations of their clients. */
 async function registrationsOf(
   { db }: ImportDeps,
-  { issuer, rank }: Whose,
+  { issuer, rank }: Target,
   bodies: readonly Body[],
 ): Promise<readonly { readonly line: BodyLine; readonly registration: Registration }[]> {
   const among = { issuer: issuer.name, clientIds: bodies.map(({ clientId }) => clientId) }
@@ -187,13 +188,13 @@ async function registrationsOf(
   })
 }
 
-/** The clients of some lines. @param firsts the line of each client so far; those of these lines are added. */
+/** Parses some lines. @param firsts the line of each client so far. The clients of these lines are added. */
 function bodiesOf(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
   const faults: ImportFault[] = []
   const bodies: Body[] = []
-  for (const each of lines) {
-    const { line } = each
-    const read = each.read()
+  for (const bodyLine of lines) {
+    const { line } = bodyLine
+    const read = bodyLine.read()
     const wrong = 'fault' in read ? [read.fault] : bodyFaults(read.value)
     if ('fault' in read || wrong.length > 0) {
       faults.push(...wrong.map((fault) => ({ line, client_id: null, ...fault })))
@@ -208,16 +209,16 @@ function bodiesOf(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
     const first = firsts.get(clientId)
     if (first === undefined) {
       firsts.set(clientId, line)
-      bodies.push({ line: each, clientId, body })
+      bodies.push({ line: bodyLine, clientId, body })
     } else {
-      const detail = `is that of line ${first}`
+      const detail = `is in line ${first} already`
       faults.push({ line, client_id: clientId, pointer: '/client_id', detail })
     }
   }
   return { bodies, faults }
 }
 
-/** Sees to it that what is owed to them can be signed. @throws a 400 problem. */
+/** Ensures that the issuer has the signing keys for the clients. @throws a 400 problem. */
 async function signable(deps: ImportDeps, found: readonly Line[], total: number): Promise<void> {
   const unsigned = await keyFaults(found, deps)
   const faults = found.flatMap(({ line: { line }, clientId }) => {
@@ -227,16 +228,16 @@ async function signable(deps: ImportDeps, found: readonly Line[], total: number)
   if (faults.length > 0) throw refused(faults, total)
 }
 
-/** Lines without faults as drafts, some at a time. */
+/** Makes drafts of valid lines, in batches. */
 async function* draftsOf(
   deps: ImportDeps,
-  whose: Whose,
+  target: Target,
   found: readonly Line[],
 ): AsyncGenerator<readonly RelyingPartyDraft[]> {
   for (const some of batchesOf(found)) {
     await setImmediate()
     const bodies = some.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
-    const registrations = await registrationsOf(deps, whose, bodies)
+    const registrations = await registrationsOf(deps, target, bodies)
     yield await Promise.all(
       registrations.map(async ({ registration }) => {
         const { signs: _, ...draft } = await draftOf(readRegistration(registration, deps), deps)
@@ -246,10 +247,10 @@ async function* draftsOf(
   }
 }
 
-/** What a line says that was read before without faults. */
+/** Parses a valid line again. */
 function bodyOf(line: BodyLine): Registration['body'] {
   const read = line.read()
-  if ('fault' in read) throw new Error(`line ${line.line} was read, and cannot be read again`)
+  if ('fault' in read) throw new Error(`line ${line.line} could be parsed before, and cannot be parsed again`)
   return read.value as Registration['body']
 }
 
@@ -257,12 +258,12 @@ function* batchesOf<Item>(items: readonly Item[]): Generator<readonly Item[]> {
   for (let start = 0; start < items.length; start += BATCH) yield items.slice(start, start + BATCH)
 }
 
-/** The turns that imports hold: from before a body is read until its answer, or its work, has ended. */
+/** Limits concurrent imports. An import has a turn from before its body is read until its answer and its work have ended. */
 function createTurn() {
   const turns = createTurns({ ...IMPORTING, refusal: anotherImport })
   const held = new WeakMap<object, { readonly turn: Turn; working: boolean }>()
   return {
-    /** @param answer of the request: the turn ends with it, unless work goes on. @throws a 429 problem. */
+    /** Takes a turn. @param answer the turn ends when it closes, unless the work still runs. @throws a 429 problem. */
     async take(issuer: string, answer: ServerResponse): Promise<void> {
       const turn = await turns.enter(issuer)
       const own = { turn, working: false }
@@ -273,7 +274,7 @@ function createTurn() {
       if (answer.closed) onClose()
       else answer.once('close', onClose)
     },
-    /** Keeps the turn until `work` has ended, though the caller has gone. */
+    /** Keeps the turn until `work` has ended, even if the caller disconnects. */
     async during<Result>(request: object, work: () => Promise<Result>): Promise<Result> {
       const own = held.get(request)
       if (own !== undefined) own.working = true
@@ -287,17 +288,17 @@ function createTurn() {
 }
 
 function anotherImport(why: 'caller' | 'all'): ProblemError {
-  const most =
-    why === 'caller' ? 'one is done at a time for an issuer' : `${IMPORTING.atOnce} are done at once`
+  const limit =
+    why === 'caller' ? 'an issuer can have one import at a time' : `${IMPORTING.atOnce} can run at once`
   return new ProblemError({
     status: 429,
     title: 'Another import',
-    detail: `Another import is under way, and ${most}. Send this one again in a moment.`,
+    detail: `Another import is under way, and ${limit}. Send the request again in a moment.`,
     headers: { 'retry-after': String(RETRY_AFTER_S) },
   })
 }
 
-/** The same body. It fails with a 408 problem where nothing of it comes for `STALL_TICKS` ticks. */
+/** Passes a body on. It fails with a 408 problem if no byte arrives for `STALL_TICKS` ticks. */
 function withoutStalls(body: Readable): Readable {
   let idle = 0
   const watched = new Transform({
@@ -306,14 +307,14 @@ function withoutStalls(body: Readable): Readable {
       done(null, chunk)
     },
   })
-  // Ticks are counted, for one long timer would also fire because this process was busy.
+  // Short ticks are counted, because one long timer would also fire after this process was busy.
   const ticking = setInterval(() => {
     idle += 1
     if (idle < STALL_TICKS) return
     body.unpipe(watched)
     watched.destroy(stalled())
   }, TICK_MS)
-  // A body of a type that is refused has no reader that would take the error.
+  // A body with a refused media type has no reader, so its error would be unhandled.
   watched.on('error', () => undefined)
   watched.once('end', () => clearInterval(ticking))
   watched.once('close', () => {
@@ -330,7 +331,8 @@ function withoutStalls(body: Readable): Readable {
 function stalled(): ProblemError {
   return new ProblemError({
     status: 408,
-    detail: 'Nothing of the body came for seconds, and other imports wait. Send it again as a whole.',
+    detail:
+      'The body stalled for seconds, and was given up so that other imports can run. Send the whole request again.',
     headers: { connection: 'close' },
   })
 }
@@ -341,7 +343,7 @@ function refused(faults: readonly ImportFault[], total: number): ProblemError {
   return new ProblemError({
     status: 400,
     title: 'Invalid import',
-    detail: `${lines} of ${total} lines cannot be registered as they are. Nothing was changed.`,
+    detail: `${lines} of ${total} lines have faults. Nothing was changed. Correct the faults in faults and send the request again.`,
     extensions: {
       faults: sorted.slice(0, FAULTS_MAX),
       faults_left_out: Math.max(0, faults.length - FAULTS_MAX),

@@ -53,7 +53,7 @@ export const IssuerParams = Type.Object({
   }),
 })
 
-/** `/v1/issuers`: the OpenID Providers whose sessions end. */
+/** `/v1/issuers`: the OpenID Providers. */
 export function registerIssuers(
   server: HttpServer,
   { db, ceiling, pages }: { db: Database; ceiling: readonly string[]; pages: Pages },
@@ -81,7 +81,7 @@ export function registerIssuers(
         throw new ProblemError({
           status: 400,
           title: 'Invalid issuer',
-          detail: 'Nothing was changed.',
+          detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
           errors: faults,
         })
       }
@@ -120,8 +120,8 @@ export function registerIssuers(
         title: 'Issuer conflict',
         detail:
           result.conflict === 'iss_changed'
-            ? 'This name has another iss, which its history and keys hang on. Register the new iss under a new name.'
-            : 'Another name has this iss, or had it until it was removed. Register it under that name.',
+            ? 'This name has another iss, which its history and keys belong to. Register the new iss under a new name.'
+            : 'Another name has this iss, or had it before it was removed. Register the iss under that name.',
         errors: [{ pointer: '/iss', detail: 'belongs to another registration' }],
       })
     },
@@ -129,7 +129,7 @@ export function registerIssuers(
 
   server.get(
     PATH,
-    { config: READ, schema: { summary: 'An issuer.', params: IssuerParams, response: { 200: Issuer } } },
+    { config: READ, schema: { summary: 'Get an issuer.', params: IssuerParams, response: { 200: Issuer } } },
     async (request, reply) => {
       const issuer = await issuerOr404(db, request.params.issuer)
       reply.header('etag', etagOf(issuer))
@@ -161,7 +161,7 @@ export function registerIssuers(
       throw new ProblemError({
         status: 409,
         title: 'Issuer in use',
-        detail: `${result.relyingParties} relying parties are registered with it. Remove them first.`,
+        detail: `${result.relyingParties} relying parties are registered with this issuer. Remove them first.`,
       })
     },
   )
@@ -171,7 +171,7 @@ export function registerIssuers(
     {
       config: { ...READ, access: 'handler' },
       schema: {
-        summary: 'All issuers that the credential may see.',
+        summary: 'List the issuers that the credential may see.',
         querystring: PageQuery,
         response: { 200: page(Issuer) },
       },
@@ -181,14 +181,14 @@ export function registerIssuers(
       const { issuer: only, clientIds } = conditionsOf(callerOf(request).access)
       const { readCursor, pageOf } = pages(request)
       const after = readCursor(cursor) ?? ''
-      // Whoever owns some of its clients may not see the issuer itself.
+      // A credential that is bound to clients may not see the issuer itself.
       const issuers = clientIds === null ? await listIssuers(db, { after, limit: limit + 1, only }) : []
       return pageOf(issuers, limit, ({ name }) => name, issuerView)
     },
   )
 }
 
-/** What is wrong with the networks that an issuer's relying parties shall have by default. */
+/** The faults of the default networks of an issuer's relying parties. */
 function defaultsFaults(
   networks: readonly string[] | undefined,
   where: { rank: NetworkRank; rule: NetworkRule | null; ceiling: readonly string[] },
@@ -201,9 +201,10 @@ function defaultsFaults(
 }
 
 /**
- * The quotas that a request changes; null where it changes none. Others than an unbound admin may put back what they read.
+ * The quotas that a request changes; null if it changes none. Only an unbound admin may change them. Other callers may send the
+ * present quotas, so that they can put back what they read.
  *
- * @throws a 403 problem.
+ * @throws a 403 problem if another caller changes them.
  */
 async function quotasFor(
   db: Database,
@@ -224,21 +225,21 @@ async function quotasFor(
   const others = Object.entries(asked).filter(
     ([name, quota]) => quota !== (before?.[name as keyof IssuerQuotas] ?? null),
   )
-  // What is the same is not written: an admin may change it meanwhile.
+  // Equal quotas are not written, because an admin may change them at the same time.
   if (others.length === 0) return null
   throw new ProblemError({
     status: 403,
-    detail: 'Nothing was changed.',
+    detail: 'Nothing was changed. Omit quotas, or ask an unbound admin to change them.',
     errors: [
       {
         pointer: '/quotas',
-        detail: 'may be changed only with the scope admin, by a credential that is bound to nothing',
+        detail: 'can be changed only by a credential with the scope admin that is not bound to an issuer',
       },
     ],
   })
 }
 
-/** What a change of an issuer must find, and leaves for the audit. */
+/** The preconditions of a change of an issuer, and its audit entry. */
 function guardOf(request: { readonly headers: Preconditions; readonly credential: Credential | null }) {
   let found: IssuerRecord | null = null
   return {
@@ -263,7 +264,7 @@ function issuerChange(credential: string): Change<IssuerRecord> {
   })
 }
 
-/** The issuer of this name. @throws a 404 problem. */
+/** The issuer of a name. @throws a 404 problem if there is none. */
 export async function issuerOr404(db: Database, name: string): Promise<IssuerRecord> {
   const issuer = await findIssuer(db, name)
   if (issuer !== null) return issuer

@@ -9,18 +9,18 @@ import {
 import type { IssuerRecord } from '@curfew/ledger'
 import { type Credential, type Fault, hasScope, isCidr } from '@curfew/runtime'
 
-/** The rank of a credential where networks are set. */
+/** The rank of a credential for network settings. */
 export function networkRank({ scopes, access }: Pick<Credential, 'scopes' | 'access'>): NetworkRank {
   if (access.kind === 'clients') return 'clients'
   return access.kind === 'everything' && hasScope({ scopes }, 'admin') ? 'admin' : 'issuer'
 }
 
-/** What an issuer says of networks. */
+/** The network settings of an issuer. */
 export function networksOf({ defaults, networkRule }: IssuerRecord): NetworkSettings {
   return { chosen: defaults.allowed_networks, rule: networkRule }
 }
 
-/** The networks that a change registers: those it asks for, or those of a rule that it may not lift. */
+/** The networks that a change registers: those of the request, or without any those of a rule that the caller may not lift. */
 export function registeredNetworks(
   asked: readonly string[] | undefined,
   { rank, rule }: { rank: NetworkRank; rule: NetworkRule | null },
@@ -28,7 +28,7 @@ export function registeredNetworks(
   return asked ?? (rule !== null && !mayChangeRule(rank, rule) ? rule.networks : undefined)
 }
 
-/** What is wrong with a list of CIDRs. */
+/** The faults of a list of CIDRs. */
 export function networkFaults(networks: readonly string[] | undefined, pointer: string): Fault[] {
   return (networks ?? []).flatMap((network, index) =>
     isCidr(network)
@@ -37,7 +37,7 @@ export function networkFaults(networks: readonly string[] | undefined, pointer: 
   )
 }
 
-/** Networks that a credential may not register, as faults. @param networks valid CIDRs. */
+/** The faults of networks that a credential may not register. @param networks valid CIDRs. */
 export function beyondFaults(
   networks: readonly string[] | undefined,
   pointer: string,
@@ -54,7 +54,7 @@ export function beyondFaults(
     : rank === 'clients'
       ? 'the networks of its issuer and of this deployment (CURFEW_ALLOWED_NETWORKS)'
       : 'the networks of this deployment (CURFEW_ALLOWED_NETWORKS)'
-  const detail = `must lie within ${source}: only a credential with admin that is bound to no issuer goes beyond them`
+  const detail = `must be within ${source}: only a credential with the scope admin that is not bound to an issuer may go beyond them`
   return (networks ?? []).flatMap((network, index) =>
     liesWithin(network, limit) ? [] : [{ pointer: `${pointer}/${index}`, detail }],
   )

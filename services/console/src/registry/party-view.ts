@@ -8,7 +8,7 @@ export function partyPath(issuer: string, clientId: string): string {
   return `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`
 }
 
-/** Our settings as they are shown: without the client's private key. */
+/** Curfew's settings of a relying party for answers, without the private key. */
 export function settingsView({ settings: { tls, ...settings } }: Pick<RelyingPartyRecord, 'settings'>) {
   return {
     ...(settings as RelyingPartySettings),
@@ -16,17 +16,18 @@ export function settingsView({ settings: { tls, ...settings } }: Pick<RelyingPar
   }
 }
 
-/** A relying party as it can be put, patched and imported: what its owner said, without what was kept from it. */
+/** A relying party in the form that can be put, patched and imported: the registration without its secrets. */
 export function documentOf(party: RelyingPartyRecord): Readonly<Record<string, unknown>> {
   const curfew = settingsView(party)
   return { ...party.metadata, ...(Object.keys(curfew).length > 0 && { curfew }) }
 }
 
-/** A relying party as the API shows it. @param waiting deliveries that wait for it, in the answer to a change. */
+/** The response body for a relying party. @param waiting number of waiting deliveries, in the answer to a change. */
 export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingParty {
   const self = partyPath(party.issuer, party.clientId)
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
-  const enabled = party.endpoints.length === 0 || party.endpoints.some((each) => each.disabledReason === null)
+  const enabled =
+    party.endpoints.length === 0 || party.endpoints.some((endpoint) => endpoint.disabledReason === null)
   return {
     ...party.metadata,
     client_id: party.clientId,
@@ -55,7 +56,7 @@ function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoin
   const { kind, name, uri, names, counts, fallbackFor, settings, disabledReason } = endpoint
   return {
     ...{ channel: kind, name, uri, names, counts },
-    // A channel stores null for what is not set.
+    // A channel stores null for settings that are not set.
     settings: Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)),
     enabled: disabledReason === null,
     disabled_reason: disabledReason,
@@ -63,7 +64,7 @@ function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoin
   }
 }
 
-/** What the audit notes of a change by this credential. */
+/** Makes the audit entry of a change by a credential. */
 export function partyChange(credential: string): Change<RelyingPartyRecord> {
   return (before, after) => {
     const party = after ?? before

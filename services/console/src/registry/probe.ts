@@ -50,9 +50,9 @@ import { networksOf } from './networks.ts'
 import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
-/** It sends some 40 requests. */
+/** A probe sends about 40 requests. */
 const WRITE = { scope: 'clients:write', access: 'path', cost: 50 } satisfies RouteAccess<Scope>
-/** Probes that run at once in this process: each signs some 40 tokens, and holds as many connections. None waits. */
+/** Limits of concurrent probes in this process. Each signs about 40 tokens and opens connections. None waits. */
 const PROBING = { ofCaller: 2, waitingOfCaller: 0, atOnce: 4 }
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
 
@@ -63,11 +63,11 @@ export interface ProbesDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly encrypter: Encrypter
   readonly tls: TlsIdentities
-  /** What is wrong with an endpoint's URI, in words, or null. */
+  /** The fault of an endpoint's URI, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
 }
 
-/** `…/relying-parties/{client_id}/probe`: whether an endpoint takes what it must, and refuses what it must. */
+/** `…/relying-parties/{client_id}/probe`: whether an endpoint accepts valid requests and refuses invalid ones. */
 export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
   const { db } = deps
   const probing = createTurns({ ...PROBING, refusal: tooManyProbes })
@@ -77,7 +77,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       config: WRITE,
       schema: {
         summary:
-          "Send a relying party's endpoint, registered or named here, the tokens that it must take and must refuse, none for a real session.",
+          "Probe a relying party's endpoint, the registered one or another: send valid and forged requests that name no real session.",
         params: PartyParams,
         body: ProbeInput,
         response: { 200: Probe },
@@ -99,7 +99,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: READ,
       schema: {
-        summary: 'The last probe of a relying party: its report, or how far it has got.',
+        summary: 'Get the last probe of a relying party: its report, or its progress.',
         params: PartyParams,
         response: { 200: Probe },
       },
@@ -110,18 +110,18 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       throw new ProblemError({
         status: 404,
         title: 'No probe',
-        detail: `The endpoint of ${clientId} at ${issuer} has not been probed.`,
+        detail: `The endpoint of ${clientId} at ${issuer} has not been probed. Post a probe first.`,
       })
     },
   )
 }
 
 function tooManyProbes(why: 'caller' | 'all'): ProblemError {
-  const most = why === 'caller' ? `${PROBING.ofCaller} probes of one issuer` : `${PROBING.atOnce} probes`
+  const limit = why === 'caller' ? `${PROBING.ofCaller} probes of one issuer` : `${PROBING.atOnce} probes`
   return new ProblemError({
     status: 429,
     title: 'Too many probes at once',
-    detail: `At most ${most} run at once, and so many do. Nothing was sent. Ask again in a moment.`,
+    detail: `${limit} are running, which is the limit. Nothing was sent. Send the request again in a moment.`,
     headers: { 'retry-after': '5' },
   })
 }
@@ -131,38 +131,38 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId
-  /** How it is reached. */
+  /** The address, networks and TLS of the endpoint. */
   readonly peer: Peer
-  /** Its own TLS, open. */
+  /** The TLS identity for the endpoint, with the opened private key. */
   readonly tls: TlsIdentity | null
-  /** What its messages are signed in; null where none is signed. */
+  /** The signing algorithm; null if the channel signs nothing. */
   readonly algorithm: SigningAlgorithm | null
-  /** What it is shown; null where it is shown nothing. */
+  /** The sealed secret of the endpoint; null if there is none. */
   readonly sealedSecret: string | null
 }
 
 /**
- * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but how its tokens are made:
- * neither the networks that it may live at, nor our certificate for it, nor its secret.
+ * The target of a probe. For a registered endpoint it has the client's networks, certificate and secret. For another address it has
+ * only the settings that its tokens depend on, so that a probe cannot misuse the others.
  */
 async function targetOf(
-  { uri: named, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
+  { uri: givenUri, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
   { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
   { db, tls, targetFault }: ProbesDeps,
 ): Promise<Target> {
-  const own = named === undefined ? party : null
+  const own = givenUri === undefined ? party : null
   const endpoint = own?.endpoints.find(({ kind }) => channel === undefined || kind === channel)
-  const uri = named ?? endpoint?.uri
+  const uri = givenUri ?? endpoint?.uri
   if (uri === undefined) {
     throw new ProblemError({
       status: 404,
       title: 'Nothing to probe',
-      detail: `No endpoint is registered for ${clientId} at ${issuer.name}. Name one: uri.`,
+      detail: `No endpoint is registered for ${clientId} at ${issuer.name}. Give the address as uri.`,
     })
   }
   const kind = channel ?? (endpoint ?? party?.endpoints[0])?.kind ?? DEFAULT_KIND
-  if (!CHANNELS.some((each) => each.kind === kind)) {
-    const kinds = CHANNELS.map((each) => each.kind).join(', ')
+  if (!CHANNELS.some((known) => known.kind === kind)) {
+    const kinds = CHANNELS.map((known) => known.kind).join(', ')
     throw invalid('/channel', `must be one of ${kinds}`, 'body')
   }
   const effective = effectiveSettings(own?.settings ?? {}, issuer.defaults)
@@ -175,7 +175,7 @@ async function targetOf(
         ? ofIssuer
         : narrowedAccess(ofIssuer, rule.networks)
       : networkAccess({ chosen: own.settings.allowed_networks, rule: own.networkRule }, networksOf(issuer))
-  const fault = named === undefined ? null : targetFault(uri, access)
+  const fault = givenUri === undefined ? null : targetFault(uri, access)
   if (fault !== null) throw invalid('/uri', fault, 'body')
   const registered = registeredUnder(kind, party, issuer)
   const settings = endpoint?.settings ?? registered.settings
@@ -198,11 +198,11 @@ function noEncryption(why: string): ProblemError {
   return new ProblemError({
     status: 409,
     title: 'No key to encrypt to',
-    detail: `It registered for encrypted tokens, and cannot be sent any. ${why}`,
+    detail: `The relying party registered for encrypted tokens, but its tokens cannot be encrypted. ${why}`,
   })
 }
 
-/** Encrypts as deliveries do. @throws a 409 problem where its keys cannot be had. */
+/** Encrypts tokens the way deliveries do. @throws a 409 problem if the relying party's keys are unavailable. */
 function encryptFor({ peer, tls }: Target, { encrypter }: ProbesDeps): ProbeTools['encrypt'] {
   return async (typ, token, encryption) => {
     try {
@@ -223,7 +223,7 @@ function isSupported(algorithm: unknown): algorithm is SigningAlgorithm {
   return SIGNING_ALGORITHMS.some((supported) => supported === algorithm)
 }
 
-/** @throws a 409 problem where it cannot be opened. */
+/** Opens the TLS identity for the endpoint. @throws a 409 problem if its private key cannot be opened. */
 async function tlsIdentity(
   owner: Parameters<TlsIdentities>[0],
   tls: TlsIdentities,
@@ -231,7 +231,7 @@ async function tlsIdentity(
   return readable('client_key_unreadable', 'Client key unreadable', () => tls(owner))
 }
 
-/** @throws a 409 problem where it cannot be opened, or the endpoint is merely named. */
+/** Opens the secret of the endpoint. @throws a 409 problem if it cannot be opened, or the endpoint is not registered. */
 async function secretOf(target: Target, clientKeys: ProbesDeps['clientKeys']): Promise<string> {
   const { sealedSecret } = target
   if (sealedSecret !== null)
@@ -239,7 +239,7 @@ async function secretOf(target: Target, clientKeys: ProbesDeps['clientKeys']): P
   throw new ProblemError({
     status: 409,
     title: 'No secret',
-    detail: 'The secret is shown to the registered endpoint alone. Register this one, then probe it.',
+    detail: 'Curfew sends the secret only to the registered endpoint. Register this endpoint, then probe it.',
   })
 }
 
@@ -256,7 +256,7 @@ async function readable<Value>(
   }
 }
 
-/** Makes tokens with the key of the issuer. A channel that signs nothing needs no key. */
+/** Makes the function that makes tokens with the key of the issuer. A channel that signs nothing needs no key. */
 async function forgeFor({ issuer, algorithm }: Target, keyring: Keyring): Promise<ProbeTools['forge']> {
   if (algorithm === null) return () => Promise.reject(new Error('this channel signs nothing'))
   const signer = await keyring.signer(issuer, algorithm)
@@ -264,10 +264,10 @@ async function forgeFor({ issuer, algorithm }: Target, keyring: Keyring): Promis
   return createProbeTokens(signer, keys.find(({ kid }) => kid === signer.kid) ?? {}).make
 }
 
-/** How often the progress is written down, in milliseconds. */
+/** Interval of storing the progress, in milliseconds. */
 const PROGRESS_MS = 400
 
-/** @throws a 409 problem where one is under way. */
+/** Runs a probe. @throws a 409 problem if another probe of the client runs. */
 async function probe(target: Target, credential: string, deps: ProbesDeps): Promise<ProbeRecord> {
   const { db, keyring, client, clientKeys } = deps
   const { issuer, clientId, uri } = target
@@ -279,12 +279,12 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
     throw new ProblemError({
       status: 409,
       title: 'Probe under way',
-      detail: `Another probe of ${clientId} at ${issuer} is under way; it takes a minute at most.`,
+      detail: `Another probe of ${clientId} at ${issuer} is running. It takes at most a minute. Send the request again after it.`,
     })
   }
   let answered = 0
   const noting = setInterval(() => {
-    // Who watches sees it a little later; the report comes all the same.
+    // A failure only delays the visible progress, and not the report.
     if (answered > 0) progressProbe(db, id, answered).catch(() => undefined)
   }, PROGRESS_MS)
   try {
@@ -308,7 +308,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
     if (ended === null) throw new Error(`the probe ${id} is gone`)
     return ended
   } catch (error) {
-    // Left as it is where the ledger is away: another may begin in two minutes.
+    // If the ledger is unavailable, the probe stays as running. Another probe can begin two minutes later.
     await dropProbe(db, id).catch(() => undefined)
     throw error
   } finally {
@@ -347,7 +347,7 @@ function probeView(probe: ProbeRecord): Probe {
     ended_at: probe.endedAt?.toISOString() ?? null,
     sent: probe.sent,
     total: probe.total,
-    // It was written by findingsOf, by this release or another.
+    // findingsOf of this or another release wrote it.
     report: probe.report as ProbeFindings | null,
     links: { self: `${party}/probe`, relying_party: party },
   }

@@ -35,24 +35,24 @@ import {
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
 import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
 
-/** Members that our answers add. Who reads a registration, changes it and puts it back sends them along. */
+/** Members that only answers have. A client that reads a registration and puts it back sends them too. */
 const OURS = ['issuer', 'status', 'links']
 const CLIENT_ID = /^[\x20-\x7e]{1,255}$/
 
 export interface RegistrationDeps {
-  /** Relying parties that an issuer may have that has no quota of its own. */
+  /** The limit of relying parties for issuers without a quota of their own. */
   readonly relyingPartiesMax: number
-  /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
+  /** Ensures that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
-  /** Seals what is shown to a relying party, a private key or a secret, so that it can be stored. */
+  /** Seals private keys and secrets of relying parties for storage. */
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
-  /** What is wrong with an endpoint's URI, in words, or null. */
+  /** The fault of an endpoint's URI, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
-  /** CIDRs of this deployment: no registration goes beyond them but by an unbound admin. */
+  /** The CIDRs of this deployment. Only an unbound admin can register networks beyond them. */
   readonly ceiling: readonly string[]
 }
 
-/** A registration as it is posted: with the settings of each channel that this release has. */
+/** The schema of a posted registration, with the settings of each channel of this release. */
 export const RegistrationBody = Type.Object(
   {
     ...RelyingPartyInput.properties,
@@ -66,42 +66,43 @@ export const RegistrationBody = Type.Object(
   { additionalProperties: true, title: 'RelyingParty' },
 )
 
-/** What somebody asks to be registered. */
+/** A requested registration. */
 export interface Registration {
   readonly issuer: IssuerRecord
   readonly clientId: ClientId
-  /** Metadata with `curfew`, that is valid by `bodyFaults`. */
+  /** The metadata with `curfew`, valid by `bodyFaults`. */
   readonly body: RelyingPartyInput & Readonly<Record<string, unknown>>
   readonly before: RelyingPartyRecord | null
-  /** By whose networks it is bound, and whether it names networks of its own. */
+  /** The limits of its networks. */
   readonly networks: {
     readonly rank: NetworkRank
-    /** Of the registration before, be it removed. */
+    /** The rule of the previous registration, even if that was removed. */
     readonly rule: NetworkRule | null
+    /** Whether the request decides the networks. A patch may leave them unchanged. */
     readonly named: boolean
   }
-  /** Whether endpoints of a channel that Curfew disabled are enabled again, though nothing of them has changed. */
+  /** Whether unchanged endpoints of a channel that Curfew disabled are enabled again. */
   enableAgain(kind: string): boolean
 }
 
-/** A registration, read once. */
+/** A registration with the results of reading it. */
 export interface ReadRegistration extends Registration {
   readonly client: ClientMetadata
-  /** What it says to each channel. */
+  /** Its parts, one for each channel. */
   readonly parts: readonly ChannelPart[]
-  /** Everything that is wrong with it by itself: each says what to change. */
+  /** The faults of the registration alone, without other registrations. */
   readonly faults: readonly Fault[]
 }
 
-/** A draft, and the algorithms that its messages are signed in. */
+/** A draft, with the signing algorithms of its messages. */
 export interface SignedDraft extends RelyingPartyDraft {
   readonly signs: readonly NonNullable<Registered<unknown>['signs']>[]
 }
 
-/** What is wrong with a body as such. None: it is a `RelyingPartyInput`. */
+/** The faults of a body by its schema. A body without faults is a `RelyingPartyInput`. */
 export const bodyFaults = createValidator(RegistrationBody)
 
-/** The `client_id` that a body names, or what is wrong with that. */
+/** The `client_id` in a body, or its fault. */
 export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {
   const { clientId } = readClient(body)
   if (clientId === null) return { pointer: '/client_id', detail: 'is missing' }
@@ -111,7 +112,7 @@ export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {
     : { pointer, detail: 'must be 1 to 255 printable ASCII characters' }
 }
 
-/** Reads a registration: what it says to each channel, and what is wrong with it. */
+/** Reads the parts and the faults of a registration. */
 export function readRegistration(
   registration: Registration,
   { targetFault, ceiling }: Pick<RegistrationDeps, 'targetFault' | 'ceiling'>,
@@ -124,7 +125,7 @@ export function readRegistration(
   const ofNetworks = networkFaults(settings.allowed_networks, networkPointer)
   if (ofNetworks.length === 0)
     ofNetworks.push(...beyondFaults(settings.allowed_networks, networkPointer, within))
-  // Addresses are judged by networks that hold.
+  // Addresses are checked only if the networks have no faults.
   const access = ofNetworks.length === 0 ? accessAfter(registration) : null
   const parts = partsOf({ client, issuer, settings }, (uri) =>
     access === null ? null : targetFault(uri, access),
@@ -144,10 +145,10 @@ export function readRegistration(
   return { ...registration, client, parts, faults }
 }
 
-function nameFaults({ clientId: said, clientName }: ClientMetadata, clientId: ClientId): readonly Fault[] {
+function nameFaults({ clientId: given, clientName }: ClientMetadata, clientId: ClientId): readonly Fault[] {
   const faults: Fault[] = []
-  if (said !== null && said.value !== clientId)
-    faults.push({ pointer: said.pointer, detail: 'must be the client_id of the path, or be left out' })
+  if (given !== null && given.value !== clientId)
+    faults.push({ pointer: given.pointer, detail: 'must be the client_id of the path, or be absent' })
   if (clientName !== null && !(isText(clientName.value) && clientName.value.length <= 255))
     faults.push({ pointer: clientName.pointer, detail: 'must be a text of at most 255 characters' })
   return faults
@@ -164,12 +165,14 @@ function addressFaults(
     first.set(uri, name)
     return [
       ...(detail === null ? [] : [{ pointer, detail }]),
-      ...(other === undefined ? [] : [{ pointer, detail: `must not be that of the endpoint ${other} too` }]),
+      ...(other === undefined
+        ? []
+        : [{ pointer, detail: `must differ from the address of the endpoint ${other}` }]),
     ]
   })
 }
 
-/** URIs that are another client's, as faults. @param maySee whether the asker may know of that client. */
+/** The faults of URIs that belong to other clients. @param maySee whether the caller may see a client. */
 export function takenFaults(
   { parts }: Pick<ReadRegistration, 'parts'>,
   taken: readonly TakenUri[],
@@ -179,11 +182,14 @@ export function takenFaults(
     const part = parts.find(({ channel }) => channel.kind === kind)
     const given = part?.registered.endpoints.find(({ name }) => name === endpoint)
     const other = maySee(takenBy) ? takenBy : 'another client of the issuer'
-    return { pointer: given?.pointer ?? '', detail: `must be its own: ${other} has this URI` }
+    return {
+      pointer: given?.pointer ?? '',
+      detail: `must not belong to another client: ${other} has this URI`,
+    }
   })
 }
 
-/** The networks of a registration as it will stand, and the rule that it leaves. */
+/** The networks and the rule after a registration. */
 function networksAfter({ body, networks: { rank, rule, named } }: Pick<Registration, 'body' | 'networks'>): {
   readonly chosen: readonly string[] | undefined
   readonly rule: NetworkRule | null
@@ -199,7 +205,7 @@ function accessAfter({ issuer, ...registration }: Pick<Registration, 'issuer' | 
   return networkAccess(networksAfter(registration), networksOf(issuer))
 }
 
-/** What is stored of a registration without faults. */
+/** The form of a valid registration for storage. */
 export async function draftOf(
   registration: ReadRegistration,
   { clientKeys }: Pick<RegistrationDeps, 'clientKeys'>,
@@ -209,7 +215,8 @@ export async function draftOf(
   const owner = { issuer: issuer.name, clientId }
   const seal = (secret: string, kept: string | null) => sealOnce(secret, kept, { owner, clientKeys })
   const { chosen, rule } = networksAfter(registration)
-  const owned = (name: string, value: unknown) => OURS.includes(name) && (name === 'issuer' || isOurs(value))
+  const isOurs = (name: string, value: unknown) =>
+    OURS.includes(name) && (name === 'issuer' || isOurForm(value))
   const sealed = new Map<string, string>()
   for (const { channel, common } of parts) {
     const known = before?.endpoints.find(({ kind }) => kind === channel.kind)
@@ -219,7 +226,7 @@ export async function draftOf(
   return {
     ...owner,
     metadata: withoutSecrets(
-      Object.fromEntries(Object.entries(metadata).filter(([name, value]) => !owned(name, value))),
+      Object.fromEntries(Object.entries(metadata).filter(([name, value]) => !isOurs(name, value))),
     ),
     settings: {
       ...(settings as StoredSettings),
@@ -237,8 +244,8 @@ export async function draftOf(
 }
 
 /**
- * Seals a secret, or returns `kept` where that holds the same one: a repeated registration then changes nothing. A stored secret that
- * cannot be opened is replaced.
+ * Seals a secret. If the sealed `kept` is the same secret, returns `kept`, so that a repeated registration changes nothing. A stored
+ * secret that cannot be opened is replaced.
  */
 async function sealOnce(
   secret: string,
@@ -260,23 +267,25 @@ async function sealOnce(
   return clientKeys.seal(secret, owner)
 }
 
-/** All digests have the same length, which `timingSafeEqual` requires. */
+/** SHA-256 of a text. All digests have the same length, as `timingSafeEqual` requires. */
 function digestOf(text: string): Uint8Array {
   return createHash('sha256').update(text).digest()
 }
 
-/** What we show as `status` or `links` is an object; a product may have a text of its own there. */
-function isOurs(value: unknown): boolean {
+/** Whether a member `status` or `links` has the form of our answers, an object. Exports of products may have a text in its place. */
+function isOurForm(value: unknown): boolean {
   return typeof value === 'object'
 }
 
-/** Sees to it that what is owed to `drafts` can be signed. @returns faults of those for which it cannot, by client. */
+/** Ensures the signing keys for `drafts`. @returns the faults of drafts whose algorithm cannot have a key, by client. */
 export async function keyFaults(
   drafts: readonly Pick<SignedDraft, 'issuer' | 'clientId' | 'signs'>[],
   { ensureKey }: Pick<RegistrationDeps, 'ensureKey'>,
 ): Promise<ReadonlyMap<ClientId, Fault>> {
   const faults = new Map<ClientId, Fault>()
-  const signed = drafts.flatMap(({ signs, ...draft }) => signs.map((each) => ({ ...draft, ...each })))
+  const signed = drafts.flatMap(({ signs, ...draft }) =>
+    signs.map((signature) => ({ ...draft, ...signature })),
+  )
   for (const [algorithm, parties] of Map.groupBy(signed, (draft) => draft.algorithm)) {
     const [first] = parties
     if (first === undefined) continue
@@ -285,7 +294,10 @@ export async function keyFaults(
     } catch (error) {
       if (!(error instanceof NoSigningKeyError)) throw error
       for (const { clientId, pointer } of parties)
-        faults.set(clientId, { pointer, detail: `must be another, or have a key: ${error.message}` })
+        faults.set(clientId, {
+          pointer,
+          detail: `must be an algorithm for which the issuer has a key: ${error.message}`,
+        })
     }
   }
   return faults

@@ -51,7 +51,7 @@ const PATCH = {
 } satisfies RouteAccess<Scope>
 const LIST = { scope: 'clients:read', access: 'handler' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
-/** How often a change is begun anew because somebody else's came first: each time one of them got through. */
+/** Number of tries of a change when other changes come first. Each time one of the others has succeeded. */
 const TRIES_MAX = 100
 
 export const PartyParams = Type.Object({
@@ -63,7 +63,7 @@ export interface RelyingPartiesDeps extends RegistrationDeps {
   readonly db: Database
 }
 
-/** `/v1/issuers/{issuer}/relying-parties`: who is told when a session of the issuer ends. */
+/** `/v1/issuers/{issuer}/relying-parties`: the relying parties that are notified when a session of the issuer ends. */
 export function registerRelyingParties(
   server: HttpServer,
   deps: RelyingPartiesDeps & { readonly pages: Pages },
@@ -75,7 +75,7 @@ export function registerRelyingParties(
       config: WRITE,
       schema: {
         summary:
-          'Register a relying party, or replace its registration. The body is its OIDC client metadata as it stands.',
+          'Register a relying party, or replace its registration. The body is its OIDC client metadata, with settings in curfew.',
         params: PartyParams,
         body: RegistrationBody,
         response: { 200: RelyingParty, 201: RelyingParty },
@@ -99,7 +99,7 @@ export function registerRelyingParties(
     {
       config: PATCH,
       schema: {
-        summary: 'Change some of a registration: a JSON Merge Patch (RFC 7396).',
+        summary: 'Change parts of a registration with a JSON Merge Patch (RFC 7396).',
         params: PartyParams,
         body: RelyingPartyPatch,
         response: { 200: RelyingParty },
@@ -126,7 +126,7 @@ export function registerRelyingParties(
     PATH,
     {
       config: READ,
-      schema: { summary: 'A relying party.', params: PartyParams, response: { 200: RelyingParty } },
+      schema: { summary: 'Get a relying party.', params: PartyParams, response: { 200: RelyingParty } },
     },
     async (request, reply) => {
       const { issuer, client_id: clientId } = request.params
@@ -143,7 +143,7 @@ export function registerRelyingParties(
     {
       config: WRITE,
       schema: {
-        summary: 'Remove a relying party: nothing more is owed to it. Its history stays.',
+        summary: 'Remove a relying party, so that it gets no new deliveries. Its history stays.',
         params: PartyParams,
         response: { 200: Removed },
       },
@@ -176,7 +176,7 @@ export function registerRelyingParties(
     {
       config: LIST,
       schema: {
-        summary: `The relying parties of an issuer; with Accept: ${NDJSON} all of them, a line each, as import takes them.`,
+        summary: `List the relying parties of an issuer. With Accept: ${NDJSON} export all of them, one line for each, in the format of the import.`,
         params: IssuerParams,
         querystring: PageQuery,
         response: { 200: page(RelyingParty) },
@@ -185,9 +185,12 @@ export function registerRelyingParties(
     async (request, reply) => {
       const { access } = callerOf(request)
       const conditions = conditionsOf(access)
-      // The same whether it is there or not.
+      // The answer is the same whether the issuer exists or not.
       if (conditions.issuer !== null && conditions.issuer !== request.params.issuer)
-        throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
+        throw new ProblemError({
+          status: 404,
+          detail: 'There is nothing here that this credential may see.',
+        })
       const { name } = await issuerOr404(db, request.params.issuer)
       if (request.headers.accept?.includes(NDJSON) === true) {
         return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: conditions.clientIds }) as never)
@@ -217,10 +220,10 @@ interface ChangeRequest {
 }
 
 /**
- * Makes one change of a relying party. What it was made from must still be there when it is written; else it is made anew from
- * what is, so that no two changes undo each other, whether or not they say If-Match.
+ * Changes a relying party. If another change is written between reading and writing, it reads the new state and tries again. So
+ * concurrent changes do not undo each other, with or without If-Match.
  *
- * @param next what shall be registered instead of what is.
+ * @param next makes the new registration from the present one.
  * @throws a 400, 404 or 412 problem.
  */
 async function change(
@@ -270,18 +273,19 @@ async function change(
   }
   throw new ProblemError({
     status: 503,
-    detail: 'Others change this relying party all the time. Ask again in a moment.',
+    detail:
+      'Other requests kept changing this relying party. Nothing was changed by this one. Send the request again in a moment.',
     headers: { 'retry-after': '1' },
   })
 }
 
-/** Whether a patch of `curfew` enables a channel: by itself, or with all others. */
+/** Whether a patch of `curfew` enables a channel, alone or with all others. */
 function enables(patch: unknown, kind: string): boolean {
   const { enabled, channels } = Object(patch)
   return enabled === true || Object(Object(channels)[kind]).enabled === true
 }
 
-/** The refusal of relying parties that are more than their issuer may have. */
+/** The problem for a registration beyond the quota of its issuer. */
 export function overQuota(
   issuer: string,
   { registered, created, quota }: { registered: number; created: number; quota: number },
@@ -289,7 +293,7 @@ export function overQuota(
   return new ProblemError({
     status: 429,
     title: 'Quota of relying parties',
-    detail: `${issuer} may have ${quota} relying parties and has ${registered}; this would register ${created} more. Nothing was changed. Remove some, or have quotas.relying_parties of the issuer raised.`,
+    detail: `${issuer} may have ${quota} relying parties and has ${registered}. This request would register ${created} more. Nothing was changed. Remove some, or have quotas.relying_parties of the issuer raised.`,
     extensions: { quota: 'relying_parties', quota_max: quota, quota_used: registered },
   })
 }
@@ -298,7 +302,7 @@ function invalidParty(errors: readonly Fault[]): ProblemError {
   return new ProblemError({
     status: 400,
     title: 'Invalid relying party',
-    detail: 'Nothing was changed.',
+    detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
     errors,
   })
 }

@@ -19,20 +19,22 @@ import { noSuchParty } from '../registry/relying-parties.ts'
 import { burnView, figuresView, hourView, partyView, promiseView, sumOf } from './view.ts'
 
 const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
-/** Longest time that is read at once, in days. By the hour there is more to read. */
+/** Longest range of a report, in days. */
 const DAYS_MAX = 100
+/** Longest range of a report by the hour, in days. It reads more rows per day. */
 const HOURLY_DAYS_MAX = 7
-/** What is shown by the hour where nobody says how much. */
+/** Default range of a report by the hour, in days. */
 const HOURLY_DAYS = 1
 
-/** `/v1/sla`: whether the promise is kept, what is left of the error budget, how fast it burns, what is at risk. */
+/** `/v1/sla`: the SLA report with the share of kept deliveries, the error budget, its burn rate, and the deliveries at risk. */
 export function registerSla(server: HttpServer, { db, now }: { db: Database; now: () => Date }): void {
   server.get(
     '/v1/sla',
     {
       config: READ,
       schema: {
-        summary: 'Whether the promise is kept: share, percentiles, error budget, burn rate, what is at risk.',
+        summary:
+          'Get the SLA report: share of kept deliveries, percentiles, error budget, burn rate, deliveries at risk.',
         querystring: SlaQuery,
         response: { 200: Sla },
       },
@@ -51,7 +53,7 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
       const promises = await readPromises(db, scope)
       const own = query.client_id === undefined ? null : promises.get(query.client_id)
       if (own === undefined) throw noSuchParty({ issuer: issuer.name, client_id: query.client_id ?? '' })
-      // Read before the rollups: whatever is filed meanwhile is in them.
+      // Read before the rollups, which then have at least all deliveries up to this time.
       const asOf = await slaFiledUntil(db, at)
       const asked = { promises, range, nowMs: asOf.getTime() }
       const hours = query.group_by === 'hour' ? await slaByHour(db, scope, asked) : null
@@ -82,7 +84,7 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
   )
 }
 
-/** The issuer that is asked about, or the only one. @throws a 400 or 404 problem. */
+/** The issuer of the query, or the only issuer. @throws a 400 or 404 problem. */
 async function issuerFor(
   db: Database,
   access: AccessFilter,
@@ -92,7 +94,7 @@ async function issuerFor(
   const name = asked ?? own
   if (name !== null) {
     const issuer = own === null || own === name ? await findIssuer(db, name) : null
-    // Another's is as if it were not there.
+    // The answer for the issuer of another tenant is the same as for an unknown issuer.
     if (issuer === null) throw noSuchIssuer(name)
     return issuer
   }
@@ -102,7 +104,7 @@ async function issuerFor(
   return only
 }
 
-/** Times that PostgreSQL reads as JavaScript writes them, rounded to the hour. */
+/** The range of times that PostgreSQL and JavaScript format the same, in full hours. */
 const FIRST_MS = Date.parse('0001-01-01T00:00:00Z')
 const LAST_MS = Date.parse('9999-12-31T23:00:00Z')
 
@@ -111,7 +113,7 @@ interface Range {
   readonly toMs: number
 }
 
-/** What the error budget is for, to the hour. */
+/** The range of the error budget, in full hours. */
 function budgeted({ slaWindowDays }: IssuerRecord, nowMs: number): Range {
   return {
     fromMs: spanStart('hour', nowMs - slaWindowDays * SLA_SPANS.day),
@@ -119,7 +121,7 @@ function budgeted({ slaWindowDays }: IssuerRecord, nowMs: number): Range {
   }
 }
 
-/** What is asked about, to the hour. @throws a 400 problem. */
+/** The range of the query, in full hours. @throws a 400 problem. */
 function rangeOf(query: Static<typeof SlaQuery>, issuer: IssuerRecord, nowMs: number): Range {
   const byHour = query.group_by === 'hour'
   const to = readTime(query.to, '/to')?.getTime() ?? null
@@ -127,18 +129,15 @@ function rangeOf(query: Static<typeof SlaQuery>, issuer: IssuerRecord, nowMs: nu
   const from = readTime(query.from, '/from')?.getTime() ?? (to ?? nowMs) - days * SLA_SPANS.day
   const range = {
     fromMs: spanStart('hour', from),
-    // What is accepted in this moment belongs to it.
+    // Includes logouts that are accepted at this instant.
     toMs: to === null ? spanEnd('hour', nowMs + 1) : spanEnd('hour', to),
   }
   if (range.toMs > LAST_MS || range.fromMs < FIRST_MS)
-    throw invalid(
-      to === null ? '/from' : '/to',
-      'must lie, with all that is asked about, in the years 1 to 9999',
-    )
+    throw invalid(to === null ? '/from' : '/to', 'must give a range within the years 1 to 9999')
   if (range.fromMs >= range.toMs) throw invalid('/from', 'must be before to')
   const max = byHour ? HOURLY_DAYS_MAX : DAYS_MAX
-  // An hour more, for both ends are rounded.
+  // Both ends are rounded to hours, so the range may be an hour longer.
   if (range.toMs - range.fromMs > max * SLA_SPANS.day + SLA_SPANS.hour)
-    throw invalid('/from', `must be at most ${max} days before to${byHour ? ', where groups are hours' : ''}`)
+    throw invalid('/from', `must be at most ${max} days before to${byHour ? ' if grouped by hour' : ''}`)
   return range
 }

@@ -13,7 +13,7 @@ import {
 } from '@curfew/domain'
 import type { SlaFigures, SlaGroups, SlaNow } from '@curfew/ledger'
 
-/** All groups together. */
+/** The sum of all groups. */
 export function sumOf(groups: SlaGroups<unknown> | null): SlaFigures {
   const all = [...(groups?.values() ?? [])]
   return {
@@ -75,7 +75,7 @@ export function partyView(clientId: string, promise: SlaPromise | undefined, fig
   }
 }
 
-/** Without the tail that sums of fractions have. */
+/** Rounds to six decimal places, because sums of fractions are inexact. */
 function rounded<Value extends number | null>(value: Value): Value {
   return (value === null ? value : Math.round(value * 1e6) / 1e6) as Value
 }

@@ -9,8 +9,9 @@ import {
   probeRequest,
 } from './requests.ts'
 
-// Goal: a report says what was seen and nothing more, above all where good tokens are refused, and every word of it is for
-// the owner of the endpoint. Method: the answers of a good endpoint, some of them changed, judged without any endpoint.
+// Goal: a report follows from the observed answers only, especially if good tokens are refused, and the owner of the endpoint can
+// understand it.
+// Method: judges the answers of a good endpoint, with some answers changed. There is no real endpoint.
 
 type Changes = Partial<Readonly<Record<ProbeRequestId, ProbeAnswer | undefined>>>
 
@@ -26,7 +27,7 @@ const answered = (status: number, description = '', durationMs = 20): ProbeAnswe
 const silent = (failure: 'timeout' | 'tls' | 'connection_reset' | 'signer'): ProbeAnswer => ({
   kind: 'failure',
   failure,
-  detail: 'so it was',
+  detail: 'the detail',
   durationMs: 3_000,
 })
 const now = new Date('2026-11-21T09:00:00Z')
@@ -34,7 +35,7 @@ const inDays = (days: number) => new Date(now.getTime() + days * 86_400_000)
 
 function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts {
   const good = PROBE_REQUEST_IDS.map(
-    (id) => [id, answered(probeRequest(id).expects === 'taken' ? 200 : 400)] as const,
+    (id) => [id, answered(probeRequest(id).expects === 'accepted' ? 200 : 400)] as const,
   )
   const answers = new Map<ProbeRequestId, ProbeAnswer>(good)
   for (const [id, answer] of Object.entries(changes) as [ProbeRequestId, ProbeAnswer | undefined][]) {
@@ -52,83 +53,83 @@ function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts
   }
 }
 
-const each = (ids: readonly ProbeRequestId[], answer: ProbeAnswer | undefined): Changes =>
+const answersTo = (ids: readonly ProbeRequestId[], answer: ProbeAnswer | undefined): Changes =>
   Object.fromEntries(ids.map((id) => [id, answer]))
-const idsOf = (expects: 'taken' | 'refused' | 'either') =>
+const idsOf = (expects: 'accepted' | 'refused' | 'either') =>
   PROBE_REQUEST_IDS.filter((id) => probeRequest(id).expects === expects)
 
 function judge(changes: Changes, more: Partial<ProbeFacts> = {}) {
   const report = probeReport(factsWith(changes, more))
   const by = (result: string) => report.checks.filter((check) => check.result === result).map(({ id }) => id)
-  const check = (id: string) => report.checks.find((each) => each.id === id)
+  const check = (id: string) => report.checks.find((found) => found.id === id)
   const suggestions = report.suggestions.map(({ setting, value }) => [setting, value])
   return { report, failed: by('failed'), unknown: by('unknown'), passed: by('passed'), check, suggestions }
 }
 
-test('a good endpoint passes everything, and nothing is suggested where nothing would change', () => {
+test('a good endpoint passes every check, and the report has no suggestions', () => {
   expect(judge({})).toMatchObject({ failed: [], unknown: [], suggestions: [] })
 })
 
-describe('where no good token is taken', () => {
-  test('a refusal proves nothing, and what is taken all the same is found', () => {
-    const all = each(PROBE_REQUEST_IDS, answered(400, 'no'))
+describe('an endpoint that accepts no good token', () => {
+  test('does not pass a check by a refusal, and fails if it accepts a forged token', () => {
+    const all = answersTo(PROBE_REQUEST_IDS, answered(400, 'no'))
     const { failed, passed } = judge({ ...all, alg_none: answered(200) })
     expect(failed).toEqual(['good_token', 'sid_only', 'sub_only', 'alg_none'])
     expect(passed).toEqual(['endpoint', 'tls'])
   })
 
-  test('that it is for want of a session shows by its words, whatever names are in them', () => {
+  test('fails unknown_subject if its texts for good tokens differ from those for forged ones in more than the names', () => {
     const names = ['0b0cb1b5-3f0f-4c4e-9d0c-2f4f1f4a1a11', '1b0cb1b5-3f0f-4c4e-9d0c-2f4f1f4a1a12']
-    const forged = each(idsOf('refused'), answered(400, 'signature'))
-    const good = each(idsOf('taken'), answered(400, `no session curfew-probe-${names[0]}`))
+    const forged = answersTo(idsOf('refused'), answered(400, 'signature'))
+    const good = answersTo(idsOf('accepted'), answered(400, `no session curfew-probe-${names[0]}`))
     const more_claims = answered(400, `no session curfew-probe-${names[1]}`)
     const { failed, check } = judge({ ...forged, ...good, more_claims })
     expect(failed).toEqual(['unknown_subject'])
-    expect(check('good_token')?.what).toMatch(/names nobody who has a session/)
+    expect(check('good_token')?.what).toMatch(/names a subject without a session/)
   })
 
   test.each<[string, Changes]>([
-    ['the words are the same', each(PROBE_REQUEST_IDS, answered(400, 'no'))],
-    ['there are none', each(PROBE_REQUEST_IDS, answered(400))],
+    ['all texts are the same', answersTo(PROBE_REQUEST_IDS, answered(400, 'no'))],
+    ['there are no texts', answersTo(PROBE_REQUEST_IDS, answered(400))],
     [
-      'they are others each time',
+      'every text is different',
       Object.fromEntries(PROBE_REQUEST_IDS.map((id) => [id, answered(400, `trace ${id}`)])),
     ],
     [
-      'a forged one gets the same',
-      { ...each(PROBE_REQUEST_IDS, answered(400, 'no')), signature_broken: answered(400, 'signature') },
+      'one forged token gets the same text',
+      { ...answersTo(PROBE_REQUEST_IDS, answered(400, 'no')), signature_broken: answered(400, 'signature') },
     ],
-  ])('that is not guessed where %s', (_, changes) => {
+  ])('leaves unknown_subject unknown if %s', (_, changes) => {
     const { failed, check } = judge(changes)
     expect(failed).toEqual(['good_token', 'sid_only', 'sub_only'])
     expect(check('unknown_subject')?.result).toBe('unknown')
   })
 
   test.each<[string, ProbeAnswer]>([
-    ['no answer', silent('timeout')],
-    ['TLS that does not hold', silent('tls')],
+    ['a missing answer', silent('timeout')],
+    ['a TLS failure', silent('tls')],
     ['a forbidden address', { kind: 'not_allowed', detail: '10.0.0.1', durationMs: 1 }],
-    ['a page that is not there', answered(404)],
+    ['a missing page', answered(404)],
     ['an outage', answered(503)],
-  ])('%s is one fault, of the endpoint, and its words say so', (_, answer) => {
-    const nothing = each(PROBE_REQUEST_IDS, undefined)
+  ])('%s fails only the check endpoint, and the other checks are unknown', (_, answer) => {
+    const nothing = answersTo(PROBE_REQUEST_IDS, undefined)
     const { failed, check, unknown } = judge({ ...nothing, good_token: answer }, { tls: null })
     expect(failed).toEqual(['endpoint'])
     expect(unknown).toContain('alg_none')
-    expect(check('alg_none')?.what).toContain('after the answer to a good token')
+    expect(check('alg_none')?.what).toContain('After the answer to a good token')
     expect(check('endpoint')?.fix).toMatch(/\.$/)
   })
 })
 
 test.each<[ProbeAnswer]>([[answered(429)], [answered(503)], [silent('timeout')], [silent('signer')]])(
-  'an answer that says nothing of a token is neither a taking nor a refusal: %j',
+  'an answer that is not about the token makes its check unknown: %j',
   (answer) => {
     const { failed, unknown } = judge({ audience_other: answer, typ_jwt: answer })
     expect({ failed, unknown }).toEqual({ failed: [], unknown: ['typ_jwt', 'audience_other'] })
   },
 )
 
-test('what there was no time for is said to be so', () => {
+test('a request that was not sent for lack of time has an unknown check with this reason', () => {
   const { unknown, check } = judge({ oversize: undefined })
   expect(unknown).toEqual(['oversize'])
   expect(check('oversize')?.what).toContain('all the time')
@@ -145,48 +146,63 @@ test.each<[ProbeAnswer, string]>([
 
 describe('TLS', () => {
   test.each<[string, Partial<ProbeFacts>, string, RegExp]>([
-    ['that holds', {}, 'passed', /TLSv1\.3.* 60 more days/],
-    ['that ends soon', { tls: { protocol: 'TLSv1.2', validTo: inDays(13) } }, 'failed', /13 more days/],
-    ['there is none', { uri: 'http://rp.example/', tls: null }, 'failed', /It is http/],
-    ['that was not seen', { tls: null }, 'unknown', /cannot be seen/],
+    ['with a valid certificate', {}, 'passed', /TLSv1\.3.* 60 more days/],
+    [
+      'with a certificate that expires soon',
+      { tls: { protocol: 'TLSv1.2', validTo: inDays(13) } },
+      'failed',
+      /13 more days/,
+    ],
+    ['that is missing', { uri: 'http://rp.example/', tls: null }, 'failed', /It is http/],
+    ['without a connection', { tls: null }, 'unknown', /could not be inspected/],
   ])('%s', (_, more, result, what) => {
     expect(judge({}, more).check('tls')).toMatchObject({ result, what: expect.stringMatching(what) })
   })
 })
 
-describe('what is implied for our settings', () => {
+describe('suggested settings', () => {
   const refused = answered(400, 'no')
   const settings = factsWith({}).settings
   test.each<[string, Changes, Partial<ProbeFacts>, readonly unknown[]]>([
     [
-      'both may widen',
+      'sid if a token with both may end more than the session',
       {},
       { settings: { subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sid']],
     ],
     [
-      'both is refused',
+      'sid if both is refused',
       { good_token: refused },
       { settings: { subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sid']],
     ],
     [
-      'sid is refused',
+      'sub if every token with sid is refused',
       { good_token: refused, sid_only: refused },
       { settings: { subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sub']],
     ],
-    ['sid alone is refused', { sid_only: refused }, {}, [['curfew.subject_claims', 'both']]],
-    ['sub alone is refused', { sub_only: refused }, {}, [['backchannel_logout_session_required', true]]],
+    ['both if sid alone is refused', { sid_only: refused }, {}, [['curfew.subject_claims', 'both']]],
     [
-      'as is registered',
+      'a required session if sub alone is refused',
+      { sub_only: refused },
+      {},
+      [['backchannel_logout_session_required', true]],
+    ],
+    [
+      'nothing if the session is required already',
       { sub_only: refused },
       { settings: { subject_claims: 'sid', session_required: true } },
       [],
     ],
-    ['it is slow', { good_token: answered(200, '', 5_500) }, {}, [['curfew.timeout_ms', 17_000]]],
     [
-      'it is slow, and no more can be had',
+      'a longer timeout if the endpoint is slow',
+      { good_token: answered(200, '', 5_500) },
+      {},
+      [['curfew.timeout_ms', 17_000]],
+    ],
+    [
+      'nothing if the endpoint is slow and the timeout is the longest possible',
       { good_token: answered(200, '', 16_000) },
       { timeoutMs: 30_000 },
       [],
@@ -195,18 +211,18 @@ describe('what is implied for our settings', () => {
     expect(judge(changes, more).suggestions).toEqual(suggestions)
   })
 
-  test('an RP that is registered to need sid may refuse a token without', () => {
+  test('an RP that is registered to require sid may refuse a token without it', () => {
     const { failed } = judge({ sub_only: refused }, { settings: { ...settings, session_required: true } })
     expect(failed).toEqual([])
   })
 })
 
-test('words are whole sentences, each check has a section, and only a failure has a fix', () => {
+test('texts are whole sentences, each check has a section, and only a failed check has a fix', () => {
   const wrong = PROBE_REQUEST_IDS.map((id) => [
     id,
-    answered(probeRequest(id).expects === 'taken' ? 400 : 200),
+    answered(probeRequest(id).expects === 'accepted' ? 400 : 200),
   ])
-  for (const changes of [{}, Object.fromEntries(wrong), each(PROBE_REQUEST_IDS, undefined)]) {
+  for (const changes of [{}, Object.fromEntries(wrong), answersTo(PROBE_REQUEST_IDS, undefined)]) {
     const { checks, suggestions } = judge(changes).report
     for (const { id, title, section, what, fix, result } of checks) {
       expect([id, title, section]).not.toContain('')
@@ -218,7 +234,7 @@ test('words are whole sentences, each check has a section, and only a failure ha
   }
 })
 
-test('a token names nobody real, and never passes for an ID token where a session says whom it is about', () => {
+test('a token names no real subject or session, and a token that could pass for an ID token has no subject', () => {
   const good = { iss: 'https://idp.example', aud: 'rp', now, id: 'i', jti: 'j', subject: 'both' } as const
   for (const id of PROBE_REQUEST_IDS) {
     const { claims = (same) => same } = probeRequest(id)
@@ -229,11 +245,11 @@ test('a token names nobody real, and never passes for an ID token where a sessio
   }
 })
 
-test('nobody fails for demanding a typ, which Curfew sends, nor for taking a token without', () => {
-  const demands = judge(each(idsOf('either'), answered(400)))
-  expect(demands.failed).toEqual([])
-  expect(demands.check('typ_missing')?.what).toContain('It demands a typ')
-  const takes = judge(each(idsOf('either'), answered(200)))
-  expect(takes.failed).toEqual([])
-  expect(takes.check('typ_missing')?.what).not.toContain('demands')
+test('an endpoint passes whether it requires a typ or accepts a token without one', () => {
+  const requires = judge(answersTo(idsOf('either'), answered(400)))
+  expect(requires.failed).toEqual([])
+  expect(requires.check('typ_missing')?.what).toContain('It requires a typ')
+  const accepted = judge(answersTo(idsOf('either'), answered(200)))
+  expect(accepted.failed).toEqual([])
+  expect(accepted.check('typ_missing')?.what).not.toContain('requires')
 })

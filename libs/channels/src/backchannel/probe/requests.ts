@@ -2,10 +2,10 @@ import { type Answer, TOKEN_LIFETIME_S, type TokenSignature } from '@curfew/doma
 import type { ProbeLevel } from '../../probe-report.ts'
 import { LOGOUT_EVENT_MEMBER } from '../token.ts'
 
-/** Claims of a token that a probe sends; good ones until a check changes them. */
+/** Claims of a token of the probe. */
 type ProbeClaims = Readonly<Record<string, unknown>>
 
-/** How the token is sent. `form` is the right one (Back-Channel Logout 2.5), the others say what is different. */
+/** The form of the request. `form` is the correct one (Back-Channel Logout section 2.5). The other names say what is different. */
 export type ProbeForm =
   | 'form'
   | 'with_charset'
@@ -19,40 +19,40 @@ export type ProbeForm =
   | 'without_token'
   | 'empty'
 
-/** One request of a probe, and what should come of it. What is left out is as a good logout token has it. */
+/** One request of a probe, with the expected answer. Absent members are those of a good logout token. */
 export interface ProbeRequest {
   readonly title: string
   readonly level: ProbeLevel
-  /** Where the specification says so. */
+  /** The section of the specification. */
   readonly section: string
-  /** `either`: nobody is wrong here, and which it is, is worth knowing. */
-  readonly expects: 'taken' | 'refused' | 'either'
-  /** What is different about the claims. */
+  /** The expected answer. `either`: both answers are correct, and the owner may want to know which one it is. */
+  readonly expects: 'accepted' | 'refused' | 'either'
+  /** Changes the claims of a good token. */
   readonly claims?: (good: ProbeClaims) => ProbeClaims
-  /** What is different about the token's header; null takes a member away. */
+  /** The changes to the header of a good token; null removes a member. */
   readonly header?: Readonly<Record<string, unknown>>
   readonly signature?: TokenSignature
   readonly form?: ProbeForm
-  /** What is wrong when it comes to something else, in a whole sentence. */
+  /** A sentence about the fault if the answer is not the expected one. */
   readonly wrong: string
-  /** What its owner can do about it. */
+  /** How the owner of the endpoint corrects the fault. */
   readonly fix: string
 }
 
-/** An answer, and how long it took. */
+/** An answer and its duration. */
 export type ProbeAnswer = Answer & { readonly durationMs: number }
 
-/** Which claims name whom a good token logs out. */
+/** The subject claims of a good token. */
 export type ProbeSubject = 'both' | 'sid' | 'sub'
 
-/** Names nobody: no session and no subject of a real issuer has such a name. */
-const NOBODY = 'curfew-probe-'
+/** The beginning of names of a subject and a session that exist at no real issuer. */
+const UNKNOWN = 'curfew-probe-'
 
 /**
- * The claims of a good logout token (Back-Channel Logout 2.4) for a subject and a session that do not exist.
+ * The claims of a good logout token (Back-Channel Logout section 2.4) for a subject and a session that do not exist.
  *
- * @param id a new UUID, that nobody can know beforehand.
- * @param jti another one.
+ * @param id a new unguessable UUID.
+ * @param jti another such UUID.
  */
 export function probeClaims({
   iss,
@@ -76,35 +76,33 @@ export function probeClaims({
     iat,
     exp: iat + TOKEN_LIFETIME_S,
     jti,
-    ...(subject !== 'sid' && { sub: `${NOBODY}${id}` }),
-    ...(subject !== 'sub' && { sid: `${NOBODY}${id}` }),
+    ...(subject !== 'sid' && { sub: `${UNKNOWN}${id}` }),
+    ...(subject !== 'sub' && { sid: `${UNKNOWN}${id}` }),
     events: { [LOGOUT_EVENT_MEMBER]: {} },
   }
 }
 
-/** Claims with some taken away. */
+/** Claims without some members. */
 export function without(claims: ProbeClaims, ...names: readonly string[]): ProbeClaims {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !names.includes(name)))
 }
 
-/** The same answer to two requests, whatever names they bore: for telling whether two refusals have one reason. */
-export function sameButForNames(one: string, other: string): boolean {
+/** Whether two texts of answers differ only in the names of the requests. Then the two refusals have the same reason. */
+export function sameExceptNames(one: string, other: string): boolean {
   const nameless = (text: string) => text.replaceAll(NAMES, '*')
   return nameless(one) === nameless(other)
 }
 
 const NAMES = /(?:curfew-probe-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/gi
 
-const CLAIMS =
-  "Let a library for OpenID Connect check the token's claims, all of them that section 2.6 lists."
+const CLAIMS = 'Let a library for OpenID Connect check all claims of the token that section 2.6 lists.'
 const SIGNATURE =
-  "Verify the signature with the keys of the issuer's jwks_uri, in the one algorithm that the client registered, and take" +
-  " nothing from the token's header but the kid."
+  "Verify the signature with the keys of the issuer's jwks_uri and the registered algorithm of the client. Use nothing from" +
+  " the token's header except the kid."
 const HOUR_S = 3_600
 
 /**
- * A token without the logout event, or with a nonce, could pass for an ID token as long as it has a subject; so where a
- * session says whom it is about, the subject is left out.
+ * Removes the subject if there is a session. A token without the logout event, or with a nonce, could otherwise pass for an ID token.
  */
 function noIdToken(claims: ProbeClaims): ProbeClaims {
   return 'sid' in claims ? without(claims, 'sub') : claims
@@ -115,7 +113,7 @@ function withEvents(claims: ProbeClaims, events: unknown): ProbeClaims {
   return events === undefined ? rest : { ...rest, events }
 }
 
-/** Tokens that a relying party must not take, or better does not. */
+/** The requests with tokens that a relying party must or should refuse. */
 const PROBE_FORGERIES = {
   alg_none: {
     title: 'refuses alg none',
@@ -123,7 +121,7 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 3; RFC 8725 3.1',
     expects: 'refused',
     signature: 'none',
-    wrong: 'A token that nobody signed (alg none) is taken: anybody can log anybody out.',
+    wrong: 'An unsigned token (alg none) is accepted: an attacker can log out any user.',
     fix: SIGNATURE,
   },
   alg_none_without_kid: {
@@ -133,8 +131,7 @@ const PROBE_FORGERIES = {
     expects: 'refused',
     signature: 'none',
     header: { kid: null },
-    wrong:
-      'A token that nobody signed (alg none) and that names no key is taken: anybody can log anybody out.',
+    wrong: 'An unsigned token (alg none) without a kid is accepted: an attacker can log out any user.',
     fix: SIGNATURE,
   },
   signature_broken: {
@@ -143,7 +140,7 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 2',
     expects: 'refused',
     signature: 'corrupted',
-    wrong: 'A token with a broken signature is taken: anybody can log anybody out.',
+    wrong: 'A token with a broken signature is accepted: an attacker can log out any user.',
     fix: SIGNATURE,
   },
   signature_of_another_key: {
@@ -152,7 +149,7 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 2',
     expects: 'refused',
     signature: 'other_key',
-    wrong: "A token that another key signed is taken: the kid is the issuer's, the key is not.",
+    wrong: "A token that another key signed is accepted: only its kid is the issuer's.",
     fix: SIGNATURE,
   },
   kid_unknown: {
@@ -162,35 +159,37 @@ const PROBE_FORGERIES = {
     expects: 'refused',
     signature: 'other_key',
     header: { kid: 'curfew-probe-no-such-key' },
-    wrong: 'A token that names a key which the issuer does not publish is taken.',
-    fix: 'Refuse a kid that is not in the jwks_uri, also after it was fetched anew.',
+    wrong: 'A token with the kid of a key that the issuer does not publish is accepted.',
+    fix: 'Refuse a token if its kid is still missing after a new fetch of the jwks_uri.',
   },
   key_confusion_pem: {
-    title: 'refuses HS256 with the public key (PEM) for a secret',
+    title: 'refuses HS256 with the public key (PEM) as the secret',
     level: 'must',
     section: 'Back-Channel Logout 2.6 step 3; RFC 8725 2.1, 3.1',
     expects: 'refused',
     signature: 'public_key_pem',
-    wrong: "A token signed by HMAC with the issuer's public key is taken: anybody can log anybody out.",
+    wrong:
+      "A token signed by HMAC with the issuer's public key is accepted: an attacker can log out any user.",
     fix: SIGNATURE,
   },
   key_confusion_jwk: {
-    title: 'refuses HS256 with the public key (JWK) for a secret',
+    title: 'refuses HS256 with the public key (JWK) as the secret',
     level: 'must',
     section: 'Back-Channel Logout 2.6 step 3; RFC 8725 2.1, 3.1',
     expects: 'refused',
     signature: 'public_key_jwk',
-    wrong: "A token signed by HMAC with the issuer's public JWK is taken: anybody can log anybody out.",
+    wrong:
+      "A token signed by HMAC with the issuer's public JWK is accepted: an attacker can log out any user.",
     fix: SIGNATURE,
   },
   crit: {
-    title: 'refuses a critical header that it does not know',
+    title: 'refuses an unknown critical header',
     level: 'must',
     section: 'RFC 7515 4.1.11; RFC 8725 3.10',
     expects: 'refused',
     header: { crit: ['https://curfew.invalid/probe'], 'https://curfew.invalid/probe': true },
-    wrong: 'A token whose header says that something unknown must be understood (crit) is taken.',
-    fix: 'Refuse a token with crit, unless you understand all that it names.',
+    wrong: 'A token with an unknown critical header (crit) is accepted.',
+    fix: 'Refuse a token with crit unless you support every header that it names.',
   },
   issuer_other: {
     title: 'refuses another issuer',
@@ -198,7 +197,7 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 4',
     expects: 'refused',
     claims: (good) => ({ ...good, iss: 'https://curfew-probe.invalid' }),
-    wrong: 'A token of another issuer (iss) is taken.',
+    wrong: 'A token of another issuer (iss) is accepted.',
     fix: 'Compare iss with the issuer of your ID tokens, byte for byte.',
   },
   audience_other: {
@@ -207,7 +206,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 4; RFC 8725 3.9',
     expects: 'refused',
     claims: (good) => ({ ...good, aud: 'curfew-probe-another-client' }),
-    wrong: 'A token for another client (aud) is taken: any other client can use the ones that it is sent.',
+    wrong:
+      'A token for another client (aud) is accepted: any other client can use the tokens that it receives.',
     fix: 'Refuse a token whose aud does not contain your client_id.',
   },
   expired: {
@@ -216,8 +216,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 4, 4',
     expects: 'refused',
     claims: (good) => ({ ...good, iat: Number(good.iat) - HOUR_S, exp: Number(good.exp) - HOUR_S }),
-    wrong: 'A token that expired an hour ago is taken.',
-    fix: 'Compare exp with the clock; a minute or two of difference is enough.',
+    wrong: 'A token that expired an hour ago is accepted.',
+    fix: 'Compare exp with the clock. A tolerance of a minute or two is enough.',
   },
   exp_missing: {
     title: 'refuses a token without exp',
@@ -225,8 +225,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.4 (errata set 1)',
     expects: 'refused',
     claims: (good) => without(good, 'exp'),
-    wrong: 'A token that never expires (without exp) is taken.',
-    fix: 'Demand exp. Curfew sends it always; identity providers from before 2023 may not.',
+    wrong: 'A token without exp, which never expires, is accepted.',
+    fix: 'Require exp. Curfew always sends it. Identity providers from before 2023 may not send it.',
   },
   iat_missing: {
     title: 'refuses a token without iat',
@@ -234,8 +234,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.4',
     expects: 'refused',
     claims: (good) => without(good, 'iat'),
-    wrong: 'A token without iat is taken.',
-    fix: 'Demand iat.',
+    wrong: 'A token without iat is accepted.',
+    fix: 'Require iat.',
   },
   iat_future: {
     title: 'refuses a token from the future',
@@ -243,8 +243,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 4; OpenID Connect Core 3.1.3.7',
     expects: 'refused',
     claims: (good) => ({ ...good, iat: Number(good.iat) + HOUR_S, exp: Number(good.exp) + HOUR_S }),
-    wrong: 'A token whose iat is an hour ahead is taken.',
-    fix: 'Refuse an iat that is further ahead than clocks differ.',
+    wrong: 'A token whose iat is an hour ahead is accepted.',
+    fix: 'Refuse an iat that is further ahead than clocks may differ.',
   },
   jti_missing: {
     title: 'refuses a token without jti',
@@ -252,16 +252,16 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.4',
     expects: 'refused',
     claims: (good) => without(good, 'jti'),
-    wrong: 'A token without jti is taken.',
-    fix: 'Demand jti, without which a repeated token cannot be told from a new one.',
+    wrong: 'A token without jti is accepted.',
+    fix: 'Require jti. Without it a repeated token looks like a new one.',
   },
   events_missing: {
-    title: 'refuses a token without events, as an ID token is',
+    title: 'refuses a token without events, such as an ID token',
     level: 'must',
     section: 'Back-Channel Logout 2.6 step 6',
     expects: 'refused',
     claims: (good) => withEvents(good, undefined),
-    wrong: 'A token without events is taken, so that an ID token would pass for a logout token.',
+    wrong: 'A token without events is accepted: an ID token would pass for a logout token.',
     fix: CLAIMS,
   },
   events_other: {
@@ -270,17 +270,17 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 6',
     expects: 'refused',
     claims: (good) => withEvents(good, { 'https://curfew.invalid/event/another': {} }),
-    wrong: 'A token of another event is taken.',
-    fix: `Demand the member ${LOGOUT_EVENT_MEMBER} in events.`,
+    wrong: 'A token of another event is accepted.',
+    fix: `Require the member ${LOGOUT_EVENT_MEMBER} in events.`,
   },
   events_no_object: {
-    title: 'refuses events that are no object',
+    title: 'refuses events that are not an object',
     level: 'must',
     section: 'Back-Channel Logout 2.6 step 6',
     expects: 'refused',
     claims: (good) => withEvents(good, [LOGOUT_EVENT_MEMBER]),
-    wrong: 'A token whose events are a list is taken.',
-    fix: `Demand that events is a JSON object with the member ${LOGOUT_EVENT_MEMBER}.`,
+    wrong: 'A token whose events are a list is accepted.',
+    fix: `Require that events is a JSON object with the member ${LOGOUT_EVENT_MEMBER}.`,
   },
   nonce: {
     title: 'refuses a token with a nonce',
@@ -288,8 +288,8 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.4, 2.6 step 7',
     expects: 'refused',
     claims: (good) => ({ ...noIdToken(good), nonce: good.jti }),
-    wrong: 'A token with a nonce is taken.',
-    fix: 'Refuse a token that has a nonce, whatever it is: that tells logout tokens from ID tokens.',
+    wrong: 'A token with a nonce is accepted.',
+    fix: 'Refuse a token with any nonce. The missing nonce distinguishes logout tokens from ID tokens.',
   },
   no_subject: {
     title: 'refuses a token with neither sub nor sid',
@@ -297,7 +297,7 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 5',
     expects: 'refused',
     claims: (good) => without(good, 'sub', 'sid'),
-    wrong: 'A token that names nobody is taken.',
+    wrong: 'A token without a subject and a session is accepted.',
     fix: CLAIMS,
   },
   replayed: {
@@ -306,110 +306,109 @@ const PROBE_FORGERIES = {
     section: 'Back-Channel Logout 2.6 step 8',
     expects: 'refused',
     form: 'repeated',
-    wrong: 'The same token (jti) is taken twice. Checking that is left to the relying party.',
-    fix: 'Keep each jti until its exp has passed, and refuse it the second time. Curfew never sends one twice.',
+    wrong: 'The same token (jti) is accepted twice. This check is optional for the relying party.',
+    fix: 'Keep each jti until its exp has passed, and refuse it the second time. Curfew never sends a jti twice.',
   },
 } as const satisfies Readonly<Record<string, ProbeRequest>>
 
 const FORM =
-  'Read logout_token from a POST of application/x-www-form-urlencoded, and answer 400 where it is not there.'
+  'Read logout_token from a POST of application/x-www-form-urlencoded, and answer 400 if it is missing.'
 
-/** Every request of a probe, in the order in which they are sent. The first ones say which good token is taken at all. */
+/** All requests of a probe, in the order of sending. The first ones show which good tokens the endpoint accepts. */
 export const PROBE_REQUESTS = {
   good_token: {
-    title: 'takes a good token (sub and sid)',
+    title: 'accepts a good token (sub and sid)',
     level: 'must',
     section: 'Back-Channel Logout 2.6, 2.8',
-    expects: 'taken',
+    expects: 'accepted',
     wrong: 'A good logout token is refused.',
-    fix: "Look at its log for why. Mostly its copy of the issuer's keys is old, its clock is off, or it expects another issuer, audience or algorithm; or it refuses who has no session there, which it should answer with 200.",
+    fix: "Find the reason in its log. Frequent reasons are an old copy of the issuer's keys, a wrong clock, or another expected issuer, audience or algorithm. If it refuses subjects without a session, make it answer 200 to them.",
   },
   sid_only: {
-    title: 'takes a token with sid alone',
+    title: 'accepts a token with sid alone',
     level: 'should',
     section: 'Back-Channel Logout 2.4, 2.6 step 5',
-    expects: 'taken',
+    expects: 'accepted',
     claims: (good) => without(good, 'sub'),
-    wrong: 'A token that names the session alone is refused.',
-    fix: 'Find the session by iss and sid where there is no sub.',
+    wrong: 'A token with sid alone is refused.',
+    fix: 'Find the session by iss and sid if there is no sub.',
   },
   sub_only: {
-    title: 'takes a token with sub alone',
+    title: 'accepts a token with sub alone',
     level: 'should',
     section: 'Back-Channel Logout 2.4, 2.6 step 5',
-    expects: 'taken',
+    expects: 'accepted',
     claims: (good) => without(good, 'sid'),
-    wrong: 'A token that names the subject alone is refused, so nobody can be logged out everywhere.',
-    fix: 'End every session of iss and sub where there is no sid; or register backchannel_logout_session_required true.',
+    wrong: 'A token with sub alone is refused, so a logout cannot end all sessions of a user.',
+    fix: 'End every session of iss and sub if there is no sid. Or register backchannel_logout_session_required true.',
   },
   more_claims: {
-    title: 'ignores claims that it does not know',
+    title: 'ignores unknown claims',
     level: 'must',
     section: 'Back-Channel Logout 2.4',
-    expects: 'taken',
+    expects: 'accepted',
     claims: (good) => ({ ...good, txn: good.jti, 'https://curfew.invalid/probe': { ignored: true } }),
-    wrong: 'A good token with one more claim is refused.',
-    fix: 'Ignore claims that you do not know; Curfew itself sends txn.',
+    wrong: 'A good token with an additional claim is refused.',
+    fix: 'Ignore unknown claims. Curfew itself sends txn.',
   },
   audience_list: {
-    title: 'takes the audience as a list of one',
+    title: 'accepts the audience as a list of one',
     level: 'should',
     section: 'Back-Channel Logout 2.4; OpenID Connect Core 2',
-    expects: 'taken',
+    expects: 'accepted',
     claims: (good) => ({ ...good, aud: [good.aud] }),
     wrong:
-      'A good token whose aud is a list with the client_id is refused. Curfew sends a text; others may not.',
-    fix: 'Take aud as a text or as a list that contains the client_id.',
+      'A good token whose aud is a list with the client_id is refused. Curfew sends a text, but other senders may send a list.',
+    fix: 'Accept aud as a text or as a list that contains the client_id.',
   },
   typ_jwt: {
-    title: 'whether it takes typ JWT',
+    title: 'may accept typ JWT',
     level: 'informs',
     section: 'Back-Channel Logout 2.4, 4.1',
     expects: 'either',
     header: { typ: 'JWT' },
     wrong:
-      'It demands typ logout+jwt, which Curfew sends and which is the safest. Many identity providers send JWT.',
-    fix: 'Where others send to it as well, let it take JWT too.',
+      'It requires typ logout+jwt, which Curfew sends and which is safest. Many identity providers send JWT.',
+    fix: 'If it must accept tokens of these too, let it accept JWT.',
   },
   typ_missing: {
-    title: 'whether it takes a token without typ',
+    title: 'may accept a token without typ',
     level: 'informs',
     section: 'Back-Channel Logout 2.4, 4.1',
     expects: 'either',
     header: { typ: null },
-    wrong: 'It demands a typ, which Curfew sends. Many identity providers send none.',
-    fix: 'Where others send to it as well, let it take a token without.',
+    wrong: 'It requires a typ, which Curfew sends. Many identity providers send none.',
+    fix: 'If it must accept tokens of these too, let it accept a token without typ.',
   },
   more_fields: {
-    title: 'ignores form fields that it does not know',
+    title: 'ignores unknown form fields',
     level: 'must',
     section: 'Back-Channel Logout 2.5',
-    expects: 'taken',
+    expects: 'accepted',
     form: 'with_another_field',
-    wrong: 'A good token in a form with one more field is refused.',
-    fix: 'Ignore form fields that you do not know.',
+    wrong: 'A good token in a form with an additional field is refused.',
+    fix: 'Ignore unknown form fields.',
   },
   charset: {
-    title: 'takes a form whose type names a charset',
+    title: 'accepts a form whose media type has a charset',
     level: 'should',
     section: 'Back-Channel Logout 2.5; RFC 9110 8.3.1',
-    expects: 'taken',
+    expects: 'accepted',
     form: 'with_charset',
-    wrong:
-      'A good token is refused where the Content-Type is application/x-www-form-urlencoded; charset=utf-8.',
+    wrong: 'A good token is refused if the Content-Type is application/x-www-form-urlencoded; charset=utf-8.',
     fix: 'Compare the media type without its parameters.',
   },
 
   ...PROBE_FORGERIES,
 
   no_jwt: {
-    title: 'refuses what is no token at all',
+    title: 'refuses a text that is not a token',
     level: 'must',
     section: 'Back-Channel Logout 2.6, 2.8',
     expects: 'refused',
     form: 'no_jwt',
-    wrong: 'Something that is no token at all is taken.',
-    fix: 'Answer 400 to what cannot be read.',
+    wrong: 'A text that is not a token is accepted.',
+    fix: 'Answer 400 to an unreadable token.',
   },
   no_token: {
     title: 'refuses a form without logout_token',
@@ -417,7 +416,7 @@ export const PROBE_REQUESTS = {
     section: 'Back-Channel Logout 2.5, 2.8',
     expects: 'refused',
     form: 'without_token',
-    wrong: 'A form without logout_token is answered as if somebody had been logged out.',
+    wrong: 'A form without logout_token is answered like a successful logout.',
     fix: FORM,
   },
   no_body: {
@@ -426,7 +425,7 @@ export const PROBE_REQUESTS = {
     section: 'Back-Channel Logout 2.5, 2.8',
     expects: 'refused',
     form: 'empty',
-    wrong: 'A POST without a body is answered as if somebody had been logged out.',
+    wrong: 'A POST without a body is answered like a successful logout.',
     fix: FORM,
   },
   get: {
@@ -435,8 +434,9 @@ export const PROBE_REQUESTS = {
     section: 'Back-Channel Logout 2.5',
     expects: 'refused',
     form: 'query',
-    wrong: 'A good token in the query of a GET is taken; queries end up in logs, and links can be planted.',
-    fix: 'Answer anything but POST with 405.',
+    wrong:
+      'A good token in the query of a GET is accepted. Queries are stored in logs, and an attacker can plant links.',
+    fix: 'Answer 405 to every method except POST.',
   },
   json: {
     title: 'refuses a JSON body',
@@ -444,17 +444,17 @@ export const PROBE_REQUESTS = {
     section: 'Back-Channel Logout 2.5',
     expects: 'refused',
     form: 'json',
-    wrong: 'A good token in a JSON body is taken.',
+    wrong: 'A good token in a JSON body is accepted.',
     fix: FORM,
   },
   two_tokens: {
     title: 'refuses a form with two logout_token',
     level: 'informs',
-    section: 'none; RFC 6749 3.2 says so of OAuth forms',
+    section: 'none; RFC 6749 3.2 requires it for OAuth forms',
     expects: 'refused',
     form: 'twice_in_one_form',
-    wrong: 'A form with two logout_token is taken; which of them counts, nobody can know.',
-    fix: 'Refuse a field that comes twice.',
+    wrong: 'A form with two logout_token is accepted, and it is undefined which of them counts.',
+    fix: 'Refuse a repeated field.',
   },
   oversize: {
     title: 'refuses a token of 1 MiB in time',
@@ -462,14 +462,14 @@ export const PROBE_REQUESTS = {
     section: 'none; RFC 9110 15.5.14 has a status for it (413)',
     expects: 'refused',
     form: 'oversize',
-    wrong: 'A body of 1 MiB is not refused in time: with a few of them anybody can stop the endpoint.',
-    fix: 'Read no more than some 16 KiB of a body, then answer 413.',
+    wrong: 'A body of 1 MiB is not refused in time: a few of them can stop the endpoint.',
+    fix: 'Read at most about 16 KiB of a body, then answer 413.',
   },
 } as const satisfies Readonly<Record<string, ProbeRequest>>
 
 export type ProbeRequestId = keyof typeof PROBE_REQUESTS
 
-/** As its type has it: what is left out is `undefined`. */
+/** The request of an id, typed as `ProbeRequest`: absent members are `undefined`. */
 export function probeRequest(id: ProbeRequestId): ProbeRequest {
   return PROBE_REQUESTS[id]
 }

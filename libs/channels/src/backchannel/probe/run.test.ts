@@ -3,13 +3,14 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PROBE_REQUEST_IDS } from './requests.ts'
 import { runProbe } from './run.ts'
 
-// Goal: a probe ends in time whatever the endpoint does. Method: an endpoint that takes good tokens at once and lets the
-// others wait, in virtual time: in real time this would take a minute.
+// Goal: a probe of a slow endpoint ends in time.
+// Method: an endpoint that accepts good tokens at once and never answers forged ones. Time is virtual, because the test would take a
+// minute in real time.
 
 beforeEach(() => vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'Date'] }))
 afterEach(() => vi.useRealTimers())
 
-test('an endpoint that lets every forged token wait is left in less than a minute, and what was not sent is unknown', async () => {
+test('the probe of an endpoint that never answers forged tokens ends within a minute, and unsent requests have unknown checks', async () => {
   const post = ({ body, timeoutMs }: { body: string; timeoutMs: number }): Promise<Answer> => {
     if (body.includes('logout_token=issuer'))
       return Promise.resolve({ kind: 'response', status: 200, retryAfter: null, body: '' })

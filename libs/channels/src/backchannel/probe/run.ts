@@ -4,7 +4,7 @@ import type { ProbeTarget, ProbeTools } from '../../channel.ts'
 import { type ProbeReport, signerFailure } from '../../probe-report.ts'
 import { type BackchannelSettings, toEncryption } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
-import { type ProbeFacts, probeGoesOn, probeReport, saysNotNow, takenSubject } from './report.ts'
+import { acceptedSubject, type ProbeFacts, probeGoesOn, probeReport, saysNotNow } from './report.ts'
 import {
   PROBE_REQUEST_IDS,
   type ProbeAnswer,
@@ -15,11 +15,11 @@ import {
   probeRequest,
 } from './requests.ts'
 
-/** What a body that is too large has too much, in characters. */
+/** The number of characters that make a body too large. */
 const OVERSIZE = 1024 * 1024
 const FORM = 'application/x-www-form-urlencoded'
 
-/** Sends a token in one of the forms that there are. @param second another good token, where the form has two. */
+/** Sends a token in one of the forms. @param second another good token for a form with two tokens. */
 function sendProbe(
   http: ProbeTools['http'],
   {
@@ -55,7 +55,7 @@ function sendProbe(
     case 'query':
       return http.get({ timeoutMs, headers, uri: `${uri}${uri.includes('?') ? '&' : '?'}${field}` })
     case 'oversize':
-      // Its signature goes on and on: everything that can be read of it sooner is right.
+      // Only the signature is too long, so a receiver that reads just the beginning finds no fault.
       return post(`${field}${'A'.repeat(OVERSIZE)}`)
     case 'no_jwt':
       return post('logout_token=curfew-probe')
@@ -66,15 +66,18 @@ function sendProbe(
   }
 }
 
-/** How long requests are started, in milliseconds: with the last one's time that is less than a proxy before us may wait. */
+/**
+ * The probe starts requests for this time, in milliseconds. Together with the last request it takes less time than a proxy before
+ * Curfew may wait.
+ */
 const PROBE_MS_MAX = 45_000
-/** Most of an endpoint's own time for one request, in milliseconds. */
+/** The limit for one request, in milliseconds. */
 const REQUEST_MS_MAX = 10_000
-/** Pauses before a good token is sent again to an endpoint that says "not now", as while it is being deployed. */
+/** Pauses before the good token is sent again to a busy endpoint, which may be in a deployment, in milliseconds. */
 const PAUSES_MS = [300, 1_000]
-/** Requests at once. The endpoint may be a small service that people use meanwhile. */
+/** Number of concurrent requests. It is small, because the endpoint may be a small service that is in use. */
 const CONCURRENCY = 2
-/** With the good token these say which good tokens are taken; everything after them changes one thing about such a one. */
+/** With the good token these show which good tokens the endpoint accepts. All later requests change one thing of an accepted token. */
 const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
 /** See `Probe`. */
@@ -107,7 +110,7 @@ export async function runProbe(
       tools.http.inspectTls(target.uri),
       sleep(Math.max(0, left()), null, { ref: false }),
     ])
-    const subject = takenSubject(answers)
+    const subject = acceptedSubject(answers)
     const waiting = PROBE_REQUEST_IDS.filter((id) => !answers.has(id))
     const worker = async () => {
       for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) await ask(id, subject)
