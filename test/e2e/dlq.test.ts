@@ -89,14 +89,14 @@ test('dead letters are listed, shown, replayed and acknowledged', async () => {
   const dry = await run(['replay', '--issuer', 'main', '--dry-run'])
   expect(dry.code).toBe(0)
   expect(dry.stdout).toMatch(/^main +shop +attempts_exhausted +3 +0 /m)
-  expect(dry.stdout).toContain('A replay puts back 3.')
+  expect(dry.stdout).toContain('A replay includes 3.')
   expect(shop.received).toHaveLength(before)
 
   const replayed = await run(['replay', '--client', 'shop', '--yes'])
   expect(replayed.code).toBe(0)
-  expect(replayed.stdout).toContain('A replay puts back 3.')
-  expect(replayed.stdout).toMatch(/Replay \S+ is done: 3 of 3 put back\.\n +3 acknowledged\n$/)
-  expect(replayed.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 put back/)
+  expect(replayed.stdout).toContain('A replay includes 3.')
+  expect(replayed.stdout).toMatch(/Replay \S+ is done: 3 of 3 replayed\.\n +3 acknowledged\n$/)
+  expect(replayed.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 replayed/)
   // Each attempt has a new token, and the relying party accepts it.
   const tokens = shop.received.map(({ claims }) => claims.jti)
   expect(new Set(tokens).size).toBe(tokens.length)
@@ -142,7 +142,7 @@ test('a failed replay is reported with its reason, and exit status 1', async () 
     const replayed = await run(['replay', '--yes'])
     expect(replayed.code).toBe(1)
     expect(replayed.stdout).toMatch(
-      /is failed: 1 of 2 put back\.\nIt failed: the ledger refused to put back 1 /,
+      /is failed: 1 of 2 replayed\.\nIt failed: the ledger refused to put back 1 /,
     )
   } finally {
     await bookkeeper.stop()
@@ -154,13 +154,13 @@ describe('a running replay', () => {
   test('continues after Ctrl-C, and can be followed and cancelled', async () => {
     await pileUp(curfew.db, { clientId: 'wiki', count: 5 })
     const command = start(['replay', '--yes'])
-    await command.says(/0 of 5 put back/)
+    await command.says(/0 of 5 replayed/)
     command.signal('SIGINT')
     expect(await command.exit()).toMatchObject({ code: 1 })
     const [, id = ''] = /curfew dlq replay --follow (\S+)/.exec(command.stderr) ?? []
     expect(await curfew.client.getReplay(id)).toMatchObject({ state: 'running' })
     const following = start(['replay', '--follow', id])
-    await following.says(/0 of 5 put back/)
+    await following.says(/0 of 5 replayed/)
     const cancelled = await run(['replay', '--cancel', id])
     expect(cancelled).toMatchObject({ code: 0, stdout: expect.stringContaining('is cancelled: 0 of 5') })
     expect(await following.exit()).toMatchObject({ code: 1 })
@@ -175,7 +175,7 @@ describe('exit statuses and error texts', () => {
     { args: ['show'], says: 'Give just one' },
     { args: ['list', '--lmit', '1'], says: "Unknown option '--lmit'" },
     { args: ['list', '--limit', '0'], says: '--limit must be' },
-    { args: ['list', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
+    { args: ['list', '--url', 'nowhere'], says: 'nowhere is not an http(s) URL' },
     { args: ['list'], env: { CURFEW_KEY: '' }, says: 'Give an API key' },
     { args: ['replay'], says: 'give --yes' },
     { args: ['list', '--reason', 'lost'], says: 'Curfew answered 400: /reason must be' },

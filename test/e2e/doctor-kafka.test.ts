@@ -58,7 +58,7 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     )
     expect(stdout).toMatch(new RegExp(`^note +topic ${topic} +message\\.timestamp\\.type is CreateTime`, 'm'))
     expect(stdout).toMatch(
-      new RegExp(`^ok +topic ${topicName('bulk', { prefix })} +is set as it should be$`, 'm'),
+      new RegExp(`^ok +topic ${topicName('bulk', { prefix })} +has the wanted settings$`, 'm'),
     )
     expect(stdout).toMatch(
       new RegExp(
@@ -82,9 +82,9 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     await using curfew = await openOver(monitor)
     const key = curfew.keyFor('clients:read', 'deadletters:read')
     const all = await curfew.doctor('--key', key)
-    expect(all.stdout).toMatch(/^WRONG +lanes of the event log +were not looked at: Curfew answered 403/m)
+    expect(all.stdout).toMatch(/^WRONG +lanes of the event log +were not checked: Curfew answered 403/m)
     const one = await curfew.doctor('--key', key, '--issuer', 'main')
-    expect(one.stdout).toMatch(/^note +lanes of the event log +were not looked at: Curfew answered 403/m)
+    expect(one.stdout).toMatch(/^note +lanes of the event log +were not checked: Curfew answered 403/m)
     const unknown = await curfew.doctor('--key', 'cfw_unknown')
     expect(unknown.stdout).toMatch(/^lanes of the event log: Set CURFEW_KEY, or --key, to a valid key\.$/m)
   })

@@ -96,7 +96,7 @@ test('--issuer selects the event of an id that several issuers use', async () =>
     ['issuer-logout', '--follow'],
   ]) {
     const { code, stderr } = await run(...command, id)
-    expect([command, code, stderr]).toEqual([command, 1, expect.stringContaining(': main, other. Say which')])
+    expect([command, code, stderr]).toEqual([command, 1, expect.stringContaining(': main, other. Name one')])
   }
 })
 
@@ -105,7 +105,7 @@ test('a wrong command is reported with its exit status', async () => {
   const run = (...args: readonly string[]) =>
     runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
   expect(await run('post', '--sub', 'alice')).toMatchObject({ code: 2, stdout: '' })
-  expect((await run('post', '--iss', ISS)).stderr).toContain('Who? Give --sub')
+  expect((await run('post', '--iss', ISS)).stderr).toContain('Give --sub')
   expect(await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).toMatchObject({
     code: 2,
     stdout: '',

@@ -50,21 +50,23 @@ test('previews the sessions, then logs out the subjects and shows progress', asy
   const dry = await run(['--issuer', 'main', '--dry-run'])
   expect(dry).toMatchObject({ code: 0, stderr: '' })
   expect(dry.stdout).toBe(
-    `CLIENT  SESSIONS  PEOPLE\nshop           4       3\n${ISS} has 3 people with 4 sessions to end.\n`,
+    `CLIENT  SESSIONS  SUBJECTS\nshop           4         3\n${ISS} has 3 subjects with 4 sessions to end.\n`,
   )
   expect(shop.received).toEqual([])
   const bookkeeper = await curfew.startBookkeeper()
   const done = await run(['--iss', ISS, '--reason', 'compromise', '--yes'])
   await bookkeeper.stop()
   expect(done.code).toBe(0)
-  expect(done.stdout).toContain(`${ISS} has 3 people with 4 sessions to end.`)
-  expect(done.stdout).toMatch(/, is done: 3 of 3 people\.\n +4 acknowledged\n$/)
-  expect(done.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 people: /)
+  expect(done.stdout).toContain(`${ISS} has 3 subjects with 4 sessions to end.`)
+  expect(done.stdout).toMatch(/ is done: 3 of 3 subjects\.\n +4 acknowledged\n$/)
+  expect(done.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 subjects: /)
   expect(shop.received.map(({ claims }) => claims.sid).toSorted()).toEqual(['s0', 's1', 's2', 's3'])
-  const [, id = ''] = /, (\S+), is done/.exec(done.stdout) ?? []
+  const [, id = ''] = /^Issuer logout (\S+) of /m.exec(done.stdout) ?? []
   const shown = await runCurfew(processes, ['events', 'show', id], environment({}))
   expect(shown).toMatchObject({ code: 0, stderr: '' })
-  expect(shown.stdout).toMatch(/^in words +Everyone is logged out \(3 of 3 people\); /m)
+  expect(shown.stdout).toMatch(
+    /^in words +All subjects of the issuer are being logged out \(3 of 3 subjects\)\. /m,
+  )
 })
 
 test('with --json the standard output has only the JSON', async () => {
@@ -78,14 +80,14 @@ test('with --json the standard output has only the JSON', async () => {
 
 test('continues after Ctrl-C, and can be followed and cancelled', async () => {
   const command = start(['--issuer', 'main', '--yes'])
-  await command.says(/0 of 3 people|to be planned/)
+  await command.says(/0 of 3 subjects|not planned yet/)
   command.signal('SIGINT')
   expect(await command.exit()).toMatchObject({ code: 1 })
   const [, id = ''] = /curfew issuer-logout --follow (\S+)/.exec(command.stderr) ?? []
   const following = start(['--follow', id])
-  await following.says(/0 of 0 people/)
+  await following.says(/0 of 0 subjects/)
   const cancelled = await run(['--cancel', id])
-  expect(cancelled).toMatchObject({ code: 0, stdout: expect.stringContaining('is cancelled: 0 people') })
+  expect(cancelled).toMatchObject({ code: 0, stdout: expect.stringContaining('is cancelled: 0 subjects') })
   expect(await following.exit()).toMatchObject({ code: 1 })
   expect(following.stdout).toContain('is cancelled')
 })

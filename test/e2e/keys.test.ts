@@ -116,13 +116,13 @@ test('doctor reports faults with their fixes, and exits with 0 after they are fi
     const refused = await run(['doctor', '--issuer', 'loop', '--key', key])
     expect([refused.code, refused.stdout]).toEqual([
       1,
-      expect.stringMatching(/^WRONG +quarantine +was not looked at: /m),
+      expect.stringMatching(/^WRONG +quarantine +was not checked: /m),
     ])
     const unknown = await run(['doctor', '--issuer', 'nope'])
     expect(unknown).toMatchObject({
       code: 2,
       stdout: '',
-      stderr: 'There is no issuer nope that this key may see.\nSee curfew doctor --help\n',
+      stderr: 'There is no issuer nope, or this key may not see it.\nSee curfew doctor --help\n',
     })
     // Without --issuer, doctor checks all issuers, and the IdP of the other one does not exist.
     const all = await run(['doctor'])
@@ -151,7 +151,7 @@ test('keys rewrap seals stored keys with the new master key', async () => {
   }
   await expect(open(current).check()).rejects.toThrow('CURFEW_MASTER_KEY')
   const done = await run(['keys', 'rewrap', '--json'], env)
-  expect(done).toMatchObject({ code: 0, stderr: expect.stringContaining('1 put under') })
+  expect(done).toMatchObject({ code: 0, stderr: expect.stringContaining('1 sealed with') })
   expect(JSON.parse(done.stdout)).toEqual({ seen: 1, rewrapped: 1, unreadable: [] })
   await open(current).check()
   const wrong = await run(['keys', 'rewrap'], {

@@ -69,7 +69,7 @@ test('records are listed, shown, requeued and dismissed', async () => {
   const some = await run('requeue', '2', '3')
   expect(some).toMatchObject({
     code: 1,
-    stdout: 'Record 2 goes to the event log again.\n',
+    stdout: 'Record 2 will be appended to the event log again.\n',
     stderr: expect.stringMatching(/^3: .*cannot be requeued/),
   })
   const dismissed = await run('dismiss', '3', '--json')
@@ -88,6 +88,6 @@ test('requeue of a record that was requeued before reports that it did nothing',
   )
   expect(await run('requeue', '1')).toMatchObject({
     code: 0,
-    stdout: 'Record 1 was requeued before: nothing was done.\n',
+    stdout: 'Record 1 was requeued already: nothing was changed.\n',
   })
 })

@@ -68,7 +68,10 @@ describe('exit statuses and error texts', () => {
     { args: [], says: 'rp what? list, show' },
     { args: ['prod'], says: 'There is no command rp prod.' },
     { args: ['probe', '--issuer', 'main'], says: 'Give just one' },
-    { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
+    {
+      args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'],
+      says: 'nowhere is not an http(s) URL',
+    },
     { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
     { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
   ])('a usage fault exits with 2: $args', async ({ args, says }) => {
@@ -78,7 +81,7 @@ describe('exit statuses and error texts', () => {
   })
 
   test.each([
-    { args: ['probe', 'unknown', '--issuer', 'main'], says: 'Name one: uri' },
+    { args: ['probe', 'unknown', '--issuer', 'main'], says: 'Give the address as uri' },
     { args: ['probe', 'shop', '--issuer', 'none'], says: 'Curfew answered 404' },
   ])('a refusal exits with 1: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)

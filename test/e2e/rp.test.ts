@@ -84,7 +84,7 @@ test('a relying party or one of its endpoints is disabled and enabled', async ()
   )
   expect(await run(['enable', 'pods', '--endpoint', 'c'])).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/^It has no endpoint c /),
+    stderr: expect.stringMatching(/^The relying party has no endpoint c /),
   })
 })
 
@@ -163,20 +163,20 @@ describe('import and export', () => {
     await curfew.client.putIssuer('many', { iss: 'https://many.example' })
     const path = await file('clients.ndjson', clients.map((client) => `${JSON.stringify(client)}\n`).join(''))
     const dry = await run(['import', path, '--issuer', 'many', '--dry-run'])
-    expect(dry.stdout).toBe(
-      '3000 clients at many. It would create 3000, change 0, and leave 0 as they are.\n',
-    )
+    expect(dry.stdout).toBe('3000 clients at many. It would create 3000, change 0, and leave 0 unchanged.\n')
     const done = await run(['import', path, '--issuer', 'many'])
     expect([done.code, done.stdout]).toEqual([
       0,
-      '3000 clients at many. Created 3000, changed 0, and left 0 as they are.\n',
+      '3000 clients at many. Created 3000, changed 0, and left 0 unchanged.\n',
     ])
     expect(done.stderr).toMatch(/^\[#{30}\] 100 % {2}\d+ of \d+ KiB sent\n$/m)
     const exported = await run(['export', '--issuer', 'many'])
     expect(exported.stdout.trimEnd().split('\n')).toHaveLength(3_000)
     const again = await file('again.ndjson', exported.stdout)
     expect(await json<Imported>(['import', again, '--issuer', 'many'])).toMatchObject({ unchanged: 3_000 })
-    expect((await run(['list'])).stderr).toMatch(/^Which issuer\? Give --issuer NAME: .*\bmany\b/)
+    expect((await run(['list'])).stderr).toMatch(
+      /^There are several issuers\. Give --issuer NAME: .*\bmany\b/,
+    )
     await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
   })
 

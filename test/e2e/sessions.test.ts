@@ -51,13 +51,13 @@ test('the sessions of a subject and the orphaned sessions are listed', async () 
     expect.stringMatching(
       /^mail +alice +alice@example\.com +s1 +phone +\d{4}-\d\d-\d\d \d\d:\d\d +\d{4}-\d\d-\d\d \d\d:\d\d$/,
     ),
-    expect.stringMatching(/^wiki +alice +alice@example\.com +s1 .* came to nothing at \S+ \S+: 01938c2e-/),
+    expect.stringMatching(/^wiki +alice +alice@example\.com +s1 .* failed or lapsed at \S+ \S+: 01938c2e-/),
     expect.stringMatching(/^mail +alice +s2 /),
     '',
   ])
   expect(few.stdout.split('\n').slice(2)).toEqual([
     expect.stringMatching(/^wiki/),
-    'There are more: --limit, or narrow it down.',
+    'There are more. Raise --limit, or narrow the filter.',
     '',
   ])
   expect(JSON.parse(json.stdout)).toMatchObject({ items: [{ client_id: 'mail' }, { client_id: 'wiki' }] })

@@ -26,7 +26,7 @@ test('an erasure waits for dead letters, and completes with --abandon', async ()
   expect(unasked).toMatchObject({ code: 2, stdout: '' })
   expect(unasked.stderr).toContain('--yes')
   expect(waiting).toMatchObject({ code: 1, stderr: '' })
-  expect(waiting.stdout).toContain('Waiting:\n1  Dead letters: replay them (curfew dlq), or give them up')
+  expect(waiting.stdout).toContain('Waiting:\n1  Dead letters: replay them (curfew dlq), or erase them')
   // The output does not ask the operator to wait for work that only a person can do.
   expect(waiting.stdout).not.toContain('by itself')
   const [, request = ''] = /curfew subjects show (\S+)\n$/.exec(waiting.stdout) ?? []

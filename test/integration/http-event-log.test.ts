@@ -166,7 +166,7 @@ describe('the event log in Kafka', () => {
     expect(await shown({ lane: 'bulk', ...STEADY, removed: 208 })).toMatchObject({
       ok: false,
       removed: 208,
-      what: '208 records were removed before a worker had read them; no record waits',
+      what: '208 records were removed before a worker read them; no record waits',
     })
     expect(await shown({ lane: 'bulk', unknown: 'topic logout.events.bulk is missing' })).toEqual({
       lane: 'bulk',

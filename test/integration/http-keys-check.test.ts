@@ -117,7 +117,7 @@ describe("the IdP's own key set", () => {
     idp.publish([{ ...theirs, kid: idp.kid }])
     expect(await idp.check()).toMatchObject({
       ok: false,
-      keys: [{ ok: false, what: expect.stringContaining('Another key') }],
+      keys: [{ ok: false, what: expect.stringContaining('another key') }],
     })
     idp.publish([ours, { ...theirs, kid: idp.kid }])
     expect(await idp.check()).toMatchObject({ ok: false, keys: [{ ok: false }] })

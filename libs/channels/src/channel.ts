@@ -21,8 +21,8 @@ import type {
 import type { TObject, TProperties } from 'typebox'
 import type { ProbeReport } from './probe-report.ts'
 
-// A channel is one protocol for notifying a relying party. The code of each channel is in one folder. All other code uses channels
-// only by the interface in this file, and has the kind of a channel only as data.
+// A channel is one protocol for notifying a relying party. The code of each channel is in one folder. All other code uses
+// channels only by the interface in this file, and has the kind of a channel only as data.
 
 /** A fault of a registration: its place (a JSON pointer), and what to change. */
 export interface Fault {
@@ -76,7 +76,9 @@ export interface Job<Settings> {
   readonly startedAt: Date
 }
 
-/** The tools for one attempt at the binding of the job. A tool that rejects ends the attempt: its failure is a fault of Curfew. */
+/**
+ * The tools for one attempt at the binding of the job. A tool that rejects ends the attempt: its failure is a fault of Curfew.
+ */
 export interface Tools {
   readonly now: () => Date
   /** Makes a new unguessable id. */
@@ -167,9 +169,11 @@ interface Base<Settings, Own> {
   readonly registration: TProperties
   /** The schema of `bindings.settings`. */
   readonly settings: TObject
-  /** Reads the channel's part of a registration. Only this function resolves settings of the client, of the issuer and defaults. */
+  /**
+   * Reads the channel's part of a registration. Only this function resolves settings of the client, of the issuer and defaults.
+   */
   endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
-  /** What one message can name, and whether a message for the subject may replace a message for one session. */
+  /** The kinds of names that one message can have, and whether a message for the subject may replace one for a session. */
   names(settings: Settings): { readonly names: Names; readonly widens: boolean }
   /** The names of the channel for texts about dead letters. */
   readonly channelNames: ChannelNames

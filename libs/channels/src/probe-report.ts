@@ -54,8 +54,8 @@ export function inWords(answer: Answer): string {
 const SAID_MAX = 200
 
 /**
- * A substitute for the answer if a token could not be signed: the key is unavailable, or its remote signer refuses such a token. It
- * says nothing about the endpoint.
+ * A substitute for the answer if a token could not be signed: the key is unavailable, or its remote signer refuses such a token.
+ * It says nothing about the endpoint.
  *
  * @throws any other error.
  */

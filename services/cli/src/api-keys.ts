@@ -22,7 +22,7 @@ async function list(args: readonly string[]): Promise<number> {
     cursor = page.next_cursor
   } while (cursor !== null)
   if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
-  else if (items.length === 0) process.stdout.write('No API keys but those of the environment.\n')
+  else if (items.length === 0) process.stdout.write('No API keys except those from the environment.\n')
   else process.stdout.write(table([HEAD, ...items.map(rowOf)]))
   return 0
 }
@@ -68,12 +68,12 @@ async function create(args: readonly string[]): Promise<number> {
   })
   const { name, scope, issuer, client, rate, expires, json } = values
   if (name === undefined || scope === undefined)
-    throw new UsageError('Give --name, and --scope at least once.')
+    throw new UsageError('Give --name, and at least one --scope.')
   if (rate !== undefined && !/^\d+$/.test(rate)) throw new UsageError('--rate must be a whole number.')
   const created = await answered(
     connect(values).createApiKey({
       name,
-      // What is none is said by the service, with those that there are.
+      // The service refuses unknown scopes, and lists the valid ones.
       scopes: scope as ApiKeyInput['scopes'],
       ...(issuer !== undefined && { issuer }),
       ...(client !== undefined && { clients: client }),
@@ -84,7 +84,7 @@ async function create(args: readonly string[]): Promise<number> {
   process.stdout.write(
     json === true
       ? `${JSON.stringify(created)}\n`
-      : `${created.key}\n\nThis is the only time that the key is shown. Its id is ${created.id}.\n`,
+      : `${created.key}\n\nStore this key: Curfew does not show it again. Its id is ${created.id}.\n`,
   )
   return 0
 }

@@ -1,14 +1,14 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 /**
- * What is asked for cannot be understood, here or by the server, or names a file that cannot be read. Exit status 2; whatever else
- * is thrown is 1.
+ * A fault of the command line: it is invalid here or for the server, or names an unreadable file. It leads to exit status 2. Any
+ * other error leads to 1.
  */
 export class UsageError extends Error {}
 
 export type Command = (args: readonly string[]) => Promise<number>
 
-/** A command that has commands of its own, such as `dlq list`. */
+/** A command with subcommands, such as `dlq list`. */
 export function group(name: string, commands: Readonly<Record<string, Command>>): Command {
   return ([first, ...args]) => {
     if (first === undefined) throw new UsageError(`${name} what? ${Object.keys(commands).join(', ')}.`)
@@ -18,23 +18,23 @@ export function group(name: string, commands: Readonly<Record<string, Command>>)
   }
 }
 
-/** Reads the arguments of a command that takes one word or more beside its options. @throws {UsageError} */
+/** Parses the arguments of a command with one or more words beside its options. @throws {UsageError} */
 export function parseMany<const Given extends Options>(args: readonly string[], options: Given) {
   const parsed = read(args, options, true)
-  if (parsed.positionals.length === 0) throw new UsageError('Which ones? Give at least one.')
+  if (parsed.positionals.length === 0) throw new UsageError('Give at least one id or name.')
   return parsed
 }
 
 type Options = NonNullable<ParseArgsConfig['options']>
 
 /**
- * Reads the arguments of one command. @param positionals how many words there must be beside the options.
+ * Parses the arguments of one command. @param positionals the required number of words beside the options.
  *
  * @throws {UsageError}
  */
 export function parse<const Given extends Options>(args: readonly string[], options: Given, positionals = 0) {
   const parsed = read(args, options, positionals > 0)
-  if (parsed.positionals.length !== positionals) throw new UsageError('Which one? Give just one.')
+  if (parsed.positionals.length !== positionals) throw new UsageError('Give just one id, name or file.')
   return parsed
 }
 

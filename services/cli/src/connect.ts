@@ -2,12 +2,16 @@ import { ApiError, type Client, createClient } from '@curfew/client'
 import { readEnvironment, readOrExit } from '@curfew/runtime/environment'
 import { UsageError } from './arguments.ts'
 
-/** Options of every command that speaks to a running Curfew. */
+/** The options of commands that call the API. */
 export const CONNECTION_OPTIONS = { url: { type: 'string' }, key: { type: 'string' } } as const
 
 const DEFAULT_URL = 'http://127.0.0.1:8480'
 
-/** A client for `--url` and `--key`, or `CURFEW_URL` and `CURFEW_KEY`. @throws {UsageError} without a key, or for what is none, or no URL. */
+/**
+ * A client for `--url` and `--key`, or `CURFEW_URL` and `CURFEW_KEY`.
+ *
+ * @throws {UsageError} if the key is missing, or the key or the URL is malformed.
+ */
 export function connect(given: {
   readonly url?: string | undefined
   readonly key?: string | undefined
@@ -21,21 +25,23 @@ export function connect(given: {
   const url = given.url ?? fromEnvironment.url ?? DEFAULT_URL
   const key = given.key ?? fromEnvironment.key
   if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
-    throw new UsageError(`--url: ${url} is no http(s) URL.`)
+    throw new UsageError(`--url: ${url} is not an http(s) URL.`)
   if (key === null) throw new UsageError('Give an API key: --key, or CURFEW_KEY.')
-  // As a header it would come to nothing, in words that quote it.
+  // The HTTP client would refuse it as a header, with an error that quotes the key.
   if (!/^[\x21-\x7e]+$/.test(key.trim()))
-    throw new UsageError('--key, or CURFEW_KEY, holds characters that no API key has.')
+    throw new UsageError(
+      '--key, or CURFEW_KEY, has characters that no API key has. Give the key as it was shown.',
+    )
   return createClient({ url, key })
 }
 
 /**
- * What the server answers where what it was given is wrong: not as it must be, or more than it takes. Whatever else it refuses
- * was asked well: there is no such thing, this key may not, or it is not the time.
+ * The statuses of answers to an invalid or too large request. Other refusals are not faults of the command line: the object does
+ * not exist, the key lacks the right, or the state does not allow it.
  */
-const ASKED_WRONGLY: readonly number[] = [400, 413, 414, 422]
+const INVALID_REQUEST: readonly number[] = [400, 413, 414, 422]
 
-/** A call that came to nothing, in words for a person. */
+/** A failed call of the API. Its message is for a person. */
 export class CallFailed extends Error {
   /** Whether the same call may succeed later. */
   readonly passing: boolean
@@ -47,10 +53,10 @@ export class CallFailed extends Error {
 }
 
 /**
- * What a call answers: here it is decided whether a failure is that of who asks.
+ * The answer to a call. This function decides whether a failure is a fault of the command line.
  *
- * @throws {UsageError} where it was asked wrongly; the message names the member, and the cause is an `ApiError` where the server
- * found it. @throws {CallFailed} where it was not.
+ * @throws {UsageError} if the request is invalid. The message names the member. If the server found the fault, the cause is an
+ * `ApiError`. @throws {CallFailed} if the call failed for another reason.
  */
 export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
   try {
@@ -60,7 +66,7 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
     if (error instanceof ApiError) {
       const { status } = error
       const message = `Curfew answered ${status}: ${error.message}`
-      if (ASKED_WRONGLY.includes(status)) throw new UsageError(message, { cause: error })
+      if (INVALID_REQUEST.includes(status)) throw new UsageError(message, { cause: error })
       throw new CallFailed(message, {
         passing: status === 429 || status >= 500,
         cause: error,
@@ -68,9 +74,9 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
     }
     const { cause } = Object(error) as { readonly cause?: unknown }
     const { code } = Object(cause) as { readonly code?: unknown }
-    // What OpenSSL says of itself names its source files.
-    const said = typeof code === 'string' && code.startsWith('ERR_SSL_') ? null : Object(cause).message
-    const reason = cause instanceof Error ? said || code : Object(error).message
+    // Messages of OpenSSL name its source files, so its code is shown in their place.
+    const message = typeof code === 'string' && code.startsWith('ERR_SSL_') ? null : Object(cause).message
+    const reason = cause instanceof Error ? message || code : Object(error).message
     throw new CallFailed(`Curfew does not answer: ${reason}`, { passing: true, cause: error })
   }
 }

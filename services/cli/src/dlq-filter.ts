@@ -12,7 +12,7 @@ export const FILTER_OPTIONS = {
 
 type Values = { readonly [Option in keyof typeof FILTER_OPTIONS]?: string | undefined }
 
-/** The filter that the options make. The server checks it, and names the reasons that there are. */
+/** The filter from the options. The server validates it, and lists the valid reasons. */
 export function filterOf({
   issuer,
   client,

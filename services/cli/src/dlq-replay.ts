@@ -6,7 +6,12 @@ import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { table } from './table.ts'
 
-/** `curfew dlq replay`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or an id names no dead letter. */
+/**
+ * `curfew dlq replay`.
+ *
+ * @returns the exit status: 1 if the replay failed or was cancelled, if the person declined or left, or if an id is not a dead
+ * letter.
+ */
 export async function replay(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -34,7 +39,7 @@ export async function replay(args: readonly string[]): Promise<number> {
   const dryRun = values['dry-run'] === true
   if (!dryRun && values.yes !== true && !process.stdin.isTTY)
     throw new UsageError(
-      'Nobody is here to be asked: give --yes to replay, or --dry-run to see what it would touch.',
+      'There is no terminal to ask for confirmation: give --yes to replay, or --dry-run to see what a replay would include.',
     )
   const client = connect(values)
   const preview = await answered(client.previewReplay(request))
@@ -43,7 +48,7 @@ export async function replay(args: readonly string[]): Promise<number> {
   const unknown = unknownOf(new Set(ids).size, preview, request.include_lapsed)
   if (unknown > 0) {
     process.stderr.write(
-      `Not found: ${unknown} of the ${new Set(ids).size} ids. They name no dead letter that this key may replay.\n`,
+      `Not found: ${unknown} of the ${new Set(ids).size} ids. This key may not replay them, or they are not dead letters.\n`,
     )
   }
   if (dryRun) return unknown === 0 ? 0 : 1
@@ -56,19 +61,19 @@ export async function replay(args: readonly string[]): Promise<number> {
   return Math.max(await follow(client, job.id, print), unknown === 0 ? 0 : 1)
 }
 
-/** How many of the ids that were given name no dead letter. */
+/** Number of given ids that are not dead letters. */
 function unknownOf(given: number, { total, lapsed }: ReplayPreview, includeLapsed: boolean): number {
   return Math.max(0, given - total - (includeLapsed ? 0 : lapsed))
 }
 
-/** Shows how a job gets on until it has ended and, for a moment, how what it put back is settled. */
+/** Shows the progress of a replay until it has ended, and for a few seconds the settlement of its deliveries. */
 async function follow(client: Client, id: string, print: (job: Replay) => void): Promise<number> {
   const job = await watchJob(() => client.getReplay(id), {
-    goesOn: `Replay ${id} goes on without you.\n  watch it:  curfew dlq replay --follow ${id}\n  stop it:   curfew dlq replay --cancel ${id}\n`,
+    leaveText: `Replay ${id} continues in the background.\n  watch it:  curfew dlq replay --follow ${id}\n  stop it:   curfew dlq replay --cancel ${id}\n`,
     progressOf: (replay) => ({
       running: replay.state === 'running',
       done: replay.done,
-      // What has lapsed since it was asked for is never put back.
+      // Dead letters that lapse after the request are not replayed, so a finished replay may have fewer than its total.
       total: replay.state === 'done' ? replay.done : replay.total,
       waiting: replay.waiting,
       note: counts(replay),
@@ -80,16 +85,16 @@ async function follow(client: Client, id: string, print: (job: Replay) => void):
 }
 
 function counts({ done, total, acknowledged, waiting, dead }: Replay): string {
-  return `${done} of ${total} put back: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead again`
+  return `${done} of ${total} replayed: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead again`
 }
 
 function summary(job: Replay): string {
   const { acknowledged, superseded, lapsed, dead, waiting } = job
   const rows = Object.entries({ acknowledged, superseded, lapsed, 'dead again': dead, waiting })
-  return `Replay ${job.id} is ${job.state}: ${job.done} of ${job.total} put back.\n${whyFailed(job)}${rows
+  return `Replay ${job.id} is ${job.state}: ${job.done} of ${job.total} replayed.\n${whyFailed(job)}${rows
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
-    .join('')}${waiting === 0 ? '' : `Look again: curfew dlq replay --follow ${job.id}\n`}`
+    .join('')}${waiting === 0 ? '' : `Follow it: curfew dlq replay --follow ${job.id}\n`}`
 }
 
 function previewText(preview: ReplayPreview, includeLapsed: boolean): string {
@@ -107,11 +112,11 @@ function previewText(preview: ReplayPreview, includeLapsed: boolean): string {
   const lapsed =
     preview.lapsed === 0
       ? ''
-      : ` ${preview.lapsed} are of sessions that are over by themselves${
-          includeLapsed ? ' and are replayed as well' : ': they stay, unless --include-lapsed'
+      : ` ${preview.lapsed} dead letters are of expired sessions${
+          includeLapsed ? ' and are replayed too' : ' and are not replayed without --include-lapsed'
         }.`
   return `${table([
     ['ISSUER', 'CLIENT', 'REASON', 'COUNT', 'LAPSED', 'OLDEST (UTC)', 'NEWEST (UTC)'],
     ...rows,
-  ])}${more}A replay puts back ${preview.total}.${lapsed}\n`
+  ])}${more}A replay includes ${preview.total}.${lapsed}\n`
 }

@@ -55,7 +55,7 @@ async function list(args: readonly string[]): Promise<number> {
   process.stdout.write(
     table([['ID', 'DIED (UTC)', 'ISSUER', 'CLIENT', 'CHANNEL', 'REASON', 'WHAT'], ...rows]),
   )
-  if (cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
+  if (cursor !== null) process.stdout.write('There are more. Raise --limit, or narrow the filter.\n')
   return 0
 }
 
@@ -73,15 +73,13 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['relying party', `${letter.client_name ?? letter.client_id} (${letter.issuer}/${letter.client_id})`],
     ['channel', letter.channel],
     ...(letter.endpoint === 'main' ? [] : [['endpoint', letter.endpoint] as const]),
-    ['session', letter.sid ?? 'all of the subject'],
+    ['session', letter.sid ?? 'all sessions of the subject'],
     [
       'given up on',
       `${letter.dead_lettered_at}, after ${letter.attempt_count} ${letter.attempt_count === 1 ? 'attempt' : 'attempts'}${letter.attempt_count === 0 ? ': nothing was sent' : ''}`,
     ],
     ['reason', letter.reason],
-    ...(letter.lapsed
-      ? [['lapsed', `the session ended by itself at ${letter.session_ends_at}`] as const]
-      : []),
+    ...(letter.lapsed ? [['lapsed', `the session expired at ${letter.session_ends_at}`] as const] : []),
     ...(letter.replay_id === null
       ? []
       : [['replayed', `${letter.generation} times, last by ${letter.replay_id}`] as const]),
@@ -100,6 +98,6 @@ function inWords(letter: DeadLetterWithAttempts): string {
     facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('') +
     (attempts.length === 0
       ? ''
-      : `\n${table([['#', 'STARTED', 'MS', 'ANSWER', 'JTI', 'SAID'], ...attempts])}`)
+      : `\n${table([['#', 'STARTED', 'MS', 'ANSWER', 'JTI', 'ERROR'], ...attempts])}`)
   )
 }

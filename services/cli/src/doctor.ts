@@ -4,7 +4,7 @@ import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
-/** One thing that was looked at. All is well with it, or `ok` has a `fix` that can wait, or something is wrong. */
+/** The result of one check. If `ok` is false, something is wrong. If `ok` is true, a `fix` is an improvement that can wait. */
 interface Finding {
   readonly check: string
   readonly ok: boolean
@@ -12,37 +12,37 @@ interface Finding {
   readonly fix: string | null
 }
 
-/** What a server says that has no such call, such as an ingest. */
+/** The beginning of the answer of a service without such a route, such as ingest. */
 const NO_ROUTE = 'There is no GET'
 
-/** By how much clocks may differ, in milliseconds: tokens are valid for two minutes. */
+/** Greatest allowed difference of clocks, in milliseconds. Tokens are valid for two minutes. */
 const CLOCK_OFF_MS_MAX = 30_000
 
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
-  ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
+  ledger: { name: 'database', fix: 'Check that PostgreSQL at DATABASE_URL answers.' },
   'event-log': {
     name: 'event log',
-    fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers, and what is said of its topics.',
+    fix: 'Check that PostgreSQL, or Kafka at KAFKA_BROKERS, answers, and correct the findings about its topics.',
   },
   'event-log-choice': {
     name: 'event log of this service',
-    fix: 'Its log says why. Where it uses another event log than the others, give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX. Where it may not read which one that is, grant its database role select, insert and update on event_logs.',
+    fix: 'Find the reason in its log. If it uses another event log than the other services, give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX. If it may not read the choice of event log, grant its database role select, insert and update on event_logs.',
   },
   lanes: {
     name: 'lanes',
-    fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics, the rights of the worker and the disks of the brokers.',
+    fix: 'A worker cannot read the event log. Find the reason in its log (event-log.consume-failed). With Kafka, check the compression of the topics, the rights of the worker and the disks of the brokers.',
   },
   clock: {
     name: 'clock of the database',
-    fix: 'Set the clocks of the delivery workers and of PostgreSQL by NTP: no attempts are made while they differ by more than a minute.',
+    fix: 'Synchronize the clocks of the delivery workers and of PostgreSQL with NTP. Workers make no attempts while the clocks differ by more than a minute.',
   },
   'master-key': {
     name: 'master key',
-    fix: 'It opens none of the stored keys: give the services the CURFEW_MASTER_KEY that they were sealed with.',
+    fix: 'It opens none of the stored keys. Give the services the CURFEW_MASTER_KEY with which the keys were stored.',
   },
 }
 
-/** `curfew doctor`: whether all is well, in words. @returns the exit status: 1 when something is wrong. */
+/** `curfew doctor`: checks the deployment, and prints the findings. @returns the exit status: 1 if something is wrong. */
 export async function doctor(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -60,12 +60,15 @@ export async function doctor(args: readonly string[]): Promise<number> {
   if (values.json === true) process.stdout.write(`${JSON.stringify({ ok, findings })}\n`)
   else {
     process.stdout.write(
-      table([['', 'CHECK', 'WHAT'], ...findings.map((each) => [markOf(each), each.check, each.what])]),
+      table([
+        ['', 'CHECK', 'WHAT'],
+        ...findings.map((finding) => [markOf(finding), finding.check, finding.what]),
+      ]),
     )
     const fixes = findings.flatMap(({ check, fix }) =>
       fix === null ? [] : [`${plain(check)}: ${plain(fix)}\n`],
     )
-    // One command can mend several findings.
+    // Several findings can have the same fix.
     for (const line of new Set(fixes)) process.stdout.write(line)
   }
   return ok ? 0 : 1
@@ -81,32 +84,32 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
   const { checks, away, degraded, date } = await answered(client.readiness())
   const after = Date.now()
   const findings = checks.map((check): Finding => {
-    const { name, fix } = CHECKS[check] ?? { name: check, fix: 'See the log of the service.' }
+    const { name, fix } = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
     const isAway = away.includes(check)
     const ok = !isAway && !degraded.includes(check)
     return {
       check: name,
       ok,
-      what: ok ? 'answers' : isAway ? 'is away' : 'works in part',
+      what: ok ? 'answers' : isAway ? 'is unavailable' : 'works partly',
       fix: ok ? null : fix,
     }
   })
   if (date === null) return findings
-  // Its clock is given in whole seconds.
+  // The Date header has whole seconds.
   const offMs = Math.max(before - date.getTime() - 1_000, date.getTime() - after, 0)
   const wrong = offMs > CLOCK_OFF_MS_MAX
   const what = wrong
-    ? `differs from the clock here by ${Math.round(offMs / 1_000)} s`
-    : 'agrees with the clock here'
+    ? `differs from the clock of this machine by ${Math.round(offMs / 1_000)} s`
+    : 'agrees with the clock of this machine'
   const fix = wrong
-    ? 'Set both by NTP: relying parties refuse tokens that are too old, or from the future.'
+    ? 'Synchronize both clocks with NTP. Relying parties refuse tokens that are too old, or from the future.'
     : null
   return [...findings, { check: 'clock', ok: !wrong, what, fix }]
 }
 
 /**
- * How far delivery is behind, and what is not as it must be in Kafka. Where one issuer is asked about, its owner's key may not look,
- * and nothing is wrong with that.
+ * The findings about the backlog and the topics of the event log. If the command names one issuer, its owner's key may not read
+ * these, which is not a fault.
  */
 async function ofEventLog(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
   try {
@@ -117,8 +120,8 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
       {
         check: 'lanes of the event log',
         ok: issuer !== undefined,
-        what: `were not looked at: ${error.message}`,
-        fix: fixOf(error, 'Use a key with the scope admin that is bound to nothing.'),
+        what: `were not checked: ${error.message}`,
+        fix: fixOf(error, 'Use a key with the scope admin that is not bound to an issuer.'),
       },
     ]
   }
@@ -132,13 +135,13 @@ function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): reado
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
     ...topics.flatMap(({ topic, findings }): readonly Finding[] =>
       findings.length === 0
-        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it should be', fix: null }]
+        ? [{ check: `topic ${topic}`, ok: true, what: 'has the wanted settings', fix: null }]
         : findings.map(({ ok, what, fix }) => ({ check: `topic ${topic}`, ok, what, fix })),
     ),
   ]
 }
 
-/** Whether accepted logouts wait for a person. A look that was refused is no answer, and says so. */
+/** The finding about quarantined records that wait for a person. A refused request is a finding, too. */
 async function ofQuarantine(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
   try {
     const { items, next_cursor } = await answered(
@@ -157,7 +160,7 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
             check: 'quarantine',
             ok: false,
             what: `${count} ${items.length === 1 ? 'record waits' : 'records wait'} for a person`,
-            fix: 'See curfew quarantine list --state waiting, and requeue or dismiss each.',
+            fix: 'List the records with curfew quarantine list --state waiting, and requeue or dismiss each of them.',
           },
     ]
   } catch (error) {
@@ -166,7 +169,7 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
       {
         check: 'quarantine',
         ok: false,
-        what: `was not looked at: ${error.message}`,
+        what: `was not checked: ${error.message}`,
         fix: fixOf(error, 'Use a key with the scope deadletters:read.'),
       },
     ]
@@ -182,28 +185,28 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
   } catch (error) {
     if (!(error instanceof CallFailed)) throw error
     if (named !== undefined && isNotFound(error))
-      throw new UsageError(`There is no issuer ${named} that this key may see.`, { cause: error })
+      throw new UsageError(`There is no issuer ${named}, or this key may not see it.`, { cause: error })
     return [
       {
         check: 'keys',
         ok: false,
         what: error.message,
-        fix: fixOf(error, 'See what is said above, and the key that is used.'),
+        fix: fixOf(error, 'Correct the findings above, and check the key in use.'),
       },
     ]
   }
 }
 
-/** What helps against a call that failed. @param otherwise where the answer is none of the usual ones. */
+/** How to correct a failed call. @param otherwise the text for an unusual answer. */
 function fixOf({ cause, message }: CallFailed, otherwise: string): string {
   if (!(cause instanceof ApiError)) return otherwise
   if (cause.status === 401) return 'Set CURFEW_KEY, or --key, to a valid key.'
   if (cause.status === 404 && message.includes(NO_ROUTE))
-    return 'Set CURFEW_URL, or --url, to the console, or to the proxy before it.'
+    return 'Set CURFEW_URL, or --url, to the console or to the proxy in front of it.'
   return otherwise
 }
 
-/** Whether the server has the call, and no such object. */
+/** Whether the server has the route, but not the object. */
 function isNotFound({ cause, message }: CallFailed): boolean {
   return cause instanceof ApiError && cause.status === 404 && !message.includes(NO_ROUTE)
 }

@@ -6,9 +6,10 @@ import { parse, UsageError } from './arguments.ts'
 import { agreed } from './jobs.ts'
 
 /**
- * `curfew event-log use`: has all services of a ledger use the event log that the settings here name. Works on the ledger itself.
+ * `curfew event-log use`: makes all services of a ledger use the event log of the present settings. It changes the ledger
+ * directly.
  *
- * @returns the exit status: 1 where it was declined.
+ * @returns the exit status: 1 if the person declined.
  */
 export async function useCommand(args: readonly string[]): Promise<number> {
   const { values } = parse(args, { yes: { type: 'boolean' } })
@@ -20,7 +21,7 @@ export async function useCommand(args: readonly string[]): Promise<number> {
   )
   const yes = values.yes === true
   if (!yes && !process.stdin.isTTY)
-    throw new UsageError('Nobody is here to be asked: give --yes to change the event log.')
+    throw new UsageError('There is no terminal to ask for confirmation: give --yes to change the event log.')
   const name = kafka === null ? POSTGRES_LOG : await identifyKafka({ ...kafka, clientId: 'curfew-cli' })
   const db = await openDatabase(databaseUrl, { applicationName: 'curfew event-log use' })
   try {
@@ -31,7 +32,7 @@ export async function useCommand(args: readonly string[]): Promise<number> {
       if (before === name) {
         if (kafka === null) return false
         process.stderr.write(
-          `The event log is ${name} already. Records that another ledger left there become those of this ledger. Stop the workers of that ledger first.\n`,
+          `The event log is ${name} already. If another ledger has used its topics, this ledger takes over the records there. Stop the workers of the other ledger first.\n`,
         )
         declined = !yes && !(await agreed('Take the topics over?'))
         return !declined
@@ -39,9 +40,9 @@ export async function useCommand(args: readonly string[]): Promise<number> {
       const unread =
         before === POSTGRES_LOG
           ? `${await countUnread(db)} records wait there.`
-          : 'See curfew doctor for how many records wait there.'
+          : 'curfew doctor shows how many records wait there.'
       process.stderr.write(
-        `The event log is ${before}. ${unread} While they are not read, nobody is told of them. Stop every ingest first: one that runs accepts for the old event log for up to 15 seconds more.\n`,
+        `The event log is ${before}. ${unread} After the change they are not delivered. Stop every ingest first: a running ingest uses the old event log for up to 15 more seconds.\n`,
       )
       declined = !yes && !(await agreed(`Change it to ${name}?`))
       return !declined

@@ -34,13 +34,13 @@ async function post(args: readonly string[]): Promise<number> {
     'include-initiator': include,
     ...members
   } = values
-  if (iss === undefined) throw new UsageError('Whose? Give --iss ISSUER, as in ID tokens.')
+  if (iss === undefined) throw new UsageError('The issuer is missing. Give --iss ISSUER, as in ID tokens.')
   if (members.sub === undefined && members.sid === undefined)
-    throw new UsageError('Who? Give --sub SUBJECT or --sid SESSION, or both.')
+    throw new UsageError('The user is missing. Give --sub SUBJECT or --sid SESSION, or both.')
   const accepted = await answered(
     connect(values).postLogoutEvent({
       iss,
-      // What is none of their values the server names.
+      // The server refuses invalid values, and lists the valid ones.
       ...(members as Omit<LogoutEventInput, 'iss'>),
       ...(clients !== undefined && { clients }),
       ...(include === true && { include_initiator: true }),
@@ -70,18 +70,18 @@ async function show(args: readonly string[]): Promise<number> {
   return 0
 }
 
-/** What is out of the ordinary in how it was planned. */
+/** Notes about an unusual basis of the plan. */
 const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
   sessions: '',
   registered: '',
-  index_away: ' (the session index did not answer: everybody is told)',
+  index_away: ' (the session index did not answer, so all relying parties are notified)',
   unknown_issuer: ' (not registered)',
 }
 
-/** Nobody in particular is to be told of it, so there is no summary. */
+/** The text for an issuer logout. It has no summary, because it is not about one person. */
 function ofIssuerLogout({ id, issuer_logout: job }: LogoutEventStatus): string {
-  const many = job === null ? '' : ` (${job.done} of ${job.total ?? 'as yet unknown'} people)`
-  return `Everyone is logged out${many}; curfew issuer-logout --follow ${id} says how far it is.`
+  const progress = job === null ? '' : ` (${job.done} of ${job.total ?? 'a yet unknown number of'} subjects)`
+  return `All subjects of the issuer are being logged out${progress}. Progress: curfew issuer-logout --follow ${id}`
 }
 
 function inWords(event: LogoutEventStatus, text: string): string {

@@ -3,7 +3,7 @@ import { type Checkpoint, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, type TrustedLogKey } from '@curfew/tokens'
 import { UsageError } from './arguments.ts'
 
-/** A file's text; of `-` what comes in. @throws {UsageError} */
+/** The text of a file, or of standard input for `-`. @throws {UsageError} */
 export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path === '-' ? '/dev/stdin' : path, 'utf8')
@@ -14,7 +14,7 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-/** Writes to a file, or out. @throws {UsageError} */
+/** Writes to a file, or to standard output without a path. @throws {UsageError} */
 export async function writeText(path: string | undefined, text: string): Promise<void> {
   if (path === undefined) {
     process.stdout.write(text)
@@ -29,22 +29,24 @@ export async function writeText(path: string | undefined, text: string): Promise
   }
 }
 
-/** The checkpoint that a file has, if one is named: as it is, and what it says. @throws {UsageError} where it is none. */
+/** The checkpoint in a file, as text and parsed; null without a path. @throws {UsageError} if the file is not a checkpoint. */
 export async function readCheckpoint(
   path: string | undefined,
 ): Promise<{ readonly note: string; readonly says: Checkpoint } | null> {
   if (path === undefined) return null
   const note = await readText(path)
   const says = parseCheckpointText(parseNote(note)?.text ?? '')
-  if (says === null) throw new UsageError(`${path} is no checkpoint.`)
+  if (says === null) throw new UsageError(`${path} is not a checkpoint.`)
   return { note, says }
 }
 
-/** The key that a file has, if one is named. @throws {UsageError} where it is none. */
+/** The key in a file; null without a path. @throws {UsageError} if the file is not a key. */
 export async function readKey(path: string | undefined): Promise<TrustedLogKey | null> {
   if (path === undefined) return null
   const key = await readLogKey(await readText(path))
   if (key === null)
-    throw new UsageError(`${path} is no key of a log: give a verifier key, a JWK or a JWK Set (Ed25519).`)
+    throw new UsageError(
+      `${path} is not a key of a receipt log: give a verifier key, a JWK or a JWK Set (Ed25519).`,
+    )
   return key
 }

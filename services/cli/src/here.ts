@@ -3,9 +3,9 @@ import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 import { parse } from './arguments.ts'
 
-// The commands that work on this machine, and not by way of the API.
+// The commands that work on this machine and do not call the API.
 
-/** `curfew up`: everything in one process. */
+/** `curfew up`: runs all services in one process. */
 export async function up(args: readonly string[]): Promise<number> {
   const { values } = parse(args, { demo: { type: 'boolean' } })
   return runStandalone(readOrExit(readStandaloneConfig), {
@@ -14,7 +14,7 @@ export async function up(args: readonly string[]): Promise<number> {
   })
 }
 
-/** `curfew migrate`: brings the database of `DATABASE_URL` up to date. */
+/** `curfew migrate`: migrates the database of `DATABASE_URL` to the schema of this release. */
 export async function migrate(args: readonly string[]): Promise<number> {
   parse(args, {})
   const { databaseUrl } = readOrExit((env) =>

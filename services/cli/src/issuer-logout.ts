@@ -5,7 +5,12 @@ import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { plain, table } from './table.ts'
 
-/** `curfew issuer-logout`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or nobody could be told. */
+/**
+ * `curfew issuer-logout`.
+ *
+ * @returns the exit status: 1 if the job failed or was cancelled, if the person declined or left, or if no relying party can be
+ * notified.
+ */
 export async function issuerLogout(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -33,17 +38,17 @@ export async function issuerLogout(args: readonly string[]): Promise<number> {
 
   const { issuer, reason, client: clients, initiator } = values
   if ((issuer === undefined) === (values.iss === undefined))
-    throw new UsageError('Of whom? Give --issuer NAME, or --iss ISSUER as in ID tokens.')
+    throw new UsageError('Give --issuer NAME, or --iss ISSUER as in ID tokens.')
   const dryRun = values['dry-run'] === true
   if (!dryRun && values.yes !== true && !process.stdin.isTTY)
     throw new UsageError(
-      'Nobody is here to be asked: give --yes to log everyone out, or --dry-run to see whom it would touch.',
+      'There is no terminal to ask for confirmation: give --yes to log out all subjects, or --dry-run to count them.',
     )
   const iss = values.iss ?? (await answered(client.getIssuer(issuer ?? ''))).iss
   const event: LogoutEventInput = {
     iss,
     scope: 'issuer',
-    // The server knows which there are, and says so.
+    // The server refuses invalid reasons, and lists the valid ones.
     ...(reason !== undefined && { reason: reason as NonNullable<LogoutEventInput['reason']> }),
     ...(initiator !== undefined && { initiator }),
     ...(clients !== undefined && { clients }),
@@ -53,15 +58,15 @@ export async function issuerLogout(args: readonly string[]): Promise<number> {
   else (json ? process.stderr : process.stdout).write(previewText(preview))
   if (preview.plan_basis !== 'sessions') return 1
   if (dryRun) return 0
-  if (values.yes !== true && !(await agreed(`Log out all ${preview.subjects} of ${plain(iss)}?`))) {
-    process.stderr.write('Nobody was logged out.\n')
+  if (values.yes !== true && !(await agreed(`Log out all ${preview.subjects} subjects of ${plain(iss)}?`))) {
+    process.stderr.write('Nothing was changed.\n')
     return 1
   }
   const { id } = await answered(client.postLogoutEvent(event))
   return follow(client, id, { print, of, expected: preview.subjects })
 }
 
-/** Shows how far it is. @param expected subjects, where it was accepted a moment ago: it may not be planned yet. */
+/** Shows the progress. @param expected number of subjects, if the logout was just accepted and may not be planned yet. */
 async function follow(
   client: Client,
   id: string,
@@ -85,7 +90,7 @@ async function follow(
     }
   }
   const found = await watchJob(async () => ({ job: await get() }), {
-    goesOn: `The logout of everyone, ${id}, goes on without you.\n  watch it:  curfew issuer-logout --follow ${id}${option}\n  stop it:   curfew issuer-logout --cancel ${id}${option}\n`,
+    leaveText: `Issuer logout ${id} continues in the background.\n  watch it:  curfew issuer-logout --follow ${id}${option}\n  stop it:   curfew issuer-logout --cancel ${id}${option}\n`,
     progressOf({ job }) {
       if (job === null)
         return {
@@ -93,10 +98,10 @@ async function follow(
           done: 0,
           total: expected ?? 0,
           waiting: 0,
-          note: 'accepted, and to be planned',
+          note: 'accepted, not planned yet',
         }
       const { state, done, waiting } = job
-      // Of whom it was counted, some have signed out meanwhile.
+      // Some of the counted subjects may have signed out before their logout, so a finished job may have fewer than its total.
       const total = state === 'done' ? done : (job.total ?? expected ?? 0)
       return { running: state === 'running', done, total, waiting, note: counts(job, total) }
     },
@@ -108,30 +113,31 @@ async function follow(
 }
 
 function counts({ done, acknowledged, waiting, dead }: IssuerLogout, total: number): string {
-  return `${done} of ${total} people: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead`
+  return `${done} of ${total} subjects: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead`
 }
 
 function summary(job: IssuerLogout): string {
   const { acknowledged, superseded, lapsed, dead, waiting } = job
   const rows = Object.entries({ acknowledged, superseded, lapsed, dead, waiting })
   const of = job.total === null ? '' : ` of ${job.total}`
-  const nobody = job.plan_basis === 'sessions' ? '' : ` ${NOBODY[job.plan_basis] ?? ''}\n`
-  return `Logout of everyone of ${plain(job.iss)}, ${job.id}, is ${job.state}: ${job.done}${of} people.\n${whyFailed(job)}${nobody}${rows
+  const impossible = job.plan_basis === 'sessions' ? '' : ` ${IMPOSSIBLE[job.plan_basis] ?? ''}\n`
+  return `Issuer logout ${job.id} of ${plain(job.iss)} is ${job.state}: ${job.done}${of} subjects.\n${whyFailed(job)}${impossible}${rows
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
-    .join('')}${waiting === 0 ? '' : `Look again: curfew issuer-logout --follow ${job.id}\n`}`
+    .join('')}${waiting === 0 ? '' : `Follow it: curfew issuer-logout --follow ${job.id}\n`}`
 }
 
-const NOBODY: Readonly<Record<string, string>> = {
+/** Why no relying party can be notified, by the basis of the plan. */
+const IMPOSSIBLE: Readonly<Record<string, string>> = {
   registered:
-    'Nobody can be told: the session index says nothing about this issuer, and a logout must name whom it is about. Post sessions.',
-  unknown_issuer: 'Nobody can be told: no issuer with this iss is registered.',
+    'No relying party can be notified: the session index says nothing about this issuer, and a logout token must name a session or a subject. Have the identity provider post its sessions.',
+  unknown_issuer: 'No relying party can be notified: no issuer with this iss is registered.',
 }
 
 function previewText(preview: IssuerLogoutPreview): string {
-  const nobody = NOBODY[preview.plan_basis]
-  if (nobody !== undefined) return `${nobody}\n`
+  const impossible = IMPOSSIBLE[preview.plan_basis]
+  if (impossible !== undefined) return `${impossible}\n`
   const rows = preview.by_client.map(({ client_id, sessions, subjects }) => [client_id, sessions, subjects])
   const more = preview.clients_left_out === 0 ? '' : `… and ${preview.clients_left_out} more clients.\n`
-  return `${rows.length === 0 ? '' : table([['CLIENT', 'SESSIONS', 'PEOPLE'], ...rows])}${more}${plain(preview.iss)} has ${preview.subjects === 1 ? '1 person' : `${preview.subjects} people`} with ${preview.sessions === 1 ? '1 session' : `${preview.sessions} sessions`} to end.\n`
+  return `${rows.length === 0 ? '' : table([['CLIENT', 'SESSIONS', 'SUBJECTS'], ...rows])}${more}${plain(preview.iss)} has ${preview.subjects === 1 ? '1 subject' : `${preview.subjects} subjects`} with ${preview.sessions === 1 ? '1 session' : `${preview.sessions} sessions`} to end.\n`
 }

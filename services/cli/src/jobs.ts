@@ -4,18 +4,19 @@ import { answered, CallFailed } from './connect.ts'
 import { createProgress } from './progress.ts'
 import { plain } from './table.ts'
 
-// What the commands have in common that begin a job, and watch it: a person is asked before, and may leave it to itself.
+// Functions for commands that start a job and follow it. They ask for confirmation before, and a person may leave while the job
+// runs.
 
 const POLL_MS = 300
-/** How long what a job has begun is watched, in milliseconds: most is settled at once, the rest by its schedule. */
+/** Time to follow the deliveries of a finished job, in milliseconds. Most settle at once, the rest by their retry schedule. */
 const SETTLE_MS = 5_000
-/** Polls in a row that may fail. */
+/** Number of consecutive polls that may fail. */
 const FAILURES_MAX = 60
 
-/** Whether the person at the terminal says yes. */
+/** Asks the person at the terminal. @returns whether the answer is yes. */
 export async function agreed(question: string): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  // Ctrl-C and the end of the input are answers, too.
+  // Ctrl-C and the end of the input mean no.
   const { promise: left, resolve: leave } = Promise.withResolvers<string>()
   terminal.on('SIGINT', () => leave('\n')).on('close', () => leave(''))
   try {
@@ -27,30 +28,30 @@ export async function agreed(question: string): Promise<boolean> {
   }
 }
 
-/** Why a job failed, as a line; nothing where it did not. */
+/** The reason of a failed job as a line; empty if it did not fail. */
 export function whyFailed({ failure }: { readonly failure: string | null }): string {
   return failure === null ? '' : `It failed: ${plain(failure)}.\n`
 }
 
-/** How far a job is. */
+/** The progress of a job. */
 export interface JobProgress {
   readonly running: boolean
   readonly done: number
   readonly total: number
-  /** Begun, and not settled yet. */
+  /** Number of unsettled deliveries of the job. */
   readonly waiting: number
   readonly note: string
 }
 
 /**
- * Shows how a job gets on until it has ended and, for a moment, how what it began is settled.
+ * Shows the progress of a job until it has ended, and for a few seconds the settlement of its deliveries.
  *
- * @param goesOn what is said to a person who leaves.
- * @returns the job, or null where the person left.
+ * @param leaveText the text for a person who leaves.
+ * @returns the job; null if the person left.
  */
 export async function watchJob<Job>(
   get: () => Promise<Job>,
-  { progressOf, goesOn }: { progressOf: (job: Job) => JobProgress; goesOn: string },
+  { progressOf, leaveText }: { progressOf: (job: Job) => JobProgress; leaveText: string },
 ): Promise<Job | null> {
   const leave = new AbortController()
   const onInterrupt = () => leave.abort()
@@ -62,7 +63,7 @@ export async function watchJob<Job>(
       const job = await poll(get, leave.signal)
       if (job === null) {
         progress.end()
-        process.stderr.write(goesOn)
+        process.stderr.write(leaveText)
         return null
       }
       const { running, done, total, waiting, note } = progressOf(job)
@@ -79,7 +80,7 @@ export async function watchJob<Job>(
   }
 }
 
-/** The job, or null when we are to leave. What passes by itself is waited out. */
+/** Fetches the job; null if the person leaves. Temporary failures are retried. */
 async function poll<Job>(get: () => Promise<Job>, leave: AbortSignal): Promise<Job | null> {
   for (let failures = 1; ; failures++) {
     if (leave.aborted) return null

@@ -2,7 +2,7 @@ import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { rewrapSecrets } from '@curfew/standalone'
 import { parse } from './arguments.ts'
 
-/** `curfew keys rewrap`: works on the ledger itself, as `migrate` does. @returns the exit status. */
+/** `curfew keys rewrap`: changes the ledger directly, as `migrate` does. @returns the exit status. */
 export async function rewrapCommand(args: readonly string[]): Promise<number> {
   const { values } = parse(args, { json: { type: 'boolean' } })
   const { databaseUrl, current, old } = readOrExit((env) =>
@@ -14,12 +14,15 @@ export async function rewrapCommand(args: readonly string[]): Promise<number> {
   )
   const { seen, rewrapped, unreadable } = await rewrapSecrets(databaseUrl, { current, old }, (progress) => {
     if (progress.seen > 0)
-      process.stderr.write(`${progress.seen} looked at, ${progress.rewrapped} put under the new master key\n`)
+      process.stderr.write(
+        `${progress.seen} secrets checked, ${progress.rewrapped} sealed with the new master key\n`,
+      )
   })
   if (values.json === true) process.stdout.write(`${JSON.stringify({ seen, rewrapped, unreadable })}\n`)
   else {
-    process.stdout.write(`${rewrapped} of ${seen} secrets were put under CURFEW_MASTER_KEY.\n`)
-    for (const object of unreadable) process.stdout.write(`Neither master key opens the one of ${object}\n`)
+    process.stdout.write(`${rewrapped} of ${seen} secrets were sealed with CURFEW_MASTER_KEY.\n`)
+    for (const object of unreadable)
+      process.stdout.write(`Neither master key opens the secret of ${object}\n`)
   }
   return unreadable.length === 0 ? 0 : 1
 }

@@ -14,13 +14,13 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   import: importKey,
   rotate,
   retire,
-  // It works on the ledger itself, and has the services behind it: loaded where it is asked for.
+  // It changes the ledger directly and needs the code of the services, so it is loaded only on use.
   rewrap: async (args) => (await import('./keys-rewrap.ts')).rewrapCommand(args),
 }
 
 /** `curfew keys list|generate|import|rotate|retire|rewrap`. @returns the exit status. */
 export async function keys([name, ...args]: readonly string[]): Promise<number> {
-  if (name === undefined) throw new UsageError('keys list, generate, import, rotate, retire or rewrap?')
+  if (name === undefined) throw new UsageError('keys what? list, generate, import, rotate, retire, rewrap.')
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (command === undefined) throw new UsageError(`There is no command keys ${name}.`)
   return command(args)
@@ -35,7 +35,7 @@ async function list(args: readonly string[]): Promise<number> {
 
 async function generate(args: readonly string[]): Promise<number> {
   const { values } = parse(args, { ...COMMON, ...LEAD, alg: { type: 'string' } })
-  if (values.alg === undefined) throw new UsageError('Which algorithm? Give --alg, such as ES256.')
+  if (values.alg === undefined) throw new UsageError('The algorithm is missing. Give --alg, such as ES256.')
   return add(values, { alg: values.alg as NonNullable<SigningKeyInput['alg']> })
 }
 
@@ -116,9 +116,9 @@ async function readJwk(path: string): Promise<Record<string, unknown>> {
     const jwk: unknown = JSON.parse(text)
     if (typeof jwk === 'object' && jwk !== null && !Array.isArray(jwk)) return jwk as Record<string, unknown>
   } catch {
-    // What the parser says may quote the key.
+    // The parser's message may quote the key, so it is not shown.
   }
-  throw new UsageError(`${path} is no JWK: it must be one JSON object.`)
+  throw new UsageError(`${path} is not a JWK: it must be one JSON object.`)
 }
 
 function show(
@@ -142,10 +142,10 @@ function show(
   const head = ['KID', 'ALG', 'STATE', 'SOURCE', 'SIGNS FROM (UTC)', 'UNTIL', 'PUBLISHED UNTIL']
   process.stdout.write(
     rows.length === 0
-      ? 'No keys yet: the first is made when a relying party needs it.\n'
+      ? 'No keys yet. Curfew generates the first one when a relying party needs it.\n'
       : table([head, ...rows]),
   )
-  if (every_days !== null) process.stdout.write(`Generated keys turn every ${every_days} days.\n`)
+  if (every_days !== null) process.stdout.write(`Generated keys are rotated every ${every_days} days.\n`)
   return 0
 }
 

@@ -12,7 +12,7 @@ import { plain } from './table.ts'
 export const log = group('log', { checkpoint, verify })
 
 const PAGE = 500
-/** Most faults that are told one by one. */
+/** Greatest number of faults that are printed. */
 const FAULTS_MAX = 100
 
 async function checkpoint(args: readonly string[]): Promise<number> {
@@ -23,7 +23,7 @@ async function checkpoint(args: readonly string[]): Promise<number> {
   return 0
 }
 
-/** What an audit of the whole log came to. */
+/** The result of an audit of the whole receipt log. */
 interface Audit {
   readonly origin: string
   readonly entries: number
@@ -32,7 +32,7 @@ interface Audit {
   readonly faults: string[]
 }
 
-/** Recomputes the whole log, and holds the ledger against it. Exit status 1 where anything is not as it was. */
+/** Recomputes the whole receipt log and compares the ledger with it. Exit status 1 if anything was altered. */
 async function verify(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -43,7 +43,8 @@ async function verify(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const given = await readKey(values['log-key'])
   const key = given ?? (await readLogKey(JSON.stringify(await answered(client.getLogKeys()))))
-  if (key === null) throw new CallFailed('Curfew has no key of a log.', { passing: false, cause: undefined })
+  if (key === null)
+    throw new CallFailed('Curfew has no key of the receipt log.', { passing: false, cause: undefined })
   const older = await readCheckpoint(values.checkpoint)
   const progress = createProgress(process.stderr)
   const audit = await auditAll(client, key, older?.note ?? null, progress)
@@ -75,37 +76,36 @@ async function auditAll(
     faults: [],
   }
   const { faults } = audit
-  if (head === null) faults.push(`The checkpoint is not signed by key ${key.kid} in the name of its log.`)
-  if (older !== null && kept === null)
-    faults.push('The checkpoint that was kept is not one that this key has signed.')
+  if (head === null) faults.push(`The checkpoint is not signed by key ${key.kid} for its receipt log.`)
+  if (older !== null && kept === null) faults.push('The given checkpoint is not signed by this key.')
   if (kept !== null && kept.origin !== claimed.origin)
-    faults.push('The checkpoint that was kept is of another log.')
+    faults.push('The given checkpoint is of another receipt log.')
   if (kept !== null && kept.size > claimed.size)
-    faults.push(`The log has ${claimed.size} entries, and had ${kept.size} already.`)
+    faults.push(`The receipt log has ${claimed.size} entries, but had ${kept.size} at the given checkpoint.`)
   const tree = createGrowingTree(sha256)
-  const held = (of: Checkpoint, what: string) => {
+  const compareRoot = (of: Checkpoint, name: string) => {
     if (toBase64(tree.root()) !== of.root)
-      faults.push(`The entries are not those of ${what}: the root is another.`)
+      faults.push(`The entries do not match ${name}: the root of the tree differs.`)
   }
-  if (kept?.size === 0) held(kept, 'the checkpoint that was kept')
+  if (kept?.size === 0) compareRoot(kept, 'the given checkpoint')
   for (let at = 0; at < claimed.size; ) {
     const { items } = await answered(client.auditLog({ start: at, limit: Math.min(PAGE, claimed.size - at) }))
     if (items.length === 0) {
-      faults.push(`The log ends after ${at} entries; its checkpoint says ${claimed.size}.`)
+      faults.push(`The receipt log ends after ${at} entries, but its checkpoint has ${claimed.size}.`)
       break
     }
     for (const item of items) {
       const hash = leafHash(Buffer.from(item.digest, 'base64'), sha256)
       if (item.index !== at || toBase64(hash) !== item.leaf_hash)
-        faults.push(`Entry ${at} is not the leaf in the tree.`)
+        faults.push(`Entry ${at} differs from its leaf in the tree.`)
       tree.add(hash)
       at += 1
-      if (kept?.size === at) held(kept, 'the checkpoint that was kept')
+      if (kept?.size === at) compareRoot(kept, 'the given checkpoint')
       tally(audit, item)
     }
     progress.show(at, claimed.size, `${at} of ${claimed.size} entries, ${counted(faults)}`)
   }
-  held(claimed, 'the checkpoint')
+  compareRoot(claimed, 'the present checkpoint')
   return audit
 }
 
@@ -122,7 +122,7 @@ function claimOf(note: string): Checkpoint {
   const parsed = parseNote(note)
   const found = parsed && parseCheckpointText(parsed.text)
   if (found === null)
-    throw new CallFailed('What Curfew gave is no checkpoint.', { passing: false, cause: undefined })
+    throw new CallFailed('The answer of Curfew is not a checkpoint.', { passing: false, cause: undefined })
   return found
 }
 
@@ -133,16 +133,16 @@ function inWords(
 ): string {
   const shown = faults.slice(0, FAULTS_MAX).map((fault) => `${plain(fault)}\n`)
   const more = faults.length > FAULTS_MAX ? `… and ${faults.length - FAULTS_MAX} more.\n` : ''
-  const whose = pinned
+  const keyNote = pinned
     ? ''
-    : `The key is the one that Curfew gave: ${key.kid}. Give --log-key to trust another.\n`
+    : `The key ${key.kid} is from Curfew itself. Give --log-key to use a key that you trust.\n`
   const counts = [
     `${plain(origin)}: ${entries} entries.`,
     `Receipts: ${receipts.intact} intact, ${receipts.altered} altered, ${receipts.erased} erased, ${receipts.gone} not kept any more.`,
     `Ledger: ${ledger.agrees} agree, ${ledger.contradicts} contradict, ${ledger.outdated} outdated by a newer receipt, ${ledger.gone} not kept any more.`,
   ]
   const verdict = faults.length === 0 ? 'Nothing was altered.' : `${counted(faults)}: something was altered.`
-  return `${shown.join('')}${more}${counts.join('\n')}\n${whose}${verdict}\n`
+  return `${shown.join('')}${more}${counts.join('\n')}\n${keyNote}${verdict}\n`
 }
 
 function counted(faults: readonly string[]): string {

@@ -16,9 +16,9 @@ import { subjects } from './subjects.ts'
 import { usage, usageHint } from './usage.ts'
 import { webhooks } from './webhooks.ts'
 
-// The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage, which is what throws a UsageError.
+// The curfew command. Exit status: 0 success, 1 failure or a negative answer, 2 wrong usage (a UsageError).
 
-/** What runs services here has all of them behind it: loaded only where it is asked for, for the others are to answer at once. */
+/** The commands that need the code of all services. They are loaded only on use, so that the other commands start fast. */
 const here =
   (name: 'up' | 'migrate'): Command =>
   async (args) =>
@@ -35,7 +35,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   keys,
   doctor,
   'event-log': group('event-log', {
-    // It has the services behind it: loaded where it is asked for.
+    // It needs the code of the services, so it is loaded only on use.
     use: async (args) => (await import('./event-log-use.ts')).useCommand(args),
   }),
   rp,
@@ -67,7 +67,7 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
   }
 }
 
-// A reader that has enough, such as `head`, closes the pipe: that is no failure of ours.
+// A reader such as `head` closes the pipe when it has enough, which is not a failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit()
   throw error

@@ -1,9 +1,9 @@
 import type { Page } from '@curfew/client'
 
-/** Most items that the server gives in one page. */
+/** Greatest number of items in one page of the server. */
 const PAGE_MAX = 500
 
-/** As many items as that, from as many pages as it takes. */
+/** Fetches up to `limit` items, from several pages if needed. */
 export async function upTo<Item>(
   limit: number,
   next: (part: { limit: number; cursor?: string }) => Promise<Page<Item>>,

@@ -2,15 +2,15 @@ import { expect, test } from 'vitest'
 import { createProgress } from './progress.ts'
 import { table } from './table.ts'
 
-// Goal: a terminal shows one bar that grows, a file gets few lines, and nothing from outside can command a terminal.
-// Method: both kinds of screen, kept as text.
+// Goal: a terminal shows one growing bar, a file gets few lines, and texts from outside cannot control a terminal.
+// Method: screens of both kinds that record the output.
 
 function screen(isTTY: boolean) {
   const written: string[] = []
   return { isTTY, written, write: (text: string) => void written.push(text) }
 }
 
-test('on a terminal the bar is drawn over itself, all of it, and only when it has changed', () => {
+test('on a terminal a changed bar overwrites the whole previous one', () => {
   const terminal = screen(true)
   const progress = createProgress(terminal)
   progress.show(0, 3, 'a long note')
@@ -26,7 +26,7 @@ test('on a terminal the bar is drawn over itself, all of it, and only when it ha
   ])
 })
 
-test('elsewhere there is a line for each tenth, and none is torn', () => {
+test('without a terminal there is one whole line for each tenth', () => {
   const file = screen(false)
   const progress = createProgress(file)
   for (let done = 0; done <= 1_000; done++) progress.show(done, 1_000, '')
@@ -35,13 +35,13 @@ test('elsewhere there is a line for each tenth, and none is torn', () => {
   expect(file.written.every((line) => line.endsWith('\n'))).toBe(true)
 })
 
-test('nothing to do is done', () => {
+test('a total of zero is shown as 100 %', () => {
   const file = screen(false)
   createProgress(file).show(0, 0, '')
   expect(file.written).toEqual([`[${'#'.repeat(30)}] 100 %  \n`])
 })
 
-test('a table has its numbers to the right, and no words that a terminal would obey', () => {
+test('a table aligns numbers to the right, and has no control characters', () => {
   expect(
     table([
       ['NAME', 'COUNT'],

@@ -1,4 +1,4 @@
-/** As much of a stream as a bar is drawn on. */
+/** The part of a stream that a progress bar needs. */
 export interface Screen {
   readonly isTTY?: boolean
   write(text: string): unknown
@@ -6,13 +6,15 @@ export interface Screen {
 
 export interface Progress {
   show(done: number, total: number, note: string): void
-  /** Leaves the bar as it is and goes on below. */
+  /** Keeps the bar, and continues on the next line. */
   end(): void
 }
 
 const WIDTH = 30
 
-/** A bar that is drawn over itself on a terminal; elsewhere, as in the log of a job, a line for each tenth. */
+/**
+ * A progress bar. On a terminal it overwrites itself. Elsewhere, such as in the log of a job, it prints a line for each tenth.
+ */
 export function createProgress(screen: Screen): Progress {
   let shown = ''
   let tenth = -1

@@ -16,7 +16,9 @@ export const quarantine = group('quarantine', {
     decide(
       args,
       ({ state }) =>
-        state === 'requeued' ? 'was requeued before: nothing was done' : 'goes to the event log again',
+        state === 'requeued'
+          ? 'was requeued already: nothing was changed'
+          : 'will be appended to the event log again',
       (client, id) => client.requeueQuarantined(id),
     ),
   dismiss: (args) =>
@@ -69,7 +71,7 @@ async function list(args: readonly string[]): Promise<number> {
   process.stdout.write(
     table([['ID', 'QUARANTINED (UTC)', 'ISSUER', 'LANE', 'KIND', 'STATE', 'REASON'], ...rows]),
   )
-  if (next_cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
+  if (next_cursor !== null) process.stdout.write('There are more. Raise --limit, or narrow the filter.\n')
   return 0
 }
 
@@ -84,8 +86,8 @@ function inWords(record: QuarantinedContent): string {
   const facts: readonly (readonly [string, string])[] = [
     ['record', record.id],
     ['lane', `${record.lane}, at ${record.position}`],
-    ['issuer', record.issuer ?? record.iss ?? 'none can be read'],
-    ['event', record.event_id ?? 'none can be read'],
+    ['issuer', record.issuer ?? record.iss ?? 'not readable'],
+    ['event', record.event_id ?? 'not readable'],
     ['quarantined', record.quarantined_at],
     [
       'state',
@@ -107,7 +109,7 @@ function inWords(record: QuarantinedContent): string {
   return `${facts.map(([name, value]) => `${name.padEnd(14)} ${plain(value)}\n`).join('')}\n${plain(record.value)}\n`
 }
 
-/** Decides about every record that is named. Exit status 1 where that could not be done for one of them. */
+/** Requeues or dismisses the named records. Exit status 1 if one of them failed. */
 async function decide(
   args: readonly string[],
   done: (record: QuarantinedRecord) => string,
@@ -133,7 +135,7 @@ async function decide(
   return failed ? 1 : 0
 }
 
-/** A requeue that will come back is said to. */
+/** A warning for a requeued record that will return to quarantine. */
 function noteOf({ kind, state, fix }: QuarantinedRecord): string {
   return kind === 'conflict' && state === 'requeue_requested' ? ` ${fix}` : ''
 }

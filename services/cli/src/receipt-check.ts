@@ -10,30 +10,30 @@ import {
   verifyReceipt,
 } from '@curfew/tokens'
 
-/** One thing that was to be checked, and what came of it. */
+/** The result of one check. */
 export interface Finding {
   readonly check: 'signature' | 'inclusion' | 'consistency' | 'subject'
-  /** `not_asked`: it was not asked for, and could not be said of what there is. */
+  /** `not_asked`: the check was not requested, and its inputs are missing. */
   readonly result: 'yes' | 'no' | 'not_asked'
   readonly detail: string
 }
 
 export interface CheckedReceipt {
-  /** Whether all that was asked for is as it should be. */
+  /** Whether every requested check succeeded. */
   readonly ok: boolean
   readonly findings: readonly Finding[]
-  /** Null where the signature is not of the key. */
+  /** The claims; null if the key did not sign the receipt. */
   readonly claims: ReceiptClaims | null
   readonly key: TrustedLogKey
-  /** Whether the key came from whoever asks, and not with the receipt. */
+  /** Whether the person gave the key. False if it came with the receipt. */
   readonly pinned: boolean
 }
 
-/** What a file holds: a receipt alone, or with all that it is checked by. */
+/** The content of a receipt file: a receipt alone, or with everything that an offline check needs. */
 export type ReceiptFile = { readonly jws: string } | { readonly bundle: ReceiptBundle }
 
-/** Of whom a receipt should be. */
-export interface Whom {
+/** The subject and session that a receipt should name; null for no check. */
+export interface ExpectedSubject {
   readonly sub: string | null
   readonly sid: string | null
 }
@@ -58,20 +58,24 @@ export function readReceiptFile(text: string): ReceiptFile | null {
 }
 
 function isTexts(value: unknown): boolean {
-  return Array.isArray(value) && value.every((each) => typeof each === 'string')
+  return Array.isArray(value) && value.every((item) => typeof item === 'string')
 }
 
 /**
- * Checks a receipt with nothing but what is given.
+ * Checks a receipt offline.
  *
- * @param older a checkpoint that was kept; null: nothing is said of what the log was before.
- * @param key the one to trust; null: the bundle's own.
- * @param whom somebody whom it should be of; nothing is said of what is null.
- * @returns null where there is no key to check with.
+ * @param older an older checkpoint; null to skip the check that the log only grew.
+ * @param key the trusted key; null to use the key of the bundle.
+ * @param expected the subject and session that the receipt should name.
+ * @returns null if there is no key.
  */
 export async function checkReceipt(
   file: ReceiptFile,
-  { older, key: given, whom }: { older: string | null; key: TrustedLogKey | null; whom: Whom },
+  {
+    older,
+    key: given,
+    expected,
+  }: { older: string | null; key: TrustedLogKey | null; expected: ExpectedSubject },
 ): Promise<CheckedReceipt | null> {
   const bundle = 'bundle' in file ? file.bundle : null
   const key = given ?? (await readLogKey(JSON.stringify(bundle?.keys ?? null)))
@@ -88,7 +92,8 @@ export async function checkReceipt(
     older === null ? NO_CHECKPOINT : consistency(bundle, checkpoint, verifyCheckpoint(older, key)),
   )
   for (const member of ['sub', 'sid'] as const) {
-    if (whom[member] !== null) findings.push(subject(member, whom[member], receipt?.claims ?? null, bundle))
+    const value = expected[member]
+    if (value !== null) findings.push(subject(member, value, receipt?.claims ?? null, bundle))
   }
   return {
     ok: findings.every(({ result }) => result !== 'no'),
@@ -103,12 +108,12 @@ const ALONE: Finding = {
   check: 'inclusion',
   result: 'not_asked',
   detail:
-    'Whether it is in the log was not checked: this is a receipt alone. curfew receipt get has all of it.',
+    'Whether it is in the receipt log was not checked, because the file has no proof. curfew receipt get fetches it with its proof.',
 }
 const NO_CHECKPOINT: Finding = {
   check: 'consistency',
   result: 'not_asked',
-  detail: 'Whether the log only grew was not checked: give --checkpoint with one that was kept.',
+  detail: 'Whether the receipt log only grew was not checked. Give an older checkpoint with --checkpoint.',
 }
 
 function inclusion(
@@ -117,15 +122,17 @@ function inclusion(
   checkpoint: Checkpoint | null,
 ): Finding {
   const no = (detail: string): Finding => ({ check: 'inclusion', result: 'no', detail })
-  if (receipt === null) return no('Of what is not signed it does not matter whether it is in the log.')
-  if (checkpoint === null) return no('The checkpoint is not signed by this key in the name of its log.')
+  if (receipt === null) return no('Not checked, because the receipt is not signed.')
+  if (checkpoint === null) return no('The checkpoint is not signed by this key for its receipt log.')
   const { index } = bundle
   const { log } = receipt.claims
   if (log?.origin !== checkpoint.origin || log.index !== index)
-    return no(`The receipt is of place ${log?.index} of ${log?.origin}; the proof is of another.`)
+    return no(
+      `The receipt has index ${log?.index} of ${log?.origin}, but the proof is for another index or log.`,
+    )
   const { inclusion_proof: proof } = bundle
   if (!isIncluded(receipt.payload, checkpoint, { index, proof }))
-    return no(`The receipt is not entry ${index} of the log that the checkpoint is of.`)
+    return no(`The receipt is not entry ${index} of the log of the checkpoint.`)
   const detail = `It is entry ${index} of ${checkpoint.origin}, which had ${checkpoint.size} entries.`
   return { check: 'inclusion', result: 'yes', detail }
 }
@@ -136,22 +143,25 @@ function consistency(
   older: Checkpoint | null,
 ): Finding {
   const no = (detail: string): Finding => ({ check: 'consistency', result: 'no', detail })
-  if (bundle === null) return no('A receipt alone says nothing of the log. curfew receipt get has all of it.')
-  if (checkpoint === null) return no('The checkpoint beside the receipt is not signed by this key.')
-  if (older === null) return no('The checkpoint that was kept is not one that this key has signed.')
+  if (bundle === null)
+    return no('The file has no checkpoint to compare with. curfew receipt get fetches the receipt with one.')
+  if (checkpoint === null) return no('The checkpoint of the receipt is not signed by this key.')
+  if (older === null) return no('The given checkpoint is not signed by this key.')
   const { consistency_proof: proof } = bundle
   if (older.size > checkpoint.size)
-    return no(`The checkpoint that was kept is newer: of ${older.size} entries. Fetch the receipt again.`)
+    return no(
+      `The given checkpoint is newer than the receipt: it has ${older.size} entries. Fetch the receipt again.`,
+    )
   const needed = older.size > 0 && older.size < checkpoint.size
   if (needed && proof?.from !== older.size)
     return no(
-      `There is no proof from ${older.size} entries on. curfew receipt get --checkpoint FILE brings it.`,
+      `The file has no proof from ${older.size} entries on. Fetch it with curfew receipt get --checkpoint FILE.`,
     )
   if (!isConsistent(older, checkpoint, needed ? (proof?.hashes ?? []) : []))
     return no(
-      `The log of ${checkpoint.size} entries does not begin with the one of ${older.size} that was kept.`,
+      `The log of ${checkpoint.size} entries does not begin with the ${older.size} entries of the given checkpoint.`,
     )
-  const detail = `The log begins with all ${older.size} entries of the checkpoint that was kept.`
+  const detail = `The log begins with all ${older.size} entries of the given checkpoint.`
   return { check: 'consistency', result: 'yes', detail }
 }
 
@@ -163,14 +173,14 @@ function subject(
 ): Finding {
   const no = (detail: string): Finding => ({ check: 'subject', result: 'no', detail })
   const { [member]: plain, [`${member}_hmac` as const]: hashed } = claims?.event ?? {}
-  if (plain === undefined && hashed === undefined) return no(`The receipt names no ${member}.`)
+  if (plain === undefined && hashed === undefined) return no(`The receipt has no ${member}.`)
   const key = bundle?.subject_key
   if (plain === undefined && key === undefined)
     return no(
-      `The ${member} is hashed, and the key to it is not here. curfew receipt get --subject-key brings it.`,
+      `The ${member} is hashed, and the file does not have the key. Fetch it with curfew receipt get --subject-key.`,
     )
   const same = plain === undefined ? hashedWith(key ?? '')(value) === hashed : plain === value
   return same
-    ? { check: 'subject', result: 'yes', detail: `It is of the ${member} ${value}.` }
-    : no(`It is not of the ${member} ${value}.`)
+    ? { check: 'subject', result: 'yes', detail: `The receipt is about the ${member} ${value}.` }
+    : no(`The receipt is not about the ${member} ${value}.`)
 }

@@ -16,7 +16,7 @@ async function get(args: readonly string[]): Promise<number> {
     issuer: { type: 'string' },
     out: { type: 'string' },
     'subject-key': { type: 'boolean' },
-    // It is JSON in any case.
+    // The output is always JSON.
     json: { type: 'boolean' },
   } as const
   const { values, positionals } = parse(args, options, 1)
@@ -32,11 +32,11 @@ async function get(args: readonly string[]): Promise<number> {
   return 0
 }
 
-/** A log that has fewer entries than when its checkpoint was kept was not asked for wrongly. */
+/** The failure if the receipt log is smaller than the given checkpoint. This is not a fault of the command line. */
 function asShrunk(error: unknown): unknown {
   if (!(error instanceof ApiError) || error.problem.errors?.[0]?.pointer !== '/from') return error
   return new CallFailed(
-    'The log has fewer entries than the checkpoint that was kept: entries were taken away.',
+    'The receipt log has fewer entries than the given checkpoint: entries were removed.',
     {
       passing: false,
       cause: error,
@@ -44,7 +44,7 @@ function asShrunk(error: unknown): unknown {
   )
 }
 
-/** Offline. Exit status 1 where anything that was asked for is not so. */
+/** Checks a receipt offline. Exit status 1 if a requested check fails. */
 async function verify(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(
     args,
@@ -59,14 +59,14 @@ async function verify(args: readonly string[]): Promise<number> {
   )
   const [path = ''] = positionals
   const file = readReceiptFile(await readText(path))
-  if (file === null) throw new UsageError(`${path} is no receipt.`)
+  if (file === null) throw new UsageError(`${path} is not a receipt.`)
   const older = await readCheckpoint(values.checkpoint)
   const checked = await checkReceipt(file, {
     older: older?.note ?? null,
     key: await readKey(values.key),
-    whom: { sub: values.sub ?? null, sid: values.sid ?? null },
+    expected: { sub: values.sub ?? null, sid: values.sid ?? null },
   })
-  if (checked === null) throw new UsageError('There is no key beside the receipt: give --key.')
+  if (checked === null) throw new UsageError('The file has no key. Give --key.')
   const { ok, findings, claims, key, pinned } = checked
   process.stdout.write(
     values.json === true
@@ -82,12 +82,12 @@ function inWords({ ok, findings, claims, key, pinned }: CheckedReceipt): string 
   const lines = findings.map(
     ({ check, result, detail }) => `${check.padEnd(12)} ${MARK[result].padEnd(4)} ${plain(detail)}\n`,
   )
-  const whose = pinned
+  const keyNote = pinned
     ? ''
-    : `The key is the one that came with the receipt. Compare it with what the operator publishes, or give --key: ${key.kid}\n`
-  // What is not signed is not shown: somebody might believe it.
-  const said = !ok || claims === null ? '' : `\n${story(claims)}`
-  return `${lines.join('')}${whose}${ok ? 'The receipt holds.' : 'The receipt does not hold.'}\n${said}`
+    : `The key came with the receipt. Compare it with the key that the operator publishes, or give --key: ${key.kid}\n`
+  // The content of an invalid receipt is not shown, because a reader might believe it.
+  const content = !ok || claims === null ? '' : `\n${story(claims)}`
+  return `${lines.join('')}${keyNote}${ok ? 'The receipt is valid.' : 'The receipt is not valid.'}\n${content}`
 }
 
 const HEAD = [
@@ -103,7 +103,7 @@ const HEAD = [
 ]
 
 function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['claims']>): string {
-  const whom = event.sub ?? event.sid ?? (event.sub_hmac === undefined ? 'a session' : 'a subject (hashed)')
+  const named = event.sub ?? event.sid ?? (event.sub_hmac === undefined ? 'a session' : 'a subject (hashed)')
   const rows = targets.map((target) => [
     target.client_id,
     target.channel,
@@ -113,20 +113,19 @@ function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['cl
     target.settled_at,
     target.elapsed_ms,
     target.attempts,
-    // Left out where nothing was promised: then there was nothing to break.
+    // Absent if the issuer had no SLA.
     target.kept === undefined ? '-' : target.kept ? 'yes' : 'no',
   ])
   const levels = targets.flatMap(({ level }) => LEVELS.filter((known) => known === level))
   const weakest = levels.length === 0 ? null : levels.reduce((one, other) => weaker(one, other))
   const asserted =
     weakest === null ? '' : `The weakest acknowledgement is ${weakest}: ${LEVEL_MEANINGS[weakest]}\n`
-  const promise =
-    sla === undefined ? '' : `Promised within ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
+  const promise = sla === undefined ? '' : `SLA of ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
   const instead =
     replaces === undefined
       ? ''
-      : `It stands for entry ${replaces}: something was replayed, or a session was posted late.\n`
-  return `${plain(`Logout of ${whom} at ${event.iss}, accepted ${event.accepted_at} (event ${event.id}).`)}\n${
-    rows.length === 0 ? 'Nobody was to be told.\n' : table([HEAD, ...rows])
+      : `It replaces entry ${replaces}, because a delivery was replayed or a session was posted late.\n`
+  return `${plain(`Logout of ${named} at ${event.iss}, accepted ${event.accepted_at} (event ${event.id}).`)}\n${
+    rows.length === 0 ? 'No relying party had to be notified.\n' : table([HEAD, ...rows])
   }${asserted}${promise}${instead}`
 }

@@ -12,7 +12,7 @@ export function partyPatch({ curfew }: RelyingParty, enabled: boolean): RelyingP
   }
 }
 
-/** Enables or disables one channel. @throws {UsageError} where the relying party has no endpoint of it. */
+/** Enables or disables one channel. @throws {UsageError} if the relying party has no endpoint of the channel. */
 export function channelPatch(
   { client_id, curfew, status }: RelyingParty,
   kind: string,
@@ -23,19 +23,19 @@ export function channelPatch(
     throw new UsageError(`${client_id} has no channel ${kind}. Its channels: ${kinds.join(', ') || 'none'}.`)
   const one = [kind, { enabled }]
   if (!enabled || curfew.enabled !== false) return { curfew: { channels: Object.fromEntries([one]) } }
-  // The relying party as a whole is disabled. Its other channels stay so.
-  const others = kinds.filter((each) => each !== kind).map((each) => [each, { enabled: false }])
+  // The whole relying party is disabled. Its other channels must stay disabled.
+  const others = kinds.filter((other) => other !== kind).map((other) => [other, { enabled: false }])
   return { curfew: { enabled, channels: Object.fromEntries([...others, one]) } }
 }
 
-/** Enables or disables one of `curfew.endpoints`. @throws {UsageError} where there is none of that name. */
+/** Enables or disables one of `curfew.endpoints`. @throws {UsageError} if there is none of that name. */
 export function endpointPatch(
   { curfew: { endpoints = [] } }: RelyingParty,
   name: string,
   enabled: boolean,
 ): RelyingPartyPatch {
   if (!endpoints.some((endpoint) => endpoint.name === name))
-    throw new UsageError(`It has no endpoint ${name} among its curfew.endpoints.`)
+    throw new UsageError(`The relying party has no endpoint ${name} in its curfew.endpoints.`)
   const changed = endpoints.map((endpoint) => (endpoint.name === name ? { ...endpoint, enabled } : endpoint))
   return { curfew: { endpoints: changed } }
 }

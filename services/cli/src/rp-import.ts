@@ -5,14 +5,14 @@ import { answered } from './connect.ts'
 import { createProgress } from './progress.ts'
 import { table } from './table.ts'
 
-/** Bytes that are sent at once. */
+/** Size of a chunk of the request body, in bytes. */
 const CHUNK = 64 * 1024
 
 /**
- * Sends clients to be imported, shows how that gets on, and reports. @param input NDJSON, a JSON list, one client, or the export
- * of a Keycloak realm.
+ * Imports clients, shows the progress, and reports the result. @param input NDJSON, a JSON list, one client, or the export of a
+ * Keycloak realm.
  *
- * @returns the exit status. @throws {UsageError} where there are faults, and so nothing was applied; they are reported then.
+ * @returns the exit status. @throws {UsageError} if there are faults, after reporting them. Then nothing was changed.
  */
 export async function importClients(
   client: Client,
@@ -39,7 +39,7 @@ export async function importClients(
     process.stdout.write(
       json
         ? `${JSON.stringify(done)}\n`
-        : `${total} clients at ${issuer}. ${verb} ${created}, ${dryRun ? 'change' : 'changed'} ${changed}, and ${dryRun ? 'leave' : 'left'} ${unchanged} as they are.\n`,
+        : `${total} clients at ${issuer}. ${verb} ${created}, ${dryRun ? 'change' : 'changed'} ${changed}, and ${dryRun ? 'leave' : 'left'} ${unchanged} unchanged.\n`,
     )
     return 0
   } catch (error) {
@@ -62,7 +62,10 @@ function report(faults: readonly ImportFault[], leftOut: number): string {
   return `${table([['LINE', 'CLIENT', 'WHERE', 'WHAT'], ...rows])}${more}`
 }
 
-/** A client for each line. What is JSON as a whole is put so; what is not is NDJSON already, or is told what it is not. */
+/**
+ * The input with one client for each line. Input that is not one JSON text is sent unchanged: it is NDJSON, or the server reports
+ * its faults.
+ */
 function toLines(input: string): string {
   let whole: unknown
   try {

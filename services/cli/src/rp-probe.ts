@@ -9,7 +9,7 @@ import { plain, table } from './table.ts'
 
 const POLL_MS = 300
 
-/** `curfew rp probe`. @returns the exit status: 1 where a must is not passed. */
+/** `curfew rp probe`. @returns the exit status: 1 if a check of level must has not passed. */
 export async function probe(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(
     args,
@@ -37,7 +37,7 @@ export async function probe(args: readonly string[]): Promise<number> {
   return ended.report?.conformant === true ? 0 : 1
 }
 
-/** Shows how far a probe has got until it has ended. */
+/** Shows the progress of a probe until it has ended. */
 async function watched(
   client: Client,
   { issuer, clientId }: { issuer: string; clientId: string },
@@ -49,7 +49,7 @@ async function watched(
     () => true,
   )
   while (!(await Promise.race([ended, sleep(POLL_MS, false)]))) {
-    // How far it is, is nice to know; what came of it is told by the probe itself.
+    // A failure here only hides the progress. The call of the probe itself returns the result.
     const last = await client.getProbe(issuer, clientId).catch(() => null)
     if (last?.state === 'running')
       progress.show(last.sent, last.total, `${last.sent} of ${last.total} requests answered`)
@@ -61,7 +61,7 @@ async function watched(
 function inWords({ uri, client_id, issuer, report }: Probe): string {
   if (report === null) return 'There is no report.\n'
   const { checks, suggestions } = report
-  // What was not sent is listed below, with why.
+  // Requests that were not sent are listed below with the reason.
   const seen = checks.filter(({ result, status }) => result !== 'unknown' || status !== null)
   const rows = seen.map(({ id, result, level, status, duration_ms, title }) => [
     ...[result === 'failed' ? 'FAILED' : result, level, id, status ?? '', duration_ms ?? '', title],
@@ -81,16 +81,16 @@ function inWords({ uri, client_id, issuer, report }: Probe): string {
 }
 
 function paragraph({ id, level, section, what, fix }: ProbeFindings['checks'][number]): string {
-  const mend = fix === null ? '' : `  Fix: ${plain(fix)}\n`
-  return `${id} (${level}; ${section})\n  ${plain(what)}\n${mend}`
+  const remedy = fix === null ? '' : `  Fix: ${plain(fix)}\n`
+  return `${id} (${level}; ${section})\n  ${plain(what)}\n${remedy}`
 }
 
-/** Why something could not be seen, once for all that it is the reason of. */
+/** The reasons of unknown checks, each with all its checks. */
 function unknownWords({ checks }: ProbeFindings): string {
   const unknown = checks.filter(({ result }) => result === 'unknown')
   const reasons = Map.groupBy(unknown, ({ what }) => what)
   return [...reasons]
-    .map(([what, those]) => `Unknown: ${those.map(({ id }) => id).join(', ')}\n  ${plain(what)}\n`)
+    .map(([what, checks]) => `Unknown: ${checks.map(({ id }) => id).join(', ')}\n  ${plain(what)}\n`)
     .join('')
 }
 

@@ -1,7 +1,7 @@
 import type { RelyingParty, RelyingPartyHealth } from '@curfew/contract'
 import { plain, table } from './table.ts'
 
-/** Relying parties in columns. */
+/** Relying parties as a table. */
 export function partyTable(parties: readonly RelyingParty[]): string {
   const rows = parties.map(({ client_id, status }) => [
     client_id,
@@ -9,19 +9,19 @@ export function partyTable(parties: readonly RelyingParty[]): string {
     status.enabled ? 'yes' : `no: ${status.disabled_reason ?? 'disabled'}`,
     channelsText(status.endpoints),
     status.endpoints.map(({ name, uri }) => (name === 'main' ? uri : `${name}=${uri}`)).join(' ') ||
-      'none: it is told nothing',
+      'none: it is not notified',
   ])
   return table([['CLIENT', 'NAME', 'ENABLED', 'CHANNELS', 'ENDPOINTS'], ...rows])
 }
 
-/** The channels of a relying party, each with "(disabled)" where nothing is sent by it. */
+/** The channels of a relying party, with "(disabled)" after those that send nothing. */
 function channelsText(endpoints: RelyingParty['status']['endpoints']): string {
   return [...Map.groupBy(endpoints, ({ channel }) => channel)]
-    .map(([channel, those]) => (those.some(({ enabled }) => enabled) ? channel : `${channel} (disabled)`))
+    .map(([channel, its]) => (its.some(({ enabled }) => enabled) ? channel : `${channel} (disabled)`))
     .join(' ')
 }
 
-/** One relying party in words. */
+/** One relying party as text. */
 export function partyText({ client_id, issuer, curfew, status }: RelyingParty): string {
   const { tls, endpoints: _, ...settings } = curfew
   const facts: readonly (readonly [string, string])[] = [
@@ -51,7 +51,7 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
   return (
     facts.map(([name, value]) => `${name.padEnd(18)}${plain(value)}\n`).join('') +
     (endpoints.length === 0
-      ? 'It has no endpoint, and is told nothing.\n'
+      ? 'It has no endpoint, so it is not notified.\n'
       : `\n${table([head, ...endpoints])}`)
   )
 }
@@ -62,7 +62,7 @@ function settingsText(settings: Readonly<Record<string, unknown>>): string {
     .join(', ')
 }
 
-/** How a relying party has done lately, in columns. */
+/** The recent results of a relying party as a table. */
 export function healthText({ issuer, client_id, client_name, endpoints }: RelyingPartyHealth): string {
   const rows = endpoints.map((endpoint) => [
     endpoint.channel,
@@ -71,7 +71,7 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     endpoint.breaker.state,
     endpoint.waiting,
     endpoint.share_acknowledged === null ? '' : `${(endpoint.share_acknowledged * 100).toFixed(1)} %`,
-    endpoint.last_acknowledged_at?.slice(0, 19).replace('T', ' ') ?? 'never lately',
+    endpoint.last_acknowledged_at?.slice(0, 19).replace('T', ' ') ?? 'not recently',
     endpoint.elapsed_ms?.p50 ?? '',
     endpoint.elapsed_ms?.p95 ?? '',
     endpoint.elapsed_ms?.p99 ?? '',
@@ -88,7 +88,7 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     'P95 MS',
     'P99 MS',
   ]
-  return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), of the latest 1,000 deliveries to each:\n\n${
-    rows.length === 0 ? 'It has no endpoint, and is told nothing.\n' : table([head, ...rows])
+  return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), latest 1,000 deliveries to each endpoint:\n\n${
+    rows.length === 0 ? 'It has no endpoint, so it is not notified.\n' : table([head, ...rows])
   }`
 }

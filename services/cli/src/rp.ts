@@ -19,7 +19,7 @@ const OPTIONS = {
   json: { type: 'boolean' },
 } as const
 
-/** `curfew rp …`. Each answers with the exit status. */
+/** `curfew rp …`. Each subcommand returns the exit status. */
 export const rp: Command = group('rp', {
   list,
   show,
@@ -53,7 +53,7 @@ async function list(args: readonly string[]): Promise<number> {
   } while (cursor !== null && items.length < limit)
   print(values.json, { items, next_cursor: cursor }, () => {
     if (items.length === 0) return `No relying parties at ${issuer}.\n`
-    return `${partyTable(items)}${cursor === null ? '' : 'There are more: --limit, or rp export.\n'}`
+    return `${partyTable(items)}${cursor === null ? '' : 'There are more. Raise --limit, or use rp export.\n'}`
   })
   return 0
 }
@@ -71,7 +71,7 @@ async function put(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args, { ...OPTIONS, client: { type: 'string' } }, 1)
   const body = readJson(await readInput(positionals[0] ?? ''))
   const clientId = values.client ?? clientIdIn(body)
-  if (clientId === null) throw new UsageError('The file names no client_id: give --client.')
+  if (clientId === null) throw new UsageError('The file has no client_id. Give --client.')
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const party = await answered(client.putRelyingParty(issuer, clientId, body))
@@ -86,8 +86,8 @@ async function remove(args: readonly string[]): Promise<number> {
   const removed = await answered(client.deleteRelyingParty(issuer, positionals[0] ?? ''))
   print(values.json, removed, () => {
     const { waiting } = removed
-    const dying = waiting === 0 ? '' : ` ${waiting} deliveries that wait for it will die as client_removed.`
-    return `Removed ${removed.client_id} from ${issuer}.${dying}\n`
+    const lost = waiting === 0 ? '' : ` ${waiting} waiting deliveries become dead letters (client_removed).`
+    return `Removed ${removed.client_id} from ${issuer}.${lost}\n`
   })
   return 0
 }
@@ -126,12 +126,12 @@ async function importFile(args: readonly string[]): Promise<number> {
 }
 
 async function exportAll(args: readonly string[]): Promise<number> {
-  // Lines of JSON they are with --json or without.
+  // The output is lines of JSON, with or without --json.
   const { values } = parse(args, OPTIONS)
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const lines = await answered(client.exportRelyingParties(issuer))
-  // Standard output stays open for what else is to be said.
+  // Standard output stays open for later output.
   await answered(
     lines.pipeTo(
       Writable.toWeb(
@@ -151,7 +151,7 @@ async function health(args: readonly string[]): Promise<number> {
   return 0
 }
 
-/** A file, or what comes in where it is `-`. */
+/** The text of a file, or of standard input for `-`. */
 async function readInput(file: string): Promise<string> {
   if (file === '-') return readAll(process.stdin)
   try {

@@ -19,11 +19,11 @@ async function list(args: readonly string[]): Promise<number> {
     sid: { type: 'string' },
   })
   const { iss, sub, sid } = values
-  if (iss === undefined) throw new UsageError('At which issuer? Give --iss, as in ID tokens.')
+  if (iss === undefined) throw new UsageError('The issuer is missing. Give --iss, as in ID tokens.')
   let filter: SessionsFilter
   if (sub !== undefined && sid === undefined) filter = { iss, sub }
   else if (sid !== undefined && sub === undefined) filter = { iss, sid }
-  else throw new UsageError('Whose? Give --sub or --sid, one of both.')
+  else throw new UsageError('Give either --sub or --sid.')
   const limit = limitOf(values.limit)
   const client = connect(values)
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
@@ -42,13 +42,13 @@ async function list(args: readonly string[]): Promise<number> {
   ])
 }
 
-const NOT_KEPT = 'history is no longer kept'
+const NOT_KEPT = 'the event was deleted'
 
 function logoutWords({ logout }: Session): string {
   if (logout === null) return ''
   return logout.orphaned_at === null
     ? `under way: ${logout.event_id ?? NOT_KEPT}`
-    : `came to nothing at ${minute(logout.orphaned_at)}: ${logout.event_id ?? NOT_KEPT}`
+    : `failed or lapsed at ${minute(logout.orphaned_at)}: ${logout.event_id ?? NOT_KEPT}`
 }
 
 async function orphans(args: readonly string[]): Promise<number> {
@@ -90,7 +90,7 @@ function show(
   none: string,
   rows: readonly (readonly string[])[],
 ): number {
-  const more = page.next_cursor === null ? '' : 'There are more: --limit, or narrow it down.\n'
+  const more = page.next_cursor === null ? '' : 'There are more. Raise --limit, or narrow the filter.\n'
   if (json === true) process.stdout.write(`${JSON.stringify(page)}\n`)
   else process.stdout.write(page.items.length === 0 ? none : table(rows) + more)
   return 0

@@ -6,7 +6,7 @@ import { plain, table } from './table.ts'
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
 
 /**
- * `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent, or nobody can say.
+ * `curfew sla`: prints the SLA report. Exit status 1 if the error budget of the range is exceeded, or the report is unavailable.
  */
 export const sla: Command = async (args) => {
   const { values } = parse(args, {
@@ -36,14 +36,14 @@ export const sla: Command = async (args) => {
 
 function slaText(found: Sla): string {
   const { promise, error_budget: budget, burn_rate: burn, at_risk: risk } = found
-  const whose = found.client_id === null ? found.issuer : `${found.issuer}/${found.client_id}`
+  const subject = found.client_id === null ? found.issuer : `${found.issuer}/${found.client_id}`
   const facts: readonly (readonly [string, string])[] = [
     ['promised', `${percent(promise.objective)} within ${promise.within_ms} ms of acceptance`],
     ['kept', `${percent(found.share_kept)}: ${found.kept} of ${found.settled + found.overdue} deliveries`],
     ['broken', `${found.broken}, and ${found.overdue} overdue`],
     [
       'error budget',
-      `${budget.left < 0 ? 'overspent' : `${percent(budget.share_left)} is left`}: ${budget.spent} broken of ${+budget.allowed.toFixed(1)} that may be`,
+      `${budget.left < 0 ? 'overspent' : `${percent(budget.share_left)} is left`}: ${budget.spent} broken of ${+budget.allowed.toFixed(1)} allowed`,
     ],
     [
       'acknowledged',
@@ -59,7 +59,7 @@ function slaText(found: Sla): string {
     ],
     ['at risk now', `${risk.waiting} waiting, ${risk.overdue} overdue`],
   ]
-  const head = `${plain(whose)}, accepted from ${time(found.from)} to ${time(found.to)} (UTC)\n\n`
+  const head = `${plain(subject)}, accepted from ${time(found.from)} to ${time(found.to)} (UTC)\n\n`
   return (
     head +
     facts.map(([name, value]) => `${name.padEnd(16)}${value}\n`).join('') +
@@ -68,7 +68,7 @@ function slaText(found: Sla): string {
 }
 
 function groupTable(groups: readonly SlaGroup[]): string {
-  if (groups.length === 0) return 'Nothing was owed in that time.\n'
+  if (groups.length === 0) return 'No deliveries in this range.\n'
   const first = groups[0]?.hour === undefined ? 'CLIENT' : 'HOUR (UTC)'
   const head = [
     'PLANNED',
@@ -102,7 +102,9 @@ function percent(share: number | null): string {
   return share === null ? 'nothing yet' : `${+(share * 100).toFixed(3)} %`
 }
 
-/** The share, or how many times as much is spent as there was: a share far below zero is hard to read. */
+/**
+ * The share that is left. If the budget is exceeded, how many times it is spent, because a share far below zero is hard to read.
+ */
 function budgetLeft(share: number): string {
   if (share >= 0) return percent(share)
   const times = 1 - share

@@ -9,7 +9,7 @@ const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 /** `curfew subjects erase|show`. */
 export const subjects = group('subjects', { erase, show })
 
-/** Exit status 1 where something is left, or nobody agreed. */
+/** Erases a subject. Exit status 1 if data is left, or the person declined. */
 async function erase(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(
     args,
@@ -25,25 +25,27 @@ async function erase(args: readonly string[]): Promise<number> {
   const [sub = ''] = positionals
   const abandon = values.abandon === true
   if (values.yes !== true && !process.stdin.isTTY)
-    throw new UsageError('Nobody is here to be asked: give --yes to forget the subject for good.')
+    throw new UsageError(
+      'There is no terminal to ask for confirmation: give --yes to erase the subject permanently.',
+    )
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
-  const what = abandon ? ', and give up what of them is not settled,' : ''
-  if (values.yes !== true && !(await agreed(`Forget ${sub} of ${issuer}${what} for good?`))) {
+  const more = abandon ? ', also from data that a person could still act on' : ''
+  if (values.yes !== true && !(await agreed(`Permanently erase ${sub} of ${issuer}${more}?`))) {
     process.stderr.write('Nothing was erased.\n')
     return 1
   }
   const { email } = values
   const erasure = client.eraseSubject(issuer, sub, { abandon, ...(email !== undefined && { email }) })
-  return told(await answered(erasure), values.json === true)
+  return report(await answered(erasure), values.json === true)
 }
 
 async function show(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args, OPTIONS, 1)
-  return told(await answered(connect(values).getErasure(positionals[0] ?? '')), values.json === true)
+  return report(await answered(connect(values).getErasure(positionals[0] ?? '')), values.json === true)
 }
 
-function told(erasure: Erasure, json: boolean): number {
+function report(erasure: Erasure, json: boolean): number {
   process.stdout.write(json ? `${JSON.stringify(erasure)}\n` : inWords(erasure))
   return erasure.status === 'completed' ? 0 : 1
 }
@@ -60,32 +62,31 @@ function inWords({
 }: Erasure): string {
   const { events, deliveries, attempts, sessions, receipts, quarantined } = erased
   const lines = [
-    `Erased so far: ${events} events, ${deliveries} deliveries, the words in ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
+    `Erased so far: ${events} events, ${deliveries} deliveries, the texts of ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
   ]
-  if (failure !== null)
-    lines.push(`${whyFailed({ failure })}Nothing more is erased until the same is asked for again.`)
+  if (failure !== null) lines.push(`${whyFailed({ failure })}Repeat the request to continue the erasure.`)
   else if (closed_at !== null) lines.push(`Nothing is left. The request was closed at ${closed_at}.`)
   else if (status === 'completed')
-    lines.push(`Nothing is left. What comes until ${watched_until} is erased as well.`)
-  else if (waiting === null) lines.push('The bookkeeper is at it.')
+    lines.push(`Nothing is left. Data that arrives until ${watched_until} is erased too.`)
+  else if (waiting === null) lines.push('The bookkeeper is still searching.')
   else {
     const left: readonly (readonly [count: number, what: string])[] = [
-      [waiting.deliveries, 'Deliveries under way, which are ended first'],
-      [waiting.recent, 'Logouts of the last hour, for a session that they end may be posted late'],
+      [waiting.deliveries, 'Unsettled deliveries, which must be settled first'],
+      [waiting.recent, 'Logouts of the last hour, because a session that they end may be posted late'],
       [
         waiting.dead_letters,
         abandon
-          ? 'Dead letters, which go once all else of their events may'
-          : 'Dead letters: replay them (curfew dlq), or give them up with --abandon',
+          ? 'Dead letters, which are erased with the other data of their events'
+          : 'Dead letters: replay them (curfew dlq), or erase them with --abandon',
       ],
       [
         waiting.sessions,
-        `Open sessions${abandon ? '' : ', until they are logged out, ended or expired, or with --abandon'}`,
+        `Open sessions${abandon ? '' : ': they are erased when they are logged out, ended or expired, or with --abandon'}`,
       ],
-      [waiting.quarantined, `Quarantined records${abandon ? '' : ', which go with --abandon'}`],
+      [waiting.quarantined, `Quarantined records${abandon ? '' : ': erase them with --abandon'}`],
     ]
     lines.push('Waiting:', ...left.filter(([count]) => count > 0).map(([count, what]) => `${count}  ${what}`))
-    lines.push('The bookkeeper erases each as soon as nothing keeps it.')
+    lines.push('The bookkeeper erases these as soon as it can.')
   }
   return `${lines.join('\n')}\nThis request: curfew subjects show ${id}\n`
 }

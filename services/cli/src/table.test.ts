@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { table } from './table.ts'
 
-// Goal: what is listed can be read on a terminal, and found by grep elsewhere.
+// Goal: a person can read tables on a terminal, and grep finds rows in them elsewhere.
 
 const ROWS = [
   ['ID', 'SCOPES', 'SENT', 'LAST USED (UTC)'],
@@ -9,7 +9,7 @@ const ROWS = [
   ['01a1feb7', 'admin', 12, '2026-11-21 15:22'],
 ]
 
-test('elsewhere each row is one line, numbers to the right', () => {
+test('without a terminal each row is one line, with numbers aligned to the right', () => {
   expect(table(ROWS, Number.POSITIVE_INFINITY).split('\n')).toEqual([
     'ID        SCOPES                                  SENT  LAST USED (UTC)',
     '01a1feb6  clients:read clients:write ledger:read     7  never',
@@ -18,7 +18,7 @@ test('elsewhere each row is one line, numbers to the right', () => {
   ])
 })
 
-test('on a terminal, the widest column is wrapped between words', () => {
+test('on a terminal the widest column is wrapped between words', () => {
   expect(table(ROWS, 62).split('\n')).toEqual([
     'ID        SCOPES                        SENT  LAST USED (UTC)',
     '01a1feb6  clients:read clients:write       7  never',
@@ -28,7 +28,7 @@ test('on a terminal, the widest column is wrapped between words', () => {
   ])
 })
 
-test('what has no space stays whole, so that it can be copied', () => {
+test('a cell without spaces is not wrapped, so that it can be copied', () => {
   const kid = 'vwb3UoLpB14jo8g51lr1V41bdfYQQyz49ql4ilzyQfQ'
   expect(table([['KID'], [kid]], 20)).toBe(`KID\n${kid}\n`)
 })

@@ -1,4 +1,4 @@
-/** Text from elsewhere, in one line and without what a terminal would take for commands. */
+/** Text from outside as one line without control characters, which a terminal would execute. */
 export function plain(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, ' ')
 }
@@ -6,8 +6,8 @@ export function plain(text: string): string {
 const GAP = '  '
 
 /**
- * Rows in columns, the first row a head. Numbers stand to the right. On a terminal, what is wider than `widthMax` characters is
- * wrapped between words, the widest column first; elsewhere each row is one line, for grep.
+ * Formats rows as a table with the first row as its head. Numbers are aligned to the right. On a terminal, a table wider than
+ * `widthMax` characters is wrapped between words, the widest column first. Elsewhere each row is one line, for grep.
  */
 export function table(
   rows: readonly (readonly (string | number)[])[],
@@ -36,7 +36,7 @@ export function table(
     .join('')
 }
 
-/** As wide as the widest cell, but where that is too much in all; never narrower than the longest word. */
+/** The widths of the columns: those of the widest cells, reduced to fit into `widthMax`, but never below the longest word. */
 function columnWidths(cells: readonly (readonly string[])[], widthMax: number): readonly number[] {
   const columns = (cells[0] ?? []).map((_, column) => cells.map((row) => row[column] ?? ''))
   const widths = columns.map((column) => Math.max(...column.map((cell) => cell.length)))

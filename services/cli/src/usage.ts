@@ -1,154 +1,155 @@
-// What `--help` says, by command, so that who asks about one is not shown all.
+// The text of `--help`, by command, so that the help for one command shows only its part.
 
-const CONNECTION = `Every command but up, migrate, event-log use, keys rewrap and receipt verify speaks to a running Curfew: --url URL, --key KEY, or
-CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json: for machines.
-Exit status: 0 done; 1 the answer is no, or nobody answers; 2 asked wrongly, also where the server says so.
+const CONNECTION = `All commands except up, migrate, event-log use, keys rewrap and receipt verify call a running Curfew: --url URL and --key KEY, or
+CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json prints JSON for programs.
+Exit status: 0 success; 1 failure or a negative answer; 2 wrong usage, or a request that the server finds invalid.
 `
 
 const PARTS: Readonly<Record<string, string>> = {
-  up: `  up [--demo]   run everything in one process: API, delivery, embedded PostgreSQL
-                --demo: with three relying parties on loopback and one logout
+  up: `  up [--demo]   run all services in one process, with an embedded PostgreSQL
+                --demo            with three relying parties on loopback and one logout
 `,
-  migrate: `  migrate       bring the ledger of DATABASE_URL to this release's schema
+  migrate: `  migrate       migrate the ledger in DATABASE_URL to the schema of this release
 `,
-  events: `  events post   log somebody out: --iss ISSUER, and --sub SUBJECT or --sid SESSION or both
+  events: `  events post   log out a user: --iss ISSUER, and --sub SUBJECT or --sid SESSION or both
                 --scope session|subject|device --device DEVICE --reason REASON --email EMAIL
                 --client CLIENT_ID (may be repeated) --initiator CLIENT_ID --include-initiator
                 --lane bulk --id UUID
   events show ID
-                what became of it
-                --wait SECONDS    when every delivery is settled, or the time is up (up to 30)
-                --issuer NAME     whose, where several issuers use the id
+                show a logout and its deliveries
+                --wait SECONDS    wait until every delivery is settled, or the time is over (at most 30)
+                --issuer NAME     the issuer of the event, if several issuers use the id
 `,
   'issuer-logout': `  issuer-logout
-                log out everyone of an issuer: --issuer NAME, or --iss ISSUER; counts first, and asks
-                --dry-run         count only
+                log out all subjects of an issuer: --issuer NAME, or --iss ISSUER; counts them, then asks for confirmation
+                --dry-run         only count
                 --yes             do not ask
                 --reason REASON --client CLIENT_ID (may be repeated) --initiator CLIENT_ID
-                --follow ID       watch one that is under way
-                --cancel ID       stop one: nobody else is logged out
-                                  both with --issuer NAME where several issuers use the id
+                --follow ID       watch a running issuer logout
+                --cancel ID       stop an issuer logout; no more subjects are logged out
+                                  both with --issuer NAME if several issuers use the id
 `,
-  dlq: `  dlq list      dead letters: what went wrong, and what would mend it
-  dlq show ID   one of them, with every attempt
-  dlq replay    put them back; shows first what that touches, and asks
-                --dry-run         show only
+  dlq: `  dlq list      list dead letters, with their faults and how to correct them
+  dlq show ID   show a dead letter with all its attempts
+  dlq replay    replay dead letters; shows the number, then asks for confirmation
+                --dry-run         only show the number
                 --yes             do not ask
-                --include-lapsed  also those whose session is over by itself
-                --follow ID       watch a replay that is under way
-                --cancel ID       stop one
-  which ones:   --issuer NAME --client CLIENT_ID --channel KIND --reason REASON --from TIME --to TIME
+                --include-lapsed  also dead letters of expired sessions
+                --follow ID       watch a running replay
+                --cancel ID       stop a replay
+  filter:       --issuer NAME --client CLIENT_ID --channel KIND --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
 `,
-  quarantine: `  quarantine list     records that were accepted and cannot be planned or applied
+  quarantine: `  quarantine list     list records that were accepted but cannot be planned or applied
                 --issuer NAME --lane interactive|bulk|sessions --kind unreadable|conflict|refused
                 --state waiting|requeue_requested|requeued|dismissed --limit N
-  quarantine show ID  the record, why it is there and what can be done about it
+  quarantine show ID  show a record, why it is in quarantine, and how to correct it
   quarantine requeue ID…
-                append it to the event log again
+                append records to the event log again
   quarantine dismiss ID…
-                give it up
+                ignore records for good
 `,
-  rp: `  rp list       relying parties: who is told, and where
-  rp show ID    one of them
-  rp put FILE   register one, or replace it: OIDC client metadata as JSON, or as its IdP exports it
-                --client CLIENT_ID  where the file names none
-  rp delete ID  remove one; its history stays
+  rp: `  rp list       list relying parties with their endpoints
+  rp show ID    show a relying party
+  rp put FILE   register or replace a relying party: OIDC client metadata in JSON, or the export of its IdP
+                --client CLIENT_ID  if the file has no client_id
+  rp delete ID  remove a relying party; its history stays
   rp enable ID, rp disable ID
-                --channel KIND    just one of its channels; default all
-                --endpoint NAME   just one of its curfew.endpoints
+                --channel KIND    only one of its channels; default all
+                --endpoint NAME   only one of its curfew.endpoints
   rp import FILE
-                many at once, all or none: NDJSON, a JSON list, or a Keycloak realm
-                --dry-run         check only
-  rp export     all of an issuer as NDJSON, as import takes it
-  rp health ID  what waits, what was acknowledged, how fast
-  rp probe ID   send its endpoint the tokens that it must take and must refuse
+                register many relying parties, all or none: NDJSON, a JSON list, or a Keycloak realm
+                --dry-run         only check
+  rp export     export all relying parties of an issuer as NDJSON, the format of import
+  rp health ID  show waiting deliveries, recent acknowledgements and their duration
+  rp probe ID   send valid and forged requests to its endpoint, and report the faults
                 --uri URI         another endpoint, registered or not
-                --channel KIND    the endpoint of this channel, where there are several
-                --alg ALGORITHM   what its tokens are signed with, if not as registered
-                exit status 0: every must is passed
-  whose:        --issuer NAME, where there are several, or the key is bound to clients; FILE may be -
+                --channel KIND    the endpoint of this channel, if there are several
+                --alg ALGORITHM   the signing algorithm, if not the registered one
+                exit status 0: all checks of level must have passed
+  issuer:       --issuer NAME, if there are several, or if the key is bound to clients; FILE may be - for standard input
 `,
-  sla: `  sla           whether the promise is kept: share, error budget, how fast it burns, what is at risk
-                --by relying-party, --by hour
-                --client CLIENT_ID  of this one only
-                --from TIME --to TIME  by when it was accepted, to full hours
-                --issuer NAME     where there are several
-                exit status 1: more is broken than may be
+  sla: `  sla           show the SLA report: share of kept deliveries, error budget, burn rate, deliveries at risk
+                --by relying-party, --by hour   group the figures
+                --client CLIENT_ID     only this relying party
+                --from TIME --to TIME  range of the time of acceptance, in full hours
+                --issuer NAME          if there are several
+                exit status 1: the error budget is exceeded
 `,
-  keys: `  keys list     signing keys, and when they turn (--all: those that are retired too)
+  keys: `  keys list     list signing keys and when they sign (--all: also retired keys)
   keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
-  keys rotate   let new keys take over: published before (--lead-hours H), and after
-                --alg ALG        of this algorithm only
-                --immediately    sign now; relying parties refuse until they have fetched it
-                --every-days N   by themselves from now on, or never
-  keys retire KID [--compromised]   out of service; --compromised: out of the key set at once
-  keys rewrap   put what lies under CURFEW_MASTER_KEY_OLD under CURFEW_MASTER_KEY, in DATABASE_URL
-  of which:     --issuer NAME, where there are several
+                generate or import a key
+  keys rotate   replace the generated keys; a new key is published before it signs (--lead-hours H)
+                --alg ALG        only keys of this algorithm
+                --immediately    sign at once; relying parties refuse tokens until they have fetched the key
+                --every-days N   set a schedule of N days and rotate nothing; never: end the schedule
+  keys retire KID [--compromised]   take a key out of service; --compromised: remove it from the key set at once
+  keys rewrap   seal the secrets in DATABASE_URL with CURFEW_MASTER_KEY in place of CURFEW_MASTER_KEY_OLD
+  issuer:       --issuer NAME, if there are several
 `,
-  doctor: `  doctor        database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
-                --issuer NAME     of this one only
-                exit status 0: all is well
+  doctor: `  doctor        check the database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
+                --issuer NAME     only this issuer
+                exit status 0: no faults
 `,
   'event-log': `  event-log use
-                have all services of the ledger in DATABASE_URL use the event log of these KAFKA_… settings; without
-                KAFKA_BROKERS the one in PostgreSQL. Records of the one before must have been read: curfew doctor
+                make all services of the ledger in DATABASE_URL use the event log of the present KAFKA_… settings, or, without
+                KAFKA_BROKERS, that in PostgreSQL. First check with curfew doctor that no records wait in the old event log
                 --yes             do not ask
 `,
-  sessions: `  sessions list     who holds which session, as far as the IdP has posted it
+  sessions: `  sessions list     list posted sessions
                     --iss ISS --sub SUB, or --iss ISS --sid SID
-  sessions orphans  sessions that ought to be over: their logout came to nothing
+  sessions orphans  list sessions whose logout failed or lapsed
                     --issuer NAME --client CLIENT_ID
                     both: --limit N
 `,
-  'api-keys': `  api-keys list       who may call
-  api-keys create     a new key, shown this once
+  'api-keys': `  api-keys list       list API keys
+  api-keys create     create an API key, and show it once
                 --name NAME --scope SCOPE (may be repeated)
-                --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
+                --issuer NAME --client CLIENT_ID (may be repeated)  bind the key to an issuer or its clients
                 --rate REQUESTS_PER_SECOND --expires TIME
-  api-keys revoke ID  end one
+  api-keys revoke ID  revoke an API key
 `,
-  subjects: `  subjects erase SUB  forget a subject for good: whom events, deliveries, sessions and receipts are about
-                --issuer NAME, where there are several
-                --email ADDRESS   an address of theirs: also logouts that name only it and a session that no index knew
-                --abandon         also what a person could still act on, such as dead letters
+  subjects: `  subjects erase SUB  permanently erase a subject from events, deliveries, sessions and receipts
+                --issuer NAME     if there are several
+                --email ADDRESS   also logouts that name only this address and a session that the index did not know
+                --abandon         also data that a person could still act on, such as dead letters
                 --yes             do not ask
-                exit status 0: nothing is left; 1: something waits, for its end or for a person
-  subjects show ID    how such a request stands
+                exit status 0: nothing is left; 1: some data must be settled first, or needs a person
+  subjects show ID    show a request to erase a subject
 `,
-  webhooks: `  webhooks list         where operators are told of what happens
-  webhooks put NAME     register or change one; shows the secret of a new one, this once
-                --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled
-  webhooks delete NAME
-  webhooks test NAME    send it a test, and say what it answers
+  webhooks: `  webhooks list         list the webhooks, which receive notifications for operators
+  webhooks put NAME     register or change a webhook; shows the secret of a new webhook once
+                --to URL, optionally --type TYPE (may be repeated) --issuer NAME --disabled
+  webhooks delete NAME  delete a webhook
+  webhooks test NAME    send a test notification, and show the answer
 `,
-  receipt: `  receipt get EVENT_ID  proof of what became of a logout, with all that it is checked by
-                --issuer NAME      whose, where several issuers use the id
+  receipt: `  receipt get EVENT_ID  fetch the receipt of a logout, with everything that an offline check needs
+                --issuer NAME      the issuer of the event, if several issuers use the id
                 --out FILE         default: standard output
-                --checkpoint FILE  prove also that the log begins with the one of this checkpoint
-                --subject-key      with the key that tells whom it is of, where that is hashed
-  receipt verify FILE   check one, offline; FILE is what get gave, or a receipt alone
-                --checkpoint FILE  one that was kept: the log must have grown from it
-                --key FILE         the key to trust: a verifier key (C2SP signed-note), a JWK or JWK Set
-                --sub SUB, --sid SID   whom it should be of
-                exit status 0: all that was asked for holds
+                --checkpoint FILE  also prove that the receipt log begins with the log of this checkpoint
+                --subject-key      also fetch the key that the subject is hashed with
+  receipt verify FILE   check a receipt offline; FILE is the output of get, or a receipt alone
+                --checkpoint FILE  an older checkpoint: the receipt log must have grown from it
+                --key FILE         the trusted key: a verifier key (C2SP signed-note), a JWK or a JWK Set
+                --sub SUB, --sid SID   the subject or session that the receipt should name
+                exit status 0: all requested checks have passed
 `,
-  log: `  log checkpoint        what the log of receipts is now, signed: keep it (--out FILE)
-  log verify            recompute the log, and hold stored receipts and the ledger against it
-                --checkpoint FILE  one that was kept
-                --log-key FILE     the key to trust
+  log: `  log checkpoint        fetch the signed checkpoint of the receipt log, to keep for later checks (--out FILE)
+  log verify            recompute the receipt log, and compare the stored receipts and the ledger with it
+                --checkpoint FILE  an older checkpoint
+                --log-key FILE     the trusted key
                 exit status 0: nothing was altered
 `,
 }
 
-/** How the command is called: all of it, or what concerns the command that is named. */
+/** The usage text: of one command, or of all. */
 export function usage(name?: string): string {
   const part = name !== undefined && Object.hasOwn(PARTS, name) ? PARTS[name] : undefined
   const parts = part ?? Object.values(PARTS).join('\n')
   return `Usage: curfew COMMAND\n\n${parts}\n${CONNECTION}\nSettings come from the environment; docs/reference/settings.md lists them.\n`
 }
 
-/** Where to look after a mistake: one line where the command is known, else all. */
+/** The hint after wrong usage: one line for a known command, otherwise the whole usage text. */
 export function usageHint(name?: string): string {
   return name !== undefined && Object.hasOwn(PARTS, name) ? `See curfew ${name} --help\n` : `\n${usage()}`
 }

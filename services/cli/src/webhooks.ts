@@ -6,8 +6,9 @@ import { table } from './table.ts'
 
 const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 const PAGE_MAX = 500
-/** How long a test is waited for, and how often it is looked at, in milliseconds. */
+/** Longest wait for the result of a test, in milliseconds. */
 const TEST_WAIT_MS = 15_000
+/** Interval of checking for the result, in milliseconds. */
 const TEST_POLL_MS = 250
 
 /** `curfew webhooks list|put|delete|test`. */
@@ -15,7 +16,7 @@ export const webhooks = group('webhooks', { list, put, delete: remove, test })
 
 async function list(args: readonly string[]): Promise<number> {
   const { values } = parse(args, OPTIONS)
-  // There can be no more of them than fit on a page.
+  // The limit of webhooks is lower than a page.
   const { items } = await answered(connect(values).listWebhooks({ limit: PAGE_MAX }))
   if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
   else if (items.length === 0) process.stdout.write('No webhooks.\n')
@@ -50,11 +51,11 @@ async function put(args: readonly string[]): Promise<number> {
     1,
   )
   const { to, type, issuer, disabled } = values
-  if (to === undefined) throw new UsageError('Where to? Give --to URL.')
+  if (to === undefined) throw new UsageError('The URL is missing. Give --to URL.')
   const webhook = await answered(
     connect(values).putWebhook(positionals[0] ?? '', {
       url: to,
-      // What is none of them the server names.
+      // The server refuses unknown types, and lists the valid ones.
       ...(type !== undefined && { types: type as NonNullable<WebhookInput['types']> }),
       ...(issuer !== undefined && { issuer }),
       ...(disabled === true && { enabled: false }),
@@ -64,7 +65,7 @@ async function put(args: readonly string[]): Promise<number> {
   else if (webhook.secret === undefined) process.stdout.write(`Changed ${webhook.name}.\n`)
   else
     process.stdout.write(
-      `Registered ${webhook.name}. Its secret, which is shown this once:\n${webhook.secret}\n`,
+      `Registered ${webhook.name}. Store its secret, which Curfew does not show again:\n${webhook.secret}\n`,
     )
   return 0
 }
@@ -77,7 +78,7 @@ async function remove(args: readonly string[]): Promise<number> {
   return 0
 }
 
-/** Exit status 1 where the receiver did not say yes. */
+/** Sends a test notification. Exit status 1 if the receiver did not accept it. */
 async function test(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args, OPTIONS, 1)
   const [name = ''] = positionals
@@ -89,13 +90,13 @@ async function test(args: readonly string[]): Promise<number> {
   return delivery.state === 'delivered' ? 0 : 1
 }
 
-/** The delivery once it was attempted, or as it stands when that takes too long. */
+/** The delivery after its first attempt, or its present state if that takes too long. */
 async function attempted(client: Client, name: string, id: string): Promise<WebhookDelivery> {
   for (const deadline = Date.now() + TEST_WAIT_MS; ; ) {
     const { items } = await answered(client.listWebhookDeliveries(name, { limit: PAGE_MAX }))
     const found = items.find((item) => item.id === id)
     if (found === undefined)
-      throw new CallFailed(`${name} was deleted meanwhile.`, { passing: false, cause: undefined })
+      throw new CallFailed(`${name} was deleted during the test.`, { passing: false, cause: undefined })
     if (found.state !== 'pending' || found.error !== null || Date.now() > deadline) return found
     await new Promise((resolve) => setTimeout(resolve, TEST_POLL_MS))
   }
@@ -103,6 +104,6 @@ async function attempted(client: Client, name: string, id: string): Promise<Webh
 
 function inWords(name: string, { state, status, error, due_at }: WebhookDelivery): string {
   if (state === 'delivered') return `${name} answered ${status}.\n`
-  if (error === null) return `${name} has not been sent the test yet: does a bookkeeper run?\n`
+  if (error === null) return `The test has not been sent to ${name} yet. Check that a bookkeeper runs.\n`
   return `${name}: ${error}. ${state === 'pending' ? `It is sent again at ${due_at}.` : 'It is not sent again.'}\n`
 }

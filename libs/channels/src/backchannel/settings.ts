@@ -32,7 +32,10 @@ export const BackchannelSettings = Type.Object(
 )
 export type BackchannelSettings = Static<typeof BackchannelSettings>
 
-/** What a logout token can name. An RP that uses only `sub` ends every session of the user, even for a logout of one session. */
+/**
+ * The kinds of names that a logout token can have. An RP that uses only `sub` ends every session of the user, even for a logout
+ * of one session.
+ */
 export function namesOf({
   subject_claims,
   session_required,

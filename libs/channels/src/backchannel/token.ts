@@ -13,14 +13,19 @@ export interface LogoutTokenClaims {
   readonly iat: number
   readonly exp: number
   readonly jti: string
-  /** The event id that the issuer gave (RFC 8417 section 2.2). All tokens of a logout share it, so an RP's log can be matched with Curfew's. */
+  /**
+   * The event id that the issuer gave (RFC 8417 section 2.2). All tokens of a logout share it, so an RP's log can be matched with
+   * Curfew's.
+   */
   readonly txn: string
   readonly sub?: string
   readonly sid?: string
   readonly events: { readonly [LOGOUT_EVENT_MEMBER]: Record<string, never> }
 }
 
-/** The claims of the token for one attempt. Each attempt has a new `jti` and `iat`, because RPs refuse repeated and old tokens. */
+/**
+ * The claims of the token for one attempt. Each attempt has a new `jti` and `iat`, because RPs refuse repeated and old tokens.
+ */
 export function logoutTokenClaims(
   delivery: Pick<InFlightDelivery, 'sid' | 'event'>,
   to: Pick<Binding, 'clientId'> & Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,
@@ -39,7 +44,10 @@ export function logoutTokenClaims(
   }
 }
 
-/** The claims that name the session or subject, as the RP's settings ask. If the wanted claim is missing, the other one replaces it. */
+/**
+ * The claims that name the session or subject, as the RP's settings ask. If the wanted claim is missing, the other one replaces
+ * it.
+ */
 function subjectOf(
   { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
   settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,

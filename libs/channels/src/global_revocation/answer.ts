@@ -1,7 +1,11 @@
 import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
 import type { GlobalRevocationSettings } from './settings.ts'
 
-/** The outcome of an answer to a revocation request (Global Token Revocation section 3.4). @param tried number of earlier attempts. */
+/**
+ * The outcome of an answer to a revocation request (Global Token Revocation section 3.4).
+ *
+ * @param tried number of earlier attempts.
+ */
 export function outcomeOf(
   answer: Answer,
   { success, unknown_user }: Pick<GlobalRevocationSettings, 'success' | 'unknown_user'>,

@@ -5,8 +5,8 @@ import { globalRevocation } from './channel.ts'
 import { withoutCredential } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 
-// Goal: the request that revokes a user's tokens, and the outcome of each answer (Global Token Revocation section 3, Okta Universal
-// Logout).
+// Goal: the request that revokes a user's tokens, and the outcome of each answer (Global Token Revocation section 3, Okta
+// Universal Logout).
 // Method: calls the channel with tools that record their calls.
 
 const NOW = new Date('2026-11-21T12:00:00.999Z')

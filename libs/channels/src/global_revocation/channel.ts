@@ -12,7 +12,9 @@ import {
 import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
 import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 
-/** Global Token Revocation (draft 04) and its profile Okta Universal Logout. It ends all sessions and refresh tokens of a user. */
+/**
+ * Global Token Revocation (draft 04) and its profile Okta Universal Logout. It ends all sessions and refresh tokens of a user.
+ */
 export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
   kind: 'global_revocation',
   mode: 'push',

@@ -131,7 +131,7 @@ function endpointOf(client: ClientMetadata, { uri }: Own): RegisteredEndpoint | 
     : { name: MAIN_ENDPOINT, uri: member.value, enabled: true, pointer: member.pointer }
 }
 
-/** What a request can name: always the user, never a session (Global Token Revocation section 3). */
+/** The kinds of names that a request can have: always the user, never a session (Global Token Revocation section 3). */
 export function namesOf({ widen }: Pick<GlobalRevocationSettings, 'widen'>): {
   names: Names
   widens: boolean

@@ -17,7 +17,7 @@ export const IssuerLogoutPreview = Type.Object({
     [Type.Literal('sessions'), Type.Literal('registered'), Type.Literal('unknown_issuer')],
     {
       description:
-        'sessions: counted in the session index. registered: the index has no sessions of this issuer, so no relying party could be notified: a logout token must name a session or a subject. unknown_issuer: no issuer has this iss.',
+        'sessions: counted in the session index. registered: the session index is off for this issuer or has none of its sessions. So no relying party could be notified: a logout token must name a session or a subject. unknown_issuer: no issuer has this iss.',
     },
   ),
   subjects: Type.Integer({
@@ -40,7 +40,7 @@ export const IssuerLogout = Type.Object({
   failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null otherwise.' }),
   plan_basis: Type.String({
     description:
-      'sessions: planned for the subjects in the session index. registered: the index has no sessions of this issuer, so no relying party was notified. unknown_issuer: no issuer has this iss.',
+      'sessions: planned for the subjects in the session index. registered: the session index is off for this issuer or has none of its sessions, so no relying party was notified. unknown_issuer: no issuer has this iss.',
   }),
   reason: nullable(Text),
   initiator: nullable(Text),

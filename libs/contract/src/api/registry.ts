@@ -133,8 +133,8 @@ export const RelyingPartySettings = Type.Object(
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
 /**
- * Defaults of an issuer for its relying parties. TLS, endpoints and channels have no defaults: they differ for each relying party.
- * The SLA is a member of the issuer itself.
+ * Defaults of an issuer for its relying parties. TLS, endpoints and channels have no defaults: they differ for each relying
+ * party. The SLA is a member of the issuer itself.
  */
 const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla', 'channels'], {
   additionalProperties: false,

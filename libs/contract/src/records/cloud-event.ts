@@ -5,7 +5,9 @@ export interface CloudEventFacts {
   /** A record that is published twice keeps its id. */
   readonly id: string
   readonly type: string
-  /** A URI reference: the `iss` that posted the event, or the API path of the issuer or relying party that the record is about. */
+  /**
+   * A URI reference: the `iss` that posted the event, or the API path of the issuer or relying party that the record is about.
+   */
   readonly source: string
   /** RFC 3339, UTC. */
   readonly time: string

@@ -6,7 +6,8 @@ export const DEAD_LETTER_TYPE = 'curfew.dead-letter.v1'
 
 /**
  * Writes a dead letter as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), JSON in
- * the value. A dead letter that is published twice keeps its `ce_id`. After a replay, a new dead letter of the delivery has another.
+ * the value. A dead letter that is published twice keeps its `ce_id`. After a replay, a new dead letter of the delivery has
+ * another.
  *
  * @param words the explanation by the dead letter's channel.
  */

@@ -4,7 +4,8 @@ import { cloudEventHeaders } from './cloud-event.ts'
 
 /**
  * Writes a notification as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), the
- * body that webhooks receive in the value. A notification that is published twice keeps its `ce_id`, which equals its `webhook-id`.
+ * body that webhooks receive in the value. A notification that is published twice keeps its `ce_id`, which equals its
+ * `webhook-id`.
  */
 export function encodeNotification(record: NotificationRecord): OutgoingRecord {
   const { id, type, issuer, occurredAt } = record

@@ -6,8 +6,8 @@ export const OUTCOME_TYPE = 'curfew.delivery.settled.v1'
 
 /**
  * Writes a settled delivery as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode)
- * and the trace context of the logout (W3C Trace Context), JSON in the value. An outcome that is published twice keeps its `ce_id`.
- * After a replay, the new outcome of the delivery has another.
+ * and the trace context of the logout (W3C Trace Context), JSON in the value. An outcome that is published twice keeps its
+ * `ce_id`. After a replay, the new outcome of the delivery has another.
  */
 export function encodeOutcome(record: OutcomeRecord): OutgoingRecord {
   const settledAt = record.settledAt.toISOString()

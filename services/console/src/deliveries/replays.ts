@@ -21,7 +21,9 @@ const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Greatest number of groups that a dry run lists. */
 const GROUPS_MAX = 1_000
 
-/** Replays of dead letters. A dry run shows beforehand which dead letters a replay includes, and the replay shows its progress. */
+/**
+ * Replays of dead letters. A dry run shows beforehand which dead letters a replay includes, and the replay shows its progress.
+ */
 export function registerReplays(
   server: HttpServer,
   { db, reads, newReplayId }: { db: Database; reads: Database; newReplayId: () => string },

@@ -2,8 +2,8 @@ import type { AccessFilter } from '@curfew/domain'
 import { type Credential, callerOf, ProblemError } from '@curfew/runtime'
 import type { CursorSealer } from '@curfew/tokens'
 
-// The pages of all lists. A page may end at a row that the caller may not see, so cursors are sealed: a caller cannot read a cursor,
-// and it works only for the same list and for callers with the same access filter.
+// The pages of all lists. A page may end at a row that the caller may not see, so cursors are sealed: a caller cannot read a
+// cursor, and it works only for the same list and for callers with the same access filter.
 
 interface ListRequest {
   /** The URL with its query. */

@@ -237,7 +237,10 @@ function scheduleFinding(
   return { ok: false, what, fix: 'Check that a bookkeeper runs, and look for errors in its log.' }
 }
 
-/** After this time, in milliseconds, all tokens of a key have expired: workers have stopped using the key, and the last tokens are too old. */
+/**
+ * After this time, in milliseconds, all tokens of a key have expired: workers have stopped using the key, and the last tokens are
+ * too old.
+ */
 const TOKENS_OVER_MS = KEYRING_REFRESH_MS + TOKEN_LIFETIME_S * 1_000 + 2 * CLOCK_SKEW_MS
 
 function stateOf(key: SigningKeyRecord, all: readonly SigningKeyRecord[], now: Date): string {

@@ -20,7 +20,11 @@ export function isGenerated({ jwk, signer, public_jwk }: SigningKeyInput): boole
   return jwk === undefined && signer === undefined && public_jwk === undefined
 }
 
-/** Generates or imports the key of a request, or reads a remote key, and seals it. @throws a 400 problem that never quotes a key. */
+/**
+ * Generates or imports the key of a request, or reads a remote key, and seals it.
+ *
+ * @throws a 400 problem that never quotes a key.
+ */
 export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<NewSigningKey> {
   const { jwk, signer, public_jwk, sign_from } = input
   if (jwk !== undefined && signer !== undefined)

@@ -47,8 +47,9 @@ export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<I
 }
 
 /**
- * Finds the event whose receipt a caller asks for, by the event itself or by a receipt that outlived it; null if there is
- * neither. @throws a 409 problem if several issuers use the id.
+ * Finds the event of a requested receipt: in the ledger, or by a receipt that outlived its event. Null if there is neither.
+ *
+ * @throws a 409 problem if several issuers use the id.
  */
 export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Identified | null> {
   const givenId = asked.id.toLowerCase() as GivenEventId

@@ -80,8 +80,8 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
       const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
       const { readCursor, pageOf } = pages(request)
       const { access } = callerOf(request)
-      // An unknown issuer is an error, because an empty list would hide a typing error. A bound credential gets an empty list for other
-      // issuers, so it cannot find out which issuers exist.
+      // An unknown issuer is an error, because an empty list would hide a typing error. A bound credential gets an empty list for
+      // other issuers, so it cannot find out which issuers exist.
       if (issuer !== null && access.kind === 'everything' && (await findIssEver(db, issuer)) === null)
         throw noSuchIssuer(issuer)
       const { rows, reached } = await listOrphans(db, {

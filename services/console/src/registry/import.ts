@@ -53,7 +53,9 @@ const BODY_BYTES_MAX = 32 * 1024 * 1024
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
 const RETRY_AFTER_S = 5
-/** Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits. */
+/**
+ * Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits.
+ */
 const IMPORTING = { ofCaller: 1, waitingOfCaller: 0, atOnce: 3 }
 /** An import fails after this number of ticks without a byte. */
 const STALL_TICKS = 5

@@ -142,8 +142,8 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
 }
 
 /**
- * The target of a probe. For a registered endpoint it has the client's networks, certificate and secret. For another address it has
- * only the settings that its tokens depend on, so that a probe cannot misuse the others.
+ * The target of a probe. For a registered endpoint it has the client's networks, certificate and secret. For another address it
+ * has only the settings that its tokens depend on, so that a probe cannot misuse the others.
  */
 async function targetOf(
   { uri: givenUri, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,

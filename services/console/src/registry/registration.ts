@@ -244,8 +244,8 @@ export async function draftOf(
 }
 
 /**
- * Seals a secret. If the sealed `kept` is the same secret, returns `kept`, so that a repeated registration changes nothing. A stored
- * secret that cannot be opened is replaced.
+ * Seals a secret. If the sealed `kept` is the same secret, returns `kept`, so that a repeated registration changes nothing. A
+ * stored secret that cannot be opened is replaced.
  */
 async function sealOnce(
   secret: string,
@@ -272,7 +272,9 @@ function digestOf(text: string): Uint8Array {
   return createHash('sha256').update(text).digest()
 }
 
-/** Whether a member `status` or `links` has the form of our answers, an object. Exports of products may have a text in its place. */
+/**
+ * Whether a member `status` or `links` has the form of our answers, an object. Exports of products may have a text in its place.
+ */
 function isOurForm(value: unknown): boolean {
   return typeof value === 'object'
 }

@@ -46,8 +46,8 @@ function verdictOf(answer: ProbeAnswer): Verdict {
 }
 
 /**
- * Whether the probe continues after the answer to the first good token. Without an answer, or if the address is not an endpoint for
- * back-channel logout, the other requests would get the same answer.
+ * Whether the probe continues after the answer to the first good token. Without an answer, or if the address is not an endpoint
+ * for back-channel logout, the other requests would get the same answer.
  */
 export function probeGoesOn(first: ProbeAnswer): boolean {
   if (first.kind !== 'response' || saysNotNow(first.status)) return false
@@ -224,8 +224,8 @@ function cacheControl({ headers = {} }: Accepted): Finding {
 }
 
 /**
- * Whether an endpoint refuses good tokens because their subject has no session. It does if its text is the same for all good tokens
- * and different for all forged ones: then good tokens get further in its checks.
+ * Whether an endpoint refuses good tokens because their subject has no session. It does if its text is the same for all good
+ * tokens and different for all forged ones: then good tokens get further in its checks.
  */
 function unknownSubject(answers: ProbeFacts['answers']): Finding {
   const textOf = (id: ProbeRequestId) => {
@@ -280,8 +280,8 @@ function time({ durationMs }: Accepted, timeoutMs: number): Finding {
 const TIMEOUT_MS_MAX = 30_000
 
 /**
- * The settings that the answers suggest. A probe has no session, so it cannot observe which sessions a token ends. The texts say so
- * if it matters.
+ * The settings that the answers suggest. A probe has no session, so it cannot observe which sessions a token ends. The texts say
+ * so if it matters.
  */
 function probeSuggestions({ answers, settings, timeoutMs }: ProbeFacts): readonly ProbeSuggestion[] {
   const { subject_claims: subjectClaims, session_required: sessionRequired } = settings

@@ -5,7 +5,9 @@ import { LOGOUT_EVENT_MEMBER } from '../token.ts'
 /** Claims of a token of the probe. */
 type ProbeClaims = Readonly<Record<string, unknown>>
 
-/** The form of the request. `form` is the correct one (Back-Channel Logout section 2.5). The other names say what is different. */
+/**
+ * The form of the request. `form` is the correct one (Back-Channel Logout section 2.5). The other names say what is different.
+ */
 export type ProbeForm =
   | 'form'
   | 'with_charset'
@@ -102,7 +104,8 @@ const SIGNATURE =
 const HOUR_S = 3_600
 
 /**
- * Removes the subject if there is a session. A token without the logout event, or with a nonce, could otherwise pass for an ID token.
+ * Removes the subject if there is a session. A token without the logout event, or with a nonce, could otherwise pass for an ID
+ * token.
  */
 function noIdToken(claims: ProbeClaims): ProbeClaims {
   return 'sid' in claims ? without(claims, 'sub') : claims

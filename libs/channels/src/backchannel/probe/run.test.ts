@@ -4,8 +4,8 @@ import { PROBE_REQUEST_IDS } from './requests.ts'
 import { runProbe } from './run.ts'
 
 // Goal: a probe of a slow endpoint ends in time.
-// Method: an endpoint that accepts good tokens at once and never answers forged ones. Time is virtual, because the test would take a
-// minute in real time.
+// Method: an endpoint that accepts good tokens at once and never answers forged ones. Time is virtual, because the test would
+// take a minute in real time.
 
 beforeEach(() => vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'Date'] }))
 afterEach(() => vi.useRealTimers())

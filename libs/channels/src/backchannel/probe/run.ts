@@ -77,7 +77,10 @@ const REQUEST_MS_MAX = 10_000
 const PAUSES_MS = [300, 1_000]
 /** Number of concurrent requests. It is small, because the endpoint may be a small service that is in use. */
 const CONCURRENCY = 2
-/** With the good token these show which good tokens the endpoint accepts. All later requests change one thing of an accepted token. */
+/**
+ * With the good token these show which good tokens the endpoint accepts. All later requests change one thing of an accepted
+ * token.
+ */
 const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
 /** See `Probe`. */
