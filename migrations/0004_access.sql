@@ -21,7 +21,7 @@ create table api_keys (
   revoked_by           text,
   last_used_at         timestamptz,
   constraint clients_are_an_issuers check (clients is null or issuer is not null),
-  constraint revoked_by_somebody check ((revoked_at is null) = (revoked_by is null))
+  constraint revocation_has_actor check ((revoked_at is null) = (revoked_by is null))
 );
 create unique index api_keys_name on api_keys (name) where revoked_at is null;
 create index api_keys_created on api_keys (created_at, id);

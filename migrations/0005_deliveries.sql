@@ -22,17 +22,17 @@ create table events (
   initiator          text,
   clients            text[],
   include_initiator  boolean not null,
-  -- Whether the identity provider stated occurred_at, by its own clock. If not, occurred_at is asked_at.
+  -- Whether the identity provider stated occurred_at, by its own clock. If not, occurred_at is requested_at.
   occurred_stated    boolean not null,
   occurred_at        timestamptz not null,
   -- When the logout was asked of us, by our clock: accepted_at, or the accepted_at of the parent.
-  asked_at           timestamptz not null,
+  requested_at           timestamptz not null,
   accepted_at        timestamptz not null,
   planned_at         timestamptz not null,
   -- When the subject was erased. The row keeps which deliveries were made and how they ended.
   erased_at          timestamptz,
   lane               text not null check (lane in ('interactive', 'bulk')),
-  plan_basis         text not null check (plan_basis in ('sessions', 'registered', 'index_away', 'unknown_issuer')),
+  plan_basis         text not null check (plan_basis in ('sessions', 'registered', 'index_unavailable', 'unknown_issuer')),
   -- The registry's revision when the event was planned. It decides how the SLA counts the logout: see told-bindings.ts.
   registry_revision  bigint not null default 0,
   traceparent        text,
@@ -40,11 +40,11 @@ create table events (
   -- hashed fields are in this row, so a guess of the subject, such as a mail address, could be tested against it. Without a digest,
   -- every later post of the id counts as a repetition.
   digest             bytea,
-  constraint scope_names_whom check (erased_at is not null or (
+  constraint scope_fits_names check (erased_at is not null or (
     (scope <> 'session' or sid is not null) and (scope <> 'subject' or sub is not null)
     and (scope <> 'device' or sub is not null and device is not null)
     and (scope <> 'issuer' or sub is null and sid is null))),
-  constraint names_nobody_when_erased check (
+  constraint no_names_when_erased check (
     case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub) = 0 end)
 );
 -- Finds the events of one given_id at all issuers.
@@ -53,7 +53,7 @@ create index events_given_id on events (given_id);
 create index events_planned on events (planned_at, id);
 -- These three find the logouts that should have ended a session that was posted late: of its subject, the latest first; of its
 -- session; of its issuer.
-create index events_of_subject on events (iss, sub, asked_at) where sub is not null;
+create index events_of_subject on events (iss, sub, requested_at) where sub is not null;
 create index events_of_session on events (iss, sid) where sid is not null;
 create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
@@ -122,7 +122,7 @@ create table deliveries (
   constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0),
   constraint superseded_by_another check ((state = 'superseded') = (superseded_by is not null)),
   constraint replayed_by_a_job check (generation = 0 or replay_id is not null),
-  constraint names_nobody_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
+  constraint no_names_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
   constraint settled_when_erased check (erased_at is null or settled_at is not null)
 ) with (fillfactor = 50);
 create index deliveries_binding on deliveries (binding_id, id);

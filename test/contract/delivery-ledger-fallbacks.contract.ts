@@ -86,7 +86,7 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       })
     const claim = () =>
       harness.ledger.claimDue({
-        ...{ lease: newLease(worker), now: hence(60_000), slots: new Map(), slotsElse: both(10), limit: 10 },
+        ...{ lease: newLease(worker), now: hence(60_000), slots: new Map(), otherSlots: both(10), limit: 10 },
       })
     /** The deliveries as `channel state`, or as `channel reason` for dead letters. */
     async function states(): Promise<readonly string[]> {

@@ -193,7 +193,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       const claim = async () => {
         const claimed = await harness.ledger.claimDue({
           ...{ lease: newLease(worker), now: new Date(Date.now() + 60_000), slots: new Map(), limit: 10 },
-          slotsElse: { interactive: 10, bulk: 10 },
+          otherSlots: { interactive: 10, bulk: 10 },
         })
         return claimed.toSorted((a, b) => a.bindingId - b.bindingId)
       }
@@ -358,7 +358,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await start('rp-0', 's1', { expiresAt: later })
       const claimed = await harness.ledger.claimDue({
         ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
-        slotsElse: { interactive: 10, bulk: 10 },
+        otherSlots: { interactive: 10, bulk: 10 },
       })
       expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
     })
@@ -373,7 +373,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual(['rp-0:s1 covered'])
       const [again] = await harness.ledger.claimDue({
         ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
-        slotsElse: { interactive: 10, bulk: 10 },
+        otherSlots: { interactive: 10, bulk: 10 },
       })
       if (again === undefined) throw new Error('expected a due delivery')
       expect(again).toMatchObject({ id: first.id, attempts: 1 })

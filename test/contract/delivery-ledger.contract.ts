@@ -112,7 +112,7 @@ export function deliveryLedgerContract(
         lease: newLease(worker),
         now: new Date(harness.now().getTime() + 1_000),
         slots: NONE,
-        slotsElse: both(100),
+        otherSlots: both(100),
         limit: 100,
         ...options,
       })
@@ -232,7 +232,7 @@ export function deliveryLedgerContract(
           await logout(`mass-${seconds}`, { at, lane: 'bulk' })
         }
         const slots = new Map([[one, { interactive: 2, bulk: 1 }]])
-        const claimed = await claim({ slots, slotsElse: { interactive: 0, bulk: 2 } })
+        const claimed = await claim({ slots, otherSlots: { interactive: 0, bulk: 2 } })
         const lanesOf = (id: BindingId) =>
           claimed
             .filter(({ bindingId }) => bindingId === id)
@@ -554,7 +554,7 @@ export function deliveryLedgerContract(
       test('release unknown deliveries even after a very long silence', async () => {
         const planned = await logout('alice', { leased: true })
         const [due] = await logout('bob')
-        await claim({ slots: new Map([[due.bindingId, both(1)]]), slotsElse: both(0) })
+        await claim({ slots: new Map([[due.bindingId, both(1)]]), otherSlots: both(0) })
         await harness.age(40 * 86_400_000)
         await ledger.beat(worker)
         expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(0)

@@ -207,7 +207,7 @@ describe('over three brokers', { timeout: 240_000 }, () => {
       groupId: `${prefix}delivery`,
       topics: smallTopics(prefix, { partitions: PARTITIONS, replicationFactor: 3 }),
     })
-    const unavailable = () => monitor.look().then(({ brokersGone }) => brokersGone, String)
+    const unavailable = () => monitor.look().then(({ brokersUnavailable }) => brokersUnavailable, String)
     await expect.poll(unavailable, patiently).toEqual([])
     const [node] = kafka().nodes
     await node?.stop()

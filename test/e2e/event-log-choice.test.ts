@@ -62,7 +62,7 @@ await describeWithKafka('an ingest with another event log than the other service
     })
     for (const ingest of [inPostgres, otherTopics]) {
       expect(await post(ingest)).toContain('uses another event log')
-      expect(await ingest.ready()).toMatchObject({ status: 'not ready', away: ['event-log-choice'] })
+      expect(await ingest.ready()).toMatchObject({ status: 'not ready', unavailable: ['event-log-choice'] })
       await ingest.process.says(/event-log\.wrong.*topics test\.\S+\.logout\.\*/)
     }
     expect((await database.db.query('select from log_records')).rowCount).toBe(0)
@@ -85,6 +85,6 @@ await describeWithKafka('an ingest with another event log than the other service
     })
     await expect.poll(() => post(inPostgres), patiently).toBe('accepted')
     const notReady = async () => (await fetch(`${delivery.url}/readyz`)).json()
-    await expect.poll(notReady, patiently).toMatchObject({ away: ['event-log-choice'] })
+    await expect.poll(notReady, patiently).toMatchObject({ unavailable: ['event-log-choice'] })
   })
 })

@@ -163,7 +163,7 @@ test.each([
         const [, url] = await service.says(/"url":"(\S+?)"/, 60_000)
         const { status, body } = await readiness(`${url}/readyz`)
         expect(status).toBe(503)
-        expect(body.away).toContain('event-log')
+        expect(body.unavailable).toContain('event-log')
         await service.says(says, 60_000)
         service.signal('SIGTERM')
         expect(await service.exit(60_000)).toEqual({ code: 0, signal: null })
@@ -177,5 +177,8 @@ test.each([
 
 async function readiness(url: string) {
   const response = await fetch(url)
-  return { status: response.status, body: (await response.json()) as { readonly away: readonly string[] } }
+  return {
+    status: response.status,
+    body: (await response.json()) as { readonly unavailable: readonly string[] },
+  }
 }

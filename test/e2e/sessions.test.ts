@@ -30,7 +30,7 @@ test('the sessions of a subject and the orphaned sessions are listed', async () 
   })
   await curfew.db.query(
     `with event as (
-       insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at,
+       insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at,
          planned_at, plan_basis)
        values (gen_random_uuid(), $1, '', $2, 'alice', 'subject', false, true, now(), 'bulk', now(), now(), now(), 'registered') returning id)
      update sessions set logout_event_id = event.id, orphaned_at = now() from event where client_id = 'wiki'`,

@@ -29,7 +29,7 @@ export interface Pile {
 }
 
 const PILE_EVENTS = `
-  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
   select id, given_id, '\\x00', $3, given_id::text, 'subject', false, true, at, 'interactive', at, at, at, 'registered'
     from unnest($1::uuid[], $2::uuid[], $4::timestamptz[]) as e(id, given_id, at)`
 

@@ -431,7 +431,7 @@ test('a subject may contain any script, and characters that a path must escape',
 test('concurrent requests erase a subject with thousands of events page by page', async () => {
   const count = 2_300
   await curfew.db.query(
-    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
      select gen_random_uuid(), gen_random_uuid(), '\\x00', $1, case when n % 2 = 0 then $2 end, 'sid-' || n / 2, 'session', false, true, now(),
             'bulk', now(), now(), now(), 'registered' from generate_series(2, $3::int + 1) n`,
     [ISS, SUB, count],

@@ -400,7 +400,7 @@ async function logIsForAll(path: string): Promise<void> {
 async function loggedOut(iss: string): Promise<string> {
   const { rows } = await curfew.db.query<{ id: string }>(
     `with event as (
-       insert into events (id, given_id, digest, iss, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+       insert into events (id, given_id, digest, iss, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
        values (gen_random_uuid(), gen_random_uuid(), '', $1, 'issuer', false, true, now(), 'bulk', now(), now(), now(), 'sessions') returning id, given_id, iss),
      job as (
        insert into issuer_logouts (event_id, iss, requested_by, requested_at, state)

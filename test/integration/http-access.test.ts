@@ -250,7 +250,7 @@ describe('health', () => {
       503,
       {
         status: 'not ready',
-        away: ['event-log', 'ledger'],
+        unavailable: ['event-log', 'ledger'],
         degraded: [],
         checks: ['event-log', 'ledger', 'master-key'],
       },

@@ -19,13 +19,13 @@ const ISSUERS_OWN: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName
 const STEADY = { unknown: null, waiting: 0, oldestSeconds: 0, unassigned: [], removed: 0 } as const
 let lanes: readonly LaneState[] = []
 let topics: Awaited<ReturnType<EventLogMonitor['look']>>['topics'] = []
-let brokersGone: readonly number[] = []
+let brokersUnavailable: readonly number[] = []
 let fault: Error | null = null
 const monitor: EventLogMonitor = {
   store: 'kafka',
   async look() {
     if (fault !== null) throw fault
-    return { name: 'Kafka cluster one, topics logout.*', brokersGone, lanes, topics }
+    return { name: 'Kafka cluster one, topics logout.*', brokersUnavailable, lanes, topics }
   },
 }
 
@@ -95,7 +95,7 @@ describe('the event log in Kafka', () => {
   }
 
   test('names unavailable brokers, and is ok without them', async () => {
-    brokersGone = [3]
+    brokersUnavailable = [3]
     lanes = []
     expect(await curfew.client.getEventLog()).toMatchObject({
       ok: true,
@@ -105,7 +105,7 @@ describe('the event log in Kafka', () => {
         fix: expect.stringContaining('Start broker 3 of Kafka.'),
       },
     })
-    brokersGone = []
+    brokersUnavailable = []
     expect(await curfew.client.getEventLog()).toMatchObject({ answer: { what: 'answers', fix: null } })
   })
 

@@ -40,7 +40,7 @@ afterAll(() => curfew.stop())
 
 async function addEvents(iss: string, ids: readonly string[]): Promise<void> {
   await curfew.db.query(
-    `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+    `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
      select d, g, '\\x00', $3, 's', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered'
        from unnest($1::uuid[], $2::uuid[]) as e(d, g)`,
     [ids.map((id) => storedId(id, iss)), ids, iss],

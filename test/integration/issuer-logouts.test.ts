@@ -76,7 +76,7 @@ describe('an issuer logout', () => {
         const { length } = sidsOf(clientId)
         return { client_id: clientId, sessions: length, subjects: length }
       }),
-      clients_left_out: 0,
+      clients_omitted: 0,
     })
     expect((await curfew.client.listIssuerLogouts()).items).toEqual([])
 

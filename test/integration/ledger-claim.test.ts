@@ -41,7 +41,7 @@ const claim = (options: Partial<Parameters<typeof claimDue>[1]> = {}) =>
     lease: newLease(workerId),
     now: new Date(),
     slots: NONE,
-    slotsElse: both(1_000),
+    otherSlots: both(1_000),
     limit: 1_000,
     ...options,
   })
@@ -54,7 +54,7 @@ describe('many workers at once', () => {
       workers.map(async (worker) => {
         const mine: string[] = []
         for (;;) {
-          const claimed = await claim({ lease: newLease(worker), slotsElse: both(7), limit: 20 })
+          const claimed = await claim({ lease: newLease(worker), otherSlots: both(7), limit: 20 })
           if (claimed.length === 0) return mine
           mine.push(...claimed.map(({ id }) => id))
         }
@@ -70,7 +70,7 @@ describe('many workers at once', () => {
 })
 
 describe('a claim', () => {
-  test('takes as many deliveries of a binding as it has slots, or slotsElse of an unnamed binding', async () => {
+  test('takes as many deliveries of a binding as it has slots, or otherSlots of an unnamed binding', async () => {
     await planned(database.db, registry, { workerId, count: 10, leased: false })
     const [a, b, c, d] = ids
     if (a === undefined || b === undefined || c === undefined || d === undefined)
@@ -81,7 +81,7 @@ describe('a claim', () => {
         [b, both(0)],
         [c, both(20)],
       ]),
-      slotsElse: both(5),
+      otherSlots: both(5),
     })
     const of = (id: BindingId) => claimed.filter(({ bindingId }) => bindingId === id).length
     expect([of(a), of(b), of(c), of(d)]).toEqual([3, 0, 10, 5])
@@ -117,7 +117,7 @@ describe('a claim', () => {
     }
     const order: string[] = []
     for (const _ of [1, 2, 3, 4, 5])
-      order.push(...(await claim({ now, slotsElse: both(1) })).map(({ id }) => id))
+      order.push(...(await claim({ now, otherSlots: both(1) })).map(({ id }) => id))
     expect(order).toEqual([1, 3, 0, 5].map((index) => deliveries[index]?.id))
   })
 
@@ -210,7 +210,7 @@ describe('the rows that a claim reads', () => {
           lease: newLease(workerId),
           now,
           slots: new Map([[dead, both(0)]]),
-          slotsElse: both(1),
+          otherSlots: both(1),
           limit: 1_000,
         })
         const { rows } = await db.query<{ 'QUERY PLAN': readonly { readonly Plan: PlanNode }[] }>(

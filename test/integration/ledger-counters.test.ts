@@ -100,7 +100,7 @@ test.each(LIMITS)(
       lease: newLease(workerId),
       now: new Date(),
       slots: new Map(),
-      slotsElse: both(10),
+      otherSlots: both(10),
       limit: 10,
     })
     expect(claimed.length).toBe(3)

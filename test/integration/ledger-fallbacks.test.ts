@@ -68,7 +68,7 @@ const settle = (delivery: InFlightDelivery, settlement?: Settlement) =>
 const claim = () =>
   claimDue(database.db, {
     ...{ lease: newLease(workerId), now: new Date(Date.now() + 60_000), slots: new Map() },
-    ...{ slotsElse: both(9), limit: 9 },
+    ...{ otherSlots: both(9), limit: 9 },
   })
 /** Every delivery as `channel state`, sorted. */
 async function states(): Promise<readonly string[]> {
@@ -145,7 +145,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
     const required = bindingsOf(registry).find(({ fallbackFor }) => fallbackFor === null)
     await database.db.query({
       text: `with planned as (
-               insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+               insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
                select id, id, '\\x00', $1, 'user-' || n, 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered'
                  from (select n, gen_random_uuid() as id from generate_series(1, 20000) n) given
                returning id)

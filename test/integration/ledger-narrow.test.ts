@@ -52,7 +52,7 @@ async function narrowed(
   const { revision: registryRevision } = registry
   await planEvents(db, { batch, lease: newLease(worker), registryRevision, now: new Date() })
   const claimed = await claimDue(db, {
-    ...{ lease: newLease(worker), now: hence(1_000), slots: new Map(), slotsElse: both(9), limit: 9 },
+    ...{ lease: newLease(worker), now: hence(1_000), slots: new Map(), otherSlots: both(9), limit: 9 },
   })
   const session = { sub: 'alice', clientId: 'mail' }
   const older = Array.from({ length: held.older }, (_, n) => ({ ...session, sid: `older-${n}` }))

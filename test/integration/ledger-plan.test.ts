@@ -116,7 +116,7 @@ describe('an event id with other content', () => {
     const planning = await database.db.withConnection(async (rival) => {
       await rival.query('begin')
       await rival.query({
-        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
                values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
         values: [id],
       })
@@ -172,7 +172,7 @@ describe('a worker that plans', () => {
       await rival.query('begin')
       // The uncommitted insert of the same id blocks the plan, which has locked the worker's row.
       await rival.query({
-        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
                values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
         values: [batch[0]?.event.id],
       })

@@ -97,7 +97,7 @@ test('a delivery keeps the time of its first attempt and the outcome of its last
     lease: newLease(workerId),
     now: new Date(),
     slots,
-    slotsElse: { interactive: 1, bulk: 1 },
+    otherSlots: { interactive: 1, bulk: 1 },
     limit: 9,
   }
   const claimed = (await claimDue(database.db, request)).find(({ id }) => id === delivery.id)

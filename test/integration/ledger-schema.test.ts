@@ -71,8 +71,8 @@ const IMPOSSIBLE: readonly (readonly [
   [{ generation: 1 }, STATES, 'replayed_by_a_job'],
   [{ token_digest: '\\x00' }, STATES, 'deliveries_token_digest_check'],
   [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
-  [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'names_nobody_when_erased'],
-  [{ erased_at: '2026-11-21', target: BASE.id }, TERMINAL, 'names_nobody_when_erased'],
+  [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'no_names_when_erased'],
+  [{ erased_at: '2026-11-21', target: BASE.id }, TERMINAL, 'no_names_when_erased'],
 ]
 
 async function insert(table: string, row: Readonly<Record<string, unknown>>): Promise<void> {
@@ -117,7 +117,7 @@ describe('events and attempts', () => {
     iss: 'https://idp.example',
     include_initiator: false,
     occurred_stated: true,
-    asked_at: '2026-11-21',
+    requested_at: '2026-11-21',
     lane: 'bulk',
     occurred_at: '2026-11-21',
     accepted_at: '2026-11-21',

@@ -172,7 +172,7 @@ describe('attempts', () => {
       lease: newLease(workerId),
       now: new Date(),
       slots: new Map(),
-      slotsElse: both(1),
+      otherSlots: both(1),
       limit: 1,
     })
     if (again === undefined) throw new Error('nothing was due')
@@ -195,7 +195,7 @@ describe('the lease is the fence', () => {
       lease: newLease(other),
       now: new Date(Date.now() + 1_000),
       slots: new Map(),
-      slotsElse: both(9),
+      otherSlots: both(9),
       limit: 9,
     })
     expect(taken.map(({ id }) => id).toSorted()).toEqual([mine.id, kept.id].toSorted())
@@ -228,7 +228,7 @@ describe('the lease is the fence', () => {
       lease: newLease(workerId),
       now: new Date(),
       slots: new Map(),
-      slotsElse: both(1),
+      otherSlots: both(1),
       limit: 1,
     })
     expect(taken).toMatchObject([{ id: again.id, attempts: 1 }])

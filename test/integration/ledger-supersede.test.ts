@@ -257,7 +257,7 @@ test('a claim takes as many deliveries of every lane as it has slots, the intera
   const [first] = bindingsOf(registry)
   if (first === undefined) throw new Error('expected a binding')
   const claim = (slots: Parameters<typeof claimDue>[1]['slots'], limit = 100) =>
-    claimDue(database.db, { lease: newLease(workerId), now: new Date(), slots, slotsElse: both(0), limit })
+    claimDue(database.db, { lease: newLease(workerId), now: new Date(), slots, otherSlots: both(0), limit })
   const lanes = (claimed: readonly InFlightDelivery[]) => claimed.map(({ event }) => event.lane).toSorted()
   expect(lanes(await claim(new Map([[first.id, { interactive: 1, bulk: 2 }]])))).toEqual([
     'bulk',

@@ -186,7 +186,7 @@ export async function pile(
 ): Promise<void> {
   const event = newEvent()
   await db.query({
-    text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+    text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
            values ($1, $1, '\\x00', $2, 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
     values: [event.id, ISS],
   })

@@ -69,7 +69,7 @@ describe('reclaimLeases', () => {
       lease: newLease(silent),
       now: new Date(),
       slots: new Map(),
-      slotsElse: both(9),
+      otherSlots: both(9),
       limit: 9,
     })
     const born = await planned(database.db, registry, { workerId: silent, count: 4 })

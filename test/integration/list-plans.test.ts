@@ -56,7 +56,7 @@ const FILL = [
    select id, 'backchannel', 'https://rp.example/' || id, 'main', '{}', 'either', true, 'done' from relying_parties`,
   `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
      from generate_series(0, ${DELIVERIES - 1}) n`,
-  `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
    select event, event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, true, at.at, 'interactive', at.at, at.at, at.at, 'registered'
      from numbered cross join lateral (select now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) as at) at
     where n % 10 = 0 group by event, at.at`,

@@ -241,7 +241,7 @@ describe('a logout of a subject with sessions', () => {
     expect([sidsOf(held), sidsOf(other)]).toEqual([['s1'], []])
   })
 
-  test('reaches every relying party while the index does not answer, and its plan basis is index_away', async () => {
+  test('reaches every relying party while the index does not answer, and its plan basis is index_unavailable', async () => {
     await use('complete')
     const { promise: freed, resolve: free } = Promise.withResolvers<void>()
     const { promise: locked, resolve: lock } = Promise.withResolvers<void>()
@@ -253,7 +253,7 @@ describe('a logout of a subject with sessions', () => {
     await locked
     try {
       const event = await settled((await post(both())).id)
-      expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
+      expect(event).toMatchObject({ plan_basis: 'index_unavailable', total: 2, acknowledged: 2 })
       expect([sidsOf(held), sidsOf(other)]).toEqual([['*'], ['*']])
       // The database cancels the query that timed out.
       const { rows } = await curfew.db.query(
@@ -264,7 +264,7 @@ describe('a logout of a subject with sessions', () => {
       free()
       await locking
     }
-    expect(curfew.lines.some((line) => line.includes('session-index.away'))).toBe(true)
+    expect(curfew.lines.some((line) => line.includes('session-index.unavailable'))).toBe(true)
     // When the index is available again, both sessions are ended in it.
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
   })
@@ -273,7 +273,7 @@ describe('a logout of a subject with sessions', () => {
     await curfew.db.query('alter table sessions rename to sessions_hidden')
     try {
       const event = await settled((await post(both())).id)
-      expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
+      expect(event).toMatchObject({ plan_basis: 'index_unavailable', total: 2, acknowledged: 2 })
     } finally {
       await curfew.db.query('alter table sessions_hidden rename to sessions')
     }

@@ -103,5 +103,5 @@ test('a registration under a changed master key is refused with the reason, and 
       trace_id: expect.any(String),
     }),
   ])
-  expect(await curfew.client.readiness()).toMatchObject({ away: ['master-key'] })
+  expect(await curfew.client.readiness()).toMatchObject({ unavailable: ['master-key'] })
 })

@@ -160,7 +160,13 @@ const states = async (deliveries: readonly { id: DeliveryId }[]) =>
   Promise.all(deliveries.map(async ({ id }) => (await readDelivery(database.db, id)).state))
 const now = () => new Date()
 const claim = () =>
-  ledger.claimDue({ lease: newLease(workerId), now: now(), slots: new Map(), slotsElse: both(10), limit: 10 })
+  ledger.claimDue({
+    lease: newLease(workerId),
+    now: now(),
+    slots: new Map(),
+    otherSlots: both(10),
+    limit: 10,
+  })
 /** Reads the data of receipts without writing to their log. */
 const receipts: Projector = async (transaction, entries) => {
   for (const { targets, settledAt } of await findUnreceipted(transaction, entries)) {

@@ -17,9 +17,9 @@ afterAll(() => database.drop())
 const ASK = `
   select ${beganBy()} as before
     from unnest($1::timestamptz[], $2::boolean[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::timestamptz[])
-      with ordinality as g(started_at, started_stated, accepted_at, occurred_at, occurred_stated, asked_at, place)
+      with ordinality as g(started_at, started_stated, accepted_at, occurred_at, occurred_stated, requested_at, place)
    cross join lateral (select g.started_at, g.started_stated, g.accepted_at) s
-   cross join lateral (select g.occurred_at, g.occurred_stated, g.asked_at) e
+   cross join lateral (select g.occurred_at, g.occurred_stated, g.requested_at) e
    order by g.place`
 
 /** Instants close to one another, and close to the five minutes that clocks may differ. */
@@ -47,16 +47,16 @@ describe('the order of sessions and a logout', () => {
         event: { ...event, ...(parentAcceptedAt !== null && { parentAcceptedAt }) },
       }
     })
-    const askedAt = pairs.map(({ event }) => event.parentAcceptedAt ?? event.acceptedAt)
+    const requestedAt = pairs.map(({ event }) => event.parentAcceptedAt ?? event.acceptedAt)
     const { rows } = await db.query<{ before: boolean }>({
       text: ASK,
       values: [
         pairs.map(({ session }) => session.startedAt),
         pairs.map(({ session }) => session.startedStated),
         pairs.map(({ session }) => session.acceptedAt),
-        pairs.map(({ event }, place) => event.occurredAt ?? askedAt[place]),
+        pairs.map(({ event }, place) => event.occurredAt ?? requestedAt[place]),
         pairs.map(({ event }) => event.occurredAt !== null),
-        askedAt,
+        requestedAt,
       ],
     })
     const differing = pairs.filter(

@@ -214,7 +214,7 @@ async function replayAll(): Promise<number> {
     lease: newLease(workerId),
     now,
     slots,
-    slotsElse: both(0),
+    otherSlots: both(0),
     limit: 10_000,
   })
   const { rows } = await curfew.db.query<{ id: string }>('select id from deliveries where generation = 1')

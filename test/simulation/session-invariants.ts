@@ -100,7 +100,7 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     if (binding === undefined || event === undefined || event.scope === 'session') continue
     const of = `binding ${bindingId} was notified of event ${event.id} at ${atMs} ms`
     const basis = ledger.events.get(event.id)?.basis
-    const unnamed = claims.sid === undefined && basis !== 'index_away'
+    const unnamed = claims.sid === undefined && basis !== 'index_unavailable'
     const spared = sparedSessions(evidence, { event, binding, atMs })
     const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
     // A binding that takes only the subject is owed a delivery if any session of the client must end, known then or found later.

@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto'
 import {
-  askedAtOf,
   type Binding,
   type BindingId,
   type ClientId,
@@ -16,6 +15,7 @@ import {
   type OwedDelivery,
   occurrenceOf,
   type PlanBasis,
+  requestedAtOf,
   type Session,
   type SessionChanges,
   type SessionIndexUse,
@@ -171,7 +171,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const timesOf = ({ eventId }: MemoryDelivery) => {
     const event = events.get(eventId)?.event
     if (event === undefined) throw new Error(`no event ${eventId}`)
-    return { event, askedMs: askedAtOf(event).getTime(), occurredMs: occurrenceOf(event).getTime() }
+    return { event, askedMs: requestedAtOf(event).getTime(), occurredMs: occurrenceOf(event).getTime() }
   }
   /** Whether the newer delivery's event ends all sessions that the older one's ends. Both concern one subject. */
   const endsAllOf = (newer: MemoryDelivery, older: MemoryDelivery) => {
@@ -248,7 +248,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     lease: given,
     now,
     slots,
-    slotsElse,
+    otherSlots,
     limit,
     after = 0,
   }: ClaimRequest): readonly InFlightDelivery[] {
@@ -262,7 +262,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       .flatMap((rows) => {
         const [first] = rows
         if (first === undefined) return []
-        const most = (slots.get(first.bindingId) ?? slotsElse)[first.lane]
+        const most = (slots.get(first.bindingId) ?? otherSlots)[first.lane]
         return rows.toSorted(byDue).slice(0, most)
       })
       .slice(0, limit)

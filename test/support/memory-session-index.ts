@@ -1,6 +1,4 @@
 import {
-  askedAtOf,
-  type Beginning,
   type Binding,
   beganAfter,
   type ClientId,
@@ -10,13 +8,15 @@ import {
   type LogoutEvent,
   mergeStarts,
   type OwedDelivery,
+  requestedAtOf,
   type Session,
+  type SessionBeginning,
   type SessionChanges,
   type SessionDelivery,
   type SessionIndexUse,
   type SessionState,
   type Sid,
-  standingOf,
+  sessionStateOf,
 } from '@curfew/domain'
 
 /** A row of `sessions`, with its later state. */
@@ -29,7 +29,7 @@ export interface MemorySession {
   logoutEventId: EventId | null
   orphanedAt: Date | null
   /** The latest start, if it was reported after an earlier start. */
-  restarted: Beginning | null
+  restarted: SessionBeginning | null
 }
 
 /** The rest of the ledger, as the index sees it. */
@@ -77,7 +77,7 @@ export function createMemorySessionIndex({
   const known = () => rows.filter(({ goneAt }) => goneAt === null)
 
   function stateOf({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
-    return standingOf(event, session, {
+    return sessionStateOf(event, session, {
       taken: logoutEventId === event.id,
       bindings: ledger.bindingsOf(session),
       told: ledger.deliveriesOf(event, session),
@@ -111,7 +111,11 @@ export function createMemorySessionIndex({
   }
 
   /** Restarts a session that had ended. The new row has only the facts reported since. */
-  function restart(ended: MemorySession, beginning: Beginning, touching: readonly LogoutEvent[]): void {
+  function restart(
+    ended: MemorySession,
+    beginning: SessionBeginning,
+    touching: readonly LogoutEvent[],
+  ): void {
     const since = ended.logoutEventId === null ? undefined : events.get(ended.logoutEventId)?.event
     const covered = since !== undefined && !beganAfter(beginning, since)
     const row: MemorySession = {
@@ -189,7 +193,7 @@ function touches(line: JournalLine, { clientId, sid }: Session): boolean {
 }
 
 function isLater(a: LogoutEvent, b: LogoutEvent): boolean {
-  return askedAtOf(a) > askedAtOf(b) || (+askedAtOf(a) === +askedAtOf(b) && a.id > b.id)
+  return requestedAtOf(a) > requestedAtOf(b) || (+requestedAtOf(a) === +requestedAtOf(b) && a.id > b.id)
 }
 
 function keyOf({ iss, sub, sid, clientId }: Session): string {

@@ -71,8 +71,8 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
           faults: faultsOf(each, settings, tooling),
         }))
         const offline = found.flatMap(({ partitions }) => partitions.flatMap((each) => each.offline))
-        const brokersGone = [...new Set(offline)].sort((one, other) => one - other)
-        return { name: await identifyKafka(options), brokersGone, lanes, topics }
+        const brokersUnavailable = [...new Set(offline)].sort((one, other) => one - other)
+        return { name: await identifyKafka(options), brokersUnavailable, lanes, topics }
       }, LOOK_TIMEOUT_MS)
     } finally {
       await admins.close()

@@ -1,4 +1,4 @@
-import { type Answer, CurfewError, NETWORK, saidOf } from '@curfew/domain'
+import { type Answer, CurfewError, errorTextOf, NETWORK } from '@curfew/domain'
 
 // The report of a probe, for every channel.
 
@@ -45,7 +45,7 @@ export function inWords(answer: Answer): string {
     const words = what.startsWith('it ') ? what.slice('it '.length) : `gave no answer: ${what}`
     return `${words} (${answer.detail})`
   }
-  const { error, errorDescription } = saidOf(answer)
+  const { error, errorDescription } = errorTextOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')
   return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
 }

@@ -80,7 +80,7 @@ export interface ClientOptions {
 }
 
 /** The issuer that gave an event its id. A key that is bound to an issuer does not need it. */
-export interface OfIssuer {
+export interface IssuerOption {
   /** The short name. */
   readonly issuer?: string
 }
@@ -142,7 +142,7 @@ export interface Readiness {
   /** The names of all checked dependencies. */
   readonly checks: readonly string[]
   /** The dependencies that do not answer. */
-  readonly away: readonly string[]
+  readonly unavailable: readonly string[]
   /** The dependencies that work in part. They do not make the service unready. */
   readonly degraded: readonly string[]
   /** The clock of the service, in whole seconds. Null if the answer has no date. */
@@ -156,13 +156,13 @@ export interface Client {
   /** Previews the sessions that an issuer logout would end. Changes nothing. @param event an event of scope `issuer`. */
   previewIssuerLogout(event: LogoutEventInput): Promise<IssuerLogoutPreview>
   listIssuerLogouts(filter?: PageFilter & { readonly iss?: string }): Promise<Page<IssuerLogout>>
-  getIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
+  getIssuerLogout(id: string, options?: IssuerOption): Promise<IssuerLogout>
   /** Stops an issuer logout. No further subjects are logged out. Logouts that are handed over already are still delivered. */
-  cancelIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
+  cancelIssuerLogout(id: string, options?: IssuerOption): Promise<IssuerLogout>
   /** @param wait the longest time to wait until every delivery is settled, in seconds, up to 30. */
-  getLogoutEvent(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<LogoutEventStatus>
+  getLogoutEvent(id: string, options?: IssuerOption & { readonly wait?: number }): Promise<LogoutEventStatus>
   /** A summary for the user who logged out, in words: the applications that are signed out, and the ones that are not. */
-  getEventSummary(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<EventSummary>
+  getEventSummary(id: string, options?: IssuerOption & { readonly wait?: number }): Promise<EventSummary>
   postSession(session: SessionInput): Promise<SessionAccepted>
   postSessions(sessions: readonly SessionInput[]): Promise<readonly SessionAcceptedOrRejected[]>
   /** Reports that a session ended by itself, at one client or at all. No relying party is notified. */
@@ -177,7 +177,7 @@ export interface Client {
    */
   getReceipt(
     id: string,
-    options?: OfIssuer & { readonly from?: number; readonly subject_key?: true },
+    options?: IssuerOption & { readonly from?: number; readonly subject_key?: true },
   ): Promise<ReceiptBundle>
   /** The current checkpoint of the receipt log, in the format of C2SP tlog-checkpoint. */
   getCheckpoint(): Promise<string>
@@ -311,7 +311,7 @@ export function createClient({ url, key }: ClientOptions): Client {
   }
   const eventPathOf = (id: string, suffix: string, options: object) =>
     withQuery(`/v1/logout-events/${encodeURIComponent(id)}${suffix}`, options)
-  const issuerLogoutPathOf = (id: string, options: OfIssuer) =>
+  const issuerLogoutPathOf = (id: string, options: IssuerOption) =>
     withQuery(`/v1/issuer-logouts/${encodeURIComponent(id)}`, options)
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
   const quarantinePath = (id: string) => `/v1/quarantine/${encodeURIComponent(id)}`
@@ -433,9 +433,9 @@ export function createClient({ url, key }: ClientOptions): Client {
 function readReadiness(text: string, status: number): Omit<Readiness, 'date'> {
   try {
     // A service of an earlier release has no `degraded`.
-    const { checks, away, degraded = [] } = Object(JSON.parse(text)) as Record<string, unknown>
-    if (Array.isArray(checks) && Array.isArray(away) && Array.isArray(degraded))
-      return { checks, away, degraded }
+    const { checks, unavailable, degraded = [] } = Object(JSON.parse(text)) as Record<string, unknown>
+    if (Array.isArray(checks) && Array.isArray(unavailable) && Array.isArray(degraded))
+      return { checks, unavailable, degraded }
   } catch {
     // The page of a proxy or of another service.
   }

@@ -20,15 +20,15 @@ export {
   type Tries,
   undeliverable,
 } from './delivery/delivery.ts'
-export { createFairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
+export { createRoundRobin, interleave, shareLeft } from './delivery/fair-share.ts'
 export { atLeast, LEVEL_MEANINGS, LEVELS, type Level, weaker } from './delivery/level.ts'
 export {
   type Answer,
   type AttemptOutcome,
   cleanText,
+  errorTextOf,
+  isNotNow,
   quicklyRetryable,
-  saidOf,
-  saysNotNow,
   type TransportFailure,
   type UndeliverableReason,
   unanswered,
@@ -108,13 +108,13 @@ export {
   TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
 export {
-  askedAtOf,
   type IssuerLogout,
   type Lane,
   type LogoutEvent,
   type LogoutReason,
   logKey,
   occurrenceOf,
+  requestedAtOf,
   sameContent,
 } from './logout/event.ts'
 export { fallbackOf, REASONS_OF_REMOVAL, REASONS_WITHOUT_FALLBACK, successorsOf } from './logout/fallback.ts'
@@ -168,7 +168,7 @@ export {
 export type { OutgoingRecord, OutgoingTopic, Publisher } from './ports/publisher.ts'
 export {
   ERASURE_WATCH_MS,
-  type Erased,
+  type ErasedSubject,
   keysOf,
   LATE_START_MS,
   nextErasureLook,
@@ -185,9 +185,9 @@ export {
 export {
   appendEntries,
   ENTRY_LEVEL,
-  growingTiles,
   hashesOf,
   hashesOfSpans,
+  partialTiles,
   TILE_WIDTH,
   type Tile,
   type TilePlace,
@@ -195,7 +195,7 @@ export {
 } from './proof/log-tiles.ts'
 export {
   consistencyPath,
-  createGrowingTree,
+  createPartialTree,
   inclusionPath,
   leafHash,
   type Sha256,
@@ -265,10 +265,10 @@ export {
   ruleAfterRemoval,
 } from './registry/networks.ts'
 export {
-  type Beginning,
   mergeStarts,
   netOf,
   type Session,
+  type SessionBeginning,
   type SessionChange,
   type SessionChanges,
   type SessionEnd,
@@ -279,7 +279,7 @@ export {
   type SessionBinding,
   type SessionDelivery,
   type SessionState,
-  standingOf,
+  sessionStateOf,
 } from './session/session-state.ts'
 export {
   decodeLatencies,

@@ -48,7 +48,7 @@ export {
   registerWorker,
   releaseUnheld,
   retireWorker,
-  type Standing,
+  type WorkerMembership,
 } from './delivery/workers.ts'
 export { fullLanes } from './event-log/backlog.ts'
 export {
@@ -196,7 +196,7 @@ export {
 } from './receipts/receipts.ts'
 export { type EndpointHealthRecord, endpointsHealth } from './registry/health.ts'
 export { importRelyingParties, type RelyingPartyOutline } from './registry/import.ts'
-export { askedIssuer, createIssuerNames, type IssuerNames } from './registry/issuer-names.ts'
+export { createIssuerNames, type IssuerNames, requestedIssuer } from './registry/issuer-names.ts'
 export { openIssuerNetworks } from './registry/issuer-networks.ts'
 export {
   type EndpointsOf,

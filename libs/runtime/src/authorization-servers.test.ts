@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readAccess } from './authorization-servers.ts'
+import { readAccessConfig } from './authorization-servers.ts'
 import { ConfigurationError, readEnvironment } from './environment.ts'
 
 // Goal: a mistake in the list of authorization servers stops the start and is named.
@@ -8,13 +8,16 @@ import { ConfigurationError, readEnvironment } from './environment.ts'
 const read = (servers: unknown) =>
   readEnvironment(
     { CURFEW_AUTHORIZATION_SERVERS: typeof servers === 'string' ? servers : JSON.stringify(servers) },
-    readAccess,
+    readAccessConfig,
   ).authorizationServers
 
 const LEAST = { issuer: 'https://as.example', audience: 'curfew', jwks_uri: 'https://as.example/jwks' }
 
 test('without the variable there are no servers', () => {
-  expect(readEnvironment({}, readAccess)).toEqual({ authorizationServers: [], requestsPerSecond: 1_000 })
+  expect(readEnvironment({}, readAccessConfig)).toEqual({
+    authorizationServers: [],
+    requestsPerSecond: 1_000,
+  })
 })
 
 test('a server with only the required members has the defaults', () => {

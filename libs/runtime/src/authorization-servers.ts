@@ -34,10 +34,10 @@ const Servers = Type.Array(
 )
 const faultsOf = createValidator(Servers)
 
-export type AccessConfig = ReturnType<typeof readAccess>
+export type AccessConfig = ReturnType<typeof readAccessConfig>
 
 /** Reads which access tokens are accepted, and how many requests a credential may make. */
-export function readAccess(read: Pick<EnvironmentReader, 'optional' | 'fault' | 'integer'>) {
+export function readAccessConfig(read: Pick<EnvironmentReader, 'optional' | 'fault' | 'integer'>) {
   return {
     authorizationServers: readAuthorizationServers(read),
     requestsPerSecond: read.integer('CURFEW_REQUESTS_PER_SECOND', {

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { createBatcher, LATER, QueueFullError } from './batcher.ts'
+import { createBatcher, DEFERRED, QueueFullError } from './batcher.ts'
 
 /** A batcher whose batches end when the test opens their gates. */
 function gated({ batchSize = 100, concurrency = 1, queueMax = 1_000 } = {}) {
@@ -132,7 +132,7 @@ test('callers take turns to lead batches, and an item that a batch has no room f
     async run(items) {
       batches.push(items.join(' '))
       await end.promise
-      return items.map((item, at) => (at === 0 ? item : LATER))
+      return items.map((item, at) => (at === 0 ? item : DEFERRED))
     },
   })
   const done: string[] = []
@@ -147,7 +147,7 @@ test('callers take turns to lead batches, and an item that a batch has no room f
 
   end = Promise.withResolvers()
   const more = ['b1', 'b2', 'b3', 'b4', 'b5'].map(add)
-  await expect(batcher.add('b6')).rejects.toMatchObject({ code: 'ERR_QUEUE_FULL', ofCaller: true })
+  await expect(batcher.add('b6')).rejects.toMatchObject({ code: 'ERR_QUEUE_FULL', perCaller: true })
   more.push(add('a1'))
   end.resolve()
   await Promise.all(more)

@@ -5,20 +5,20 @@ import { createFairQueue } from './fair-queue.ts'
 export class QueueFullError extends CurfewError {
   override readonly code = 'ERR_QUEUE_FULL'
   /** Whether one caller has reached its limit while others may still add items. */
-  readonly ofCaller: boolean
+  readonly perCaller: boolean
 
-  constructor(message: string, { ofCaller = false }: { readonly ofCaller?: boolean } = {}) {
+  constructor(message: string, { perCaller = false }: { readonly perCaller?: boolean } = {}) {
     super(message)
-    this.ofCaller = ofCaller
+    this.perCaller = perCaller
   }
 }
 
 /** The result of an item that belongs in a later batch. Only with `callerOf`. The first item of a batch never has it. */
-export const LATER = Symbol('later')
+export const DEFERRED = Symbol('later')
 
 export interface BatcherOptions<Item, Result> {
   /** Does the work of a batch. Returns one result for each item, in order. */
-  run(items: readonly Item[]): Promise<readonly (Result | typeof LATER)[]>
+  run(items: readonly Item[]): Promise<readonly (Result | typeof DEFERRED)[]>
   /** Most items in a batch. */
   readonly batchSize: number
   /** Most batches at once. Default 1. */
@@ -84,8 +84,8 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
       }
       if (options.callerOf !== undefined) requeueLater(batch, results)
       for (const [index, { resolve }] of batch.entries()) {
-        const result = results[index] as Result | typeof LATER
-        if (result !== LATER) resolve(result)
+        const result = results[index] as Result | typeof DEFERRED
+        if (result !== DEFERRED) resolve(result)
       }
     } catch (error) {
       for (const { reject } of batch) reject(error)
@@ -98,8 +98,8 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
   }
 
   function requeueLater(batch: readonly Entry<Item, Result>[], results: readonly unknown[]): void {
-    const later = batch.filter((_, at) => results[at] === LATER)
-    const served = batch.filter((_, at) => results[at] !== LATER)
+    const later = batch.filter((_, at) => results[at] === DEFERRED)
+    const served = batch.filter((_, at) => results[at] !== DEFERRED)
     queue.putBack(
       later.map((entry) => [entry.caller, entry]),
       new Set(served.map(({ caller }) => caller)),
@@ -122,7 +122,7 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
       const waiting = queue.sizeOf(caller)
       if (waiting === 0 || waiting + length <= queueMaxOfCaller) continue
       const message = `${waiting} items of one caller already wait, and at most ${queueMaxOfCaller} may`
-      throw new QueueFullError(message, { ofCaller: true })
+      throw new QueueFullError(message, { perCaller: true })
     }
   }
 

@@ -18,8 +18,8 @@ test('a check that hangs counts as unavailable, does not delay the answer, and i
     { ledger: () => answers.shift() ?? Promise.resolve() },
     { log, deadlineMs: 5 },
   )
-  expect(await ready()).toEqual({ away: ['ledger'], degraded: [] })
-  expect(await ready()).toEqual({ away: [], degraded: [] })
+  expect(await ready()).toEqual({ unavailable: ['ledger'], degraded: [] })
+  expect(await ready()).toEqual({ unavailable: [], degraded: [] })
   expect(lines).toEqual([
     ['check.failed', 'ledger'],
     ['check.recovered', 'ledger'],
@@ -33,7 +33,7 @@ test('concurrent probes share one run of a check', async () => {
   const ready = createReadiness({ ledger: check }, { log, deadlineMs: 1_000 })
   const probes = [ready(), ready(), ready()]
   resolve()
-  expect(await Promise.all(probes)).toEqual(Array(3).fill({ away: [], degraded: [] }))
+  expect(await Promise.all(probes)).toEqual(Array(3).fill({ unavailable: [], degraded: [] }))
   expect(check).toHaveBeenCalledTimes(1)
   await ready()
   expect(check).toHaveBeenCalledTimes(2)
@@ -46,12 +46,12 @@ test('a check that works in part is degraded, and the log has one line about it'
     if (error !== null) throw error
   }
   const ready = createReadiness({ 'event-log': check }, { log, deadlineMs: 1_000 })
-  expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
-  expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
+  expect(await ready()).toEqual({ unavailable: [], degraded: ['event-log'] })
+  expect(await ready()).toEqual({ unavailable: [], degraded: ['event-log'] })
   error = new EventLogUnavailableError('no lane accepts records')
-  expect(await ready()).toEqual({ away: ['event-log'], degraded: [] })
+  expect(await ready()).toEqual({ unavailable: ['event-log'], degraded: [] })
   error = null
-  expect(await ready()).toEqual({ away: [], degraded: [] })
+  expect(await ready()).toEqual({ unavailable: [], degraded: [] })
   expect(lines).toEqual([
     ['check.degraded', 'event-log'],
     ['check.failed', 'event-log'],

@@ -10,7 +10,7 @@ export type Checks = Readonly<Record<string, () => Promise<void>>>
 /** The names of checks that failed. */
 export interface Readiness {
   /** Checks that fail. The process is not ready while there are any. */
-  readonly away: readonly string[]
+  readonly unavailable: readonly string[]
   /** Checks that work in part. */
   readonly degraded: readonly string[]
 }
@@ -40,9 +40,10 @@ export function createReadiness(
       await Promise.race([answer, late])
       if (failed.delete(name)) log.info({ event: 'check.recovered', check: name })
     } catch (error) {
-      const how = error instanceof CurfewError && error.code.endsWith('_DEGRADED') ? 'degraded' : 'away'
+      const how =
+        error instanceof CurfewError && error.code.endsWith('_DEGRADED') ? 'degraded' : 'unavailable'
       if (failed.get(name) !== how)
-        log.warn({ event: `check.${how === 'away' ? 'failed' : how}`, check: name, err: error })
+        log.warn({ event: `check.${how === 'unavailable' ? 'failed' : how}`, check: name, err: error })
       failed.set(name, how)
     } finally {
       clearTimeout(timer)
@@ -52,10 +53,10 @@ export function createReadiness(
   let passedMs = Number.NEGATIVE_INFINITY
   return async () => {
     const startedMs = performance.now()
-    if (startedMs - passedMs < keptMs) return { away: [], degraded: [] }
+    if (startedMs - passedMs < keptMs) return { unavailable: [], degraded: [] }
     await Promise.all(Object.entries(checks).map(([name, check]) => run(name, check)))
     if (failed.size === 0) passedMs = startedMs
     const namesOf = (how: keyof Readiness) => Object.keys(checks).filter((name) => failed.get(name) === how)
-    return { away: namesOf('away'), degraded: namesOf('degraded') }
+    return { unavailable: namesOf('unavailable'), degraded: namesOf('degraded') }
   }
 }

@@ -271,9 +271,12 @@ describe('the routes of every service', () => {
       return [response.status, await response.json()]
     }
     const checks = ['ledger', 'event-log']
-    expect(await ready()).toEqual([503, { status: 'not ready', away: ['ledger'], degraded: [], checks }])
+    expect(await ready()).toEqual([
+      503,
+      { status: 'not ready', unavailable: ['ledger'], degraded: [], checks },
+    ])
     well = true
-    expect(await ready()).toEqual([200, { status: 'ready', away: [], degraded: [], checks }])
+    expect(await ready()).toEqual([200, { status: 'ready', unavailable: [], degraded: [], checks }])
     expect(lines.map(({ event, check }) => [event, check])).toEqual([
       ['check.failed', 'ledger'],
       ['check.recovered', 'ledger'],

@@ -23,7 +23,7 @@ import {
 } from './access.ts'
 import { createAddressLimits, ownerOf } from './address-limits.ts'
 import type { Authenticate, Credential } from './credentials.ts'
-import { namesTag } from './entity-tags.ts'
+import { matchesEntityTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
 import { type Checks, createReadiness, type Readiness } from './health.ts'
 import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, SAFE_HEADERS } from './http-errors.ts'
@@ -251,16 +251,17 @@ function addOwnRoutes(
   server.get('/openapi.json', limited, async (request, reply) => {
     const { etag, body } = document()
     reply.headers({ etag, 'cache-control': 'no-cache' })
-    if (namesTag(request.headers['if-none-match'], etag)) return reply.code(304).send()
+    if (matchesEntityTag(request.headers['if-none-match'], etag)) return reply.code(304).send()
     return reply.type('application/json; charset=utf-8').serializer(unchanged).send(body)
   })
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
-    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [], degraded: [], checks })
-    const { away, degraded } = await readiness()
+    if (life.closing)
+      return reply.code(503).send({ status: 'stopping', unavailable: [], degraded: [], checks })
+    const { unavailable, degraded } = await readiness()
     return reply
-      .code(away.length === 0 ? 200 : 503)
-      .send({ status: away.length === 0 ? 'ready' : 'not ready', away, degraded, checks })
+      .code(unavailable.length === 0 ? 200 : 503)
+      .send({ status: unavailable.length === 0 ? 'ready' : 'not ready', unavailable, degraded, checks })
   })
   if (expose === null) return
   server.get('/metrics', limited, async (_request, reply) => {

@@ -1,7 +1,7 @@
 export type { RouteAccess } from './access.ts'
 export { ambiguousEvent } from './ambiguous-event.ts'
-export { type AccessConfig, readAccess } from './authorization-servers.ts'
-export { type Batcher, createBatcher, LATER, QueueFullError } from './batcher.ts'
+export { type AccessConfig, readAccessConfig } from './authorization-servers.ts'
+export { type Batcher, createBatcher, DEFERRED, QueueFullError } from './batcher.ts'
 export {
   type ApiKey,
   adminKey,
@@ -13,7 +13,7 @@ export {
   hashApiKey,
   hasScope,
 } from './credentials.ts'
-export { namesTag } from './entity-tags.ts'
+export { matchesEntityTag } from './entity-tags.ts'
 export {
   type Environment,
   type EnvironmentReader,
@@ -33,7 +33,7 @@ export { createMetrics, type Metrics } from './metrics.ts'
 export { metricsServices } from './metrics-service.ts'
 export { type Fault, ProblemError } from './problem.ts'
 export { unitsOfElements } from './request-limits.ts'
-export { createSeldom } from './seldom.ts'
+export { createThrottle } from './seldom.ts'
 export { newTraceparent } from './traceparent.ts'
 export { createTurns, type Turn } from './turns.ts'
 export { createValidator } from './validator.ts'

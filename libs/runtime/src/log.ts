@@ -1,6 +1,6 @@
 import { LedgerSchemaError } from '@curfew/domain'
 import { type DestinationStream, pino } from 'pino'
-import { createSeldom } from './seldom.ts'
+import { createThrottle } from './seldom.ts'
 
 /** One event, named `noun.verb-ed`. Its other members have the names of columns. An error goes under `err`. */
 export interface LogLine {
@@ -47,7 +47,7 @@ export function createLog({ service, level, destination = pino.destination(2) }:
     },
     destination,
   )
-  const isTime = createSeldom()
+  const isTime = createThrottle()
   const write = (name: 'info' | 'warn' | 'error') => (line: LogLine) => {
     const error = line.err === undefined ? null : schemaErrorIn(line.err)
     if (error === null) {

@@ -33,7 +33,7 @@ function openReads(options: Parameters<typeof createReadLimits>[0]) {
 
 describe('createReadLimits', () => {
   test('limits the running and the waiting reads of one caller, and refuses one more with 429', async () => {
-    const reads = openReads({ ofCaller: 2, waitingOfCaller: 1, atOnce: 10 })
+    const reads = openReads({ perCaller: 2, waitingPerCaller: 1, atOnce: 10 })
     const answers = ['a', 'a', 'a', 'a'].map(reads.read)
     expect(await answers[3]).toBe(429)
     expect(await reads.entered()).toBe('aa')
@@ -45,7 +45,7 @@ describe('createReadLimits', () => {
   })
 
   test('gives free places to the callers in turn', async () => {
-    const reads = openReads({ ofCaller: 2, waitingOfCaller: 8, atOnce: 2 })
+    const reads = openReads({ perCaller: 2, waitingPerCaller: 8, atOnce: 2 })
     for (const caller of ['a', 'a', 'a', 'a', 'b', 'c']) void reads.read(caller)
     expect(await reads.entered()).toBe('aa')
     for (let n = 0; n < 4; n++) await reads.end(n)
@@ -56,7 +56,7 @@ describe('createReadLimits', () => {
   })
 
   test('refuses reads with 503 when they wait too long or too many callers wait', async () => {
-    const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1, waiting: 1, waitMs: 20 })
+    const reads = openReads({ perCaller: 1, waitingPerCaller: 8, atOnce: 1, waiting: 1, waitMs: 20 })
     void reads.read('a')
     const second = reads.read('b')
     expect(await reads.read('c')).toBe(503)
@@ -67,7 +67,7 @@ describe('createReadLimits', () => {
   })
 
   test('keeps the place of a slow read empty for a while, but answers its caller at once', async () => {
-    const reads = openReads({ ofCaller: 1, atOnce: 1, restMs: (tookMs) => (tookMs > 0 ? 50 : 0) })
+    const reads = openReads({ perCaller: 1, atOnce: 1, restMs: (tookMs) => (tookMs > 0 ? 50 : 0) })
     const first = reads.read('a')
     void reads.read('a')
     expect(await reads.entered()).toBe('a')
@@ -78,7 +78,7 @@ describe('createReadLimits', () => {
   })
 
   test('lets a streamed read free its shared place and keep the place of its caller', async () => {
-    const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1 })
+    const reads = openReads({ perCaller: 1, waitingPerCaller: 8, atOnce: 1 })
     void reads.read('a')
     void reads.read('a')
     void reads.read('b')

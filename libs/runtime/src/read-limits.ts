@@ -15,9 +15,9 @@ export interface ReadLimits {
 
 export interface ReadLimitsOptions {
   /** Most reads of one caller that run at once. Default 2. */
-  readonly ofCaller?: number
+  readonly perCaller?: number
   /** Most reads of one caller that wait. Default 16: a page of the console sends a dozen requests together. */
-  readonly waitingOfCaller?: number
+  readonly waitingPerCaller?: number
   /**
    * Most reads that run at once. Default 3: far fewer than the connections of their pool, because reads share processors with
    * logouts.
@@ -41,10 +41,10 @@ const REST_MS_MAX = 1_000
 const restAfter = (tookMs: number) => Math.min(REST_MS_MAX, Math.max(0, tookMs - QUICK_MS) * REST_TIMES)
 
 export function createReadLimits(options: ReadLimitsOptions = {}): ReadLimits {
-  const { ofCaller = 2, waitingOfCaller = 16, atOnce = 3, restMs = restAfter } = options
+  const { perCaller = 2, waitingPerCaller = 16, atOnce = 3, restMs = restAfter } = options
   return createTurns({
     ...options,
-    ...{ ofCaller, waitingOfCaller, atOnce, restMs },
+    ...{ perCaller, waitingPerCaller, atOnce, restMs },
     refusal: (why) =>
       why === 'caller'
         ? tooMany(429, 'This credential or address has too many reads')

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { createSeldom } from './seldom.ts'
+import { createThrottle } from './seldom.ts'
 
 test('a key passes at once, and again after the interval', () => {
   let nowMs = 0
-  const isTime = createSeldom({ everyMs: 60_000, monotonicMs: () => nowMs })
+  const isTime = createThrottle({ everyMs: 60_000, monotonicMs: () => nowMs })
   expect([isTime('a'), isTime('a'), isTime('b')]).toEqual([true, false, true])
   nowMs = 59_999
   expect(isTime('a')).toBe(false)

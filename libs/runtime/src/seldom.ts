@@ -7,7 +7,7 @@ const KNOWN_MAX = 1_000
  *
  * @param monotonicMs a clock that only moves forward, in milliseconds.
  */
-export function createSeldom({
+export function createThrottle({
   everyMs = 60_000,
   monotonicMs = () => performance.now(),
 }: {

@@ -21,9 +21,9 @@ export interface Turn {
 
 export interface TurnsOptions {
   /** Most work of one caller that runs at once. */
-  readonly ofCaller: number
+  readonly perCaller: number
   /** Most work of one caller that waits. */
-  readonly waitingOfCaller: number
+  readonly waitingPerCaller: number
   /** Most work that runs at once. */
   readonly atOnce: number
   /** Most work that waits. Default 1,000. */
@@ -42,7 +42,7 @@ interface Caller {
 }
 
 export function createTurns(options: TurnsOptions): Turns {
-  const { ofCaller, waitingOfCaller, atOnce, waiting: waitingMax = 1_000, refusal } = options
+  const { perCaller, waitingPerCaller, atOnce, waiting: waitingMax = 1_000, refusal } = options
   const { waitMs = 5_000, restMs = () => 0 } = options
   const callers = new Map<string, Caller>()
   let running = 0
@@ -53,7 +53,7 @@ export function createTurns(options: TurnsOptions): Turns {
     let next: readonly [string, Caller] | null = null
     for (const entry of callers) {
       const [, caller] = entry
-      if (caller.waiting.size === 0 || caller.running >= ofCaller) continue
+      if (caller.waiting.size === 0 || caller.running >= perCaller) continue
       if (next === null || caller.running < next[1].running) next = entry
     }
     return next
@@ -77,9 +77,9 @@ export function createTurns(options: TurnsOptions): Turns {
 
   /** Waits for a place. @throws {ProblemError} when no place is free in time. */
   async function wait(caller: Caller): Promise<void> {
-    const mayRun = caller.running < ofCaller && running < atOnce
-    if (caller.waiting.size >= waitingOfCaller && !mayRun)
-      throw refusal(waitingOfCaller === 0 && caller.running < ofCaller ? 'all' : 'caller')
+    const mayRun = caller.running < perCaller && running < atOnce
+    if (caller.waiting.size >= waitingPerCaller && !mayRun)
+      throw refusal(waitingPerCaller === 0 && caller.running < perCaller ? 'all' : 'caller')
     if (waiting >= waitingMax) throw refusal('all')
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const enter = () => {

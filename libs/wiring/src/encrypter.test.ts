@@ -2,13 +2,13 @@ import { generateKeyPairSync } from 'node:crypto'
 import type { TokenEncryption } from '@curfew/domain'
 import type { FetchedJson } from '@curfew/outbound'
 import { describe, expect, test } from 'vitest'
-import { createEncrypter, type Peer } from './encrypter.ts'
+import { createEncrypter, type TokenReceiver } from './encrypter.ts'
 
 // Goal: an RP may change its keys or be unavailable. We neither fetch them all the time nor use old ones for ever.
 // Method: the test supplies the fetch and the clock; keys and encryption are real.
 
-const PEER: Peer = {
-  iss: 'https://idp.example' as Peer['iss'],
+const PEER: TokenReceiver = {
+  iss: 'https://idp.example' as TokenReceiver['iss'],
   uri: 'https://rp.example/logout',
   allowedNetworks: [],
   tls: null,

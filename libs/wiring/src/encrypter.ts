@@ -12,7 +12,7 @@ import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
 import { encryptToken } from '@curfew/tokens'
 
 /** The receiver of a token: its issuer, its address, and the access to its network. */
-export type Peer = Pick<Binding, 'iss' | 'uri' | 'tls'> & NetworkAccess
+export type TokenReceiver = Pick<Binding, 'iss' | 'uri' | 'tls'> & NetworkAccess
 
 /** Encrypts tokens for the RPs that registered for it. */
 export interface Encrypter {
@@ -27,11 +27,11 @@ export interface Encrypter {
     typ: string,
     token: string,
     encryption: TokenEncryption,
-    peer: Peer,
+    peer: TokenReceiver,
     tls: TlsIdentity | null,
   ): Promise<string>
   /** The RP refused a token. Its keys may have changed, so the next token fetches them again. */
-  refused(encryption: TokenEncryption, peer: Peer): void
+  refused(encryption: TokenEncryption, peer: TokenReceiver): void
 }
 
 /** The last result of fetching a key set from a `jwks_uri`. */
@@ -88,7 +88,12 @@ export function createEncrypter({
   }
 
   /** @param again fetches even a fresh key set, unless the last fetch is too recent. */
-  async function keysAt(uri: string, peer: Peer, tls: TlsIdentity | null, again: boolean): Promise<Fetched> {
+  async function keysAt(
+    uri: string,
+    peer: TokenReceiver,
+    tls: TlsIdentity | null,
+    again: boolean,
+  ): Promise<Fetched> {
     const name = nameOf(uri, peer)
     const known = kept.get(name)
     if (known !== undefined) {
@@ -107,7 +112,12 @@ export function createEncrypter({
     return answer
   }
 
-  async function jwksAt(uri: string, peer: Peer, tls: TlsIdentity | null, again = false): Promise<unknown> {
+  async function jwksAt(
+    uri: string,
+    peer: TokenReceiver,
+    tls: TlsIdentity | null,
+    again = false,
+  ): Promise<unknown> {
     const { jwks, fetchedMs, detail } = await keysAt(uri, peer, tls, again)
     if (fetchedMs !== null && nowMs() - fetchedMs < STALE_MS) return jwks
     throw new ClientKeysUnavailableError(`its jwks_uri ${detail}`)
@@ -135,12 +145,12 @@ export function createEncrypter({
 }
 
 /** Whether a key set and the endpoint have the same origin, so that the RP's own TLS settings apply to both. */
-function isItsOwn(uri: string, peer: Peer): boolean {
+function isItsOwn(uri: string, peer: TokenReceiver): boolean {
   return URL.parse(uri)?.origin === URL.parse(peer.uri)?.origin
 }
 
 /** Names a key set and the access that fetched it: RPs with other networks or TLS settings do not share it. */
-function nameOf(uri: string, peer: Peer): string {
+function nameOf(uri: string, peer: TokenReceiver): string {
   const tls = peer.tls !== null && isItsOwn(uri, peer) ? fingerprintOf(peer.tls) : ''
   return `${uri} ${accessName(peer)} ${tls}`
 }

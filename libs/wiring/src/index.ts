@@ -1,5 +1,5 @@
 export { readCommonConfig, readMasterKeys, readOutboundConfig, readProcessConfig } from './config.ts'
-export { createEncrypter, type Encrypter, type Peer } from './encrypter.ts'
+export { createEncrypter, type Encrypter, type TokenReceiver } from './encrypter.ts'
 export { createOpening, eventLogChecks, type Opening } from './opening.ts'
 export { runService } from './run.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

@@ -2,7 +2,7 @@ import { explain } from '@curfew/channels'
 import { encodeDeadLetter } from '@curfew/contract'
 import type { Publisher } from '@curfew/domain'
 import { announceDeadLetters, type Database, outcomesOf } from '@curfew/ledger'
-import { createSeldom, type Log, type Metrics } from '@curfew/runtime'
+import { createThrottle, type Log, type Metrics } from '@curfew/runtime'
 import { publishOutcomes } from './outcomes.ts'
 import type { Job } from './repeat.ts'
 
@@ -25,7 +25,7 @@ export function createAnnouncingJob({ db, publisher, windowMs, log, metrics }: A
     'dead_letters_published_total',
     'Dead letters published, including repetitions.',
   )
-  const isTime = createSeldom()
+  const isTime = createThrottle()
   return {
     name: 'announcing',
     pauseMs: PAUSE_MS,

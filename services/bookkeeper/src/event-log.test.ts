@@ -36,7 +36,7 @@ test('an unknown lane and a failed check report no value', async () => {
   expect(await shown()).toEqual([])
   await round({
     name: 'PostgreSQL',
-    brokersGone: [],
+    brokersUnavailable: [],
     lanes: [
       { lane: 'interactive', unknown: null, waiting: 7, oldestSeconds: 42, unassigned: [0, 3], removed: 0 },
       { lane: 'sessions', unknown: null, waiting: 0, oldestSeconds: 0, unassigned: null, removed: 0 },

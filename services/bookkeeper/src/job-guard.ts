@@ -1,6 +1,6 @@
 import { CurfewError, endsAsFailed, type JobFault, retryPauseMs } from '@curfew/domain'
 import { isDataFault } from '@curfew/ledger'
-import { createSeldom, type Log } from '@curfew/runtime'
+import { createThrottle, type Log } from '@curfew/runtime'
 
 /** Tracks failing jobs. A failing job does not delay the others, and does not fail forever. */
 export interface JobGuard {
@@ -40,7 +40,7 @@ interface Failing {
 
 export function createJobGuard({ log, name, idMember, monotonicMs }: JobGuardDeps): JobGuard {
   const failing = new Map<string, Failing>()
-  const isTimeToLog = createSeldom({ monotonicMs })
+  const isTimeToLog = createThrottle({ monotonicMs })
   return {
     isDue(id) {
       const known = failing.get(id)

@@ -81,11 +81,11 @@ function markOf({ ok, fix }: Finding): string {
 
 async function ofService(client: Client): Promise<readonly Finding[]> {
   const before = Date.now()
-  const { checks, away, degraded, date } = await answered(client.readiness())
+  const { checks, unavailable, degraded, date } = await answered(client.readiness())
   const after = Date.now()
   const findings = checks.map((check): Finding => {
     const { name, fix } = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
-    const isAway = away.includes(check)
+    const isAway = unavailable.includes(check)
     const ok = !isAway && !degraded.includes(check)
     return {
       check: name,

@@ -74,7 +74,7 @@ async function show(args: readonly string[]): Promise<number> {
 const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
   sessions: '',
   registered: '',
-  index_away: ' (the session index did not answer, so all relying parties are notified)',
+  index_unavailable: ' (the session index did not answer, so all relying parties are notified)',
   unknown_issuer: ' (not registered)',
 }
 

@@ -138,6 +138,6 @@ function previewText(preview: IssuerLogoutPreview): string {
   const impossible = IMPOSSIBLE[preview.plan_basis]
   if (impossible !== undefined) return `${impossible}\n`
   const rows = preview.by_client.map(({ client_id, sessions, subjects }) => [client_id, sessions, subjects])
-  const more = preview.clients_left_out === 0 ? '' : `… and ${preview.clients_left_out} more clients.\n`
+  const more = preview.clients_omitted === 0 ? '' : `… and ${preview.clients_omitted} more clients.\n`
   return `${rows.length === 0 ? '' : table([['CLIENT', 'SESSIONS', 'SUBJECTS'], ...rows])}${more}${plain(preview.iss)} has ${preview.subjects === 1 ? '1 subject' : `${preview.subjects} subjects`} with ${preview.sessions === 1 ? '1 session' : `${preview.sessions} sessions`} to end.\n`
 }

@@ -1,6 +1,6 @@
 import type { Client } from '@curfew/client'
 import type { AuditedReceipt } from '@curfew/contract'
-import { type Checkpoint, createGrowingTree, leafHash, parseCheckpointText, parseNote } from '@curfew/domain'
+import { type Checkpoint, createPartialTree, leafHash, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, sha256, type TrustedLogKey, verifyCheckpoint } from '@curfew/tokens'
 import { group, parse } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
@@ -82,7 +82,7 @@ async function auditAll(
     faults.push('The given checkpoint is of another receipt log.')
   if (kept !== null && kept.size > claimed.size)
     faults.push(`The receipt log has ${claimed.size} entries, but had ${kept.size} at the given checkpoint.`)
-  const tree = createGrowingTree(sha256)
+  const tree = createPartialTree(sha256)
   const compareRoot = (of: Checkpoint, name: string) => {
     if (toBase64(tree.root()) !== of.root)
       faults.push(`The entries do not match ${name}: the root of the tree differs.`)

@@ -1,7 +1,7 @@
 import {
   type Environment,
   type EnvironmentReader,
-  readAccess,
+  readAccessConfig,
   readEnvironment,
   readLogOrigin,
   readReadTimeout,
@@ -14,7 +14,7 @@ export function readConsoleConfig(env: Environment) {
     ...readCommonConfig(read, { port: 8482 }),
     readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
-    access: readAccess(read),
+    access: readAccessConfig(read),
     ...readMasterKeys(read),
     logOrigin: readLogOrigin(read),
     relyingPartiesMax: readRelyingPartiesMax(read),

@@ -209,7 +209,7 @@ async function untilAble(
       return await work()
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : null
-      if (code === 'ERR_LEDGER_UNAVAILABLE') log.warn({ event: 'ledger.away', err: error })
+      if (code === 'ERR_LEDGER_UNAVAILABLE') log.warn({ event: 'ledger.unavailable', err: error })
       else if (code === 'ERR_LEDGER_SCHEMA') log.error({ event: 'ledger.not-migrated', err: error })
       else if (code === 'ERR_SIGNING_KEY') log.error({ event: 'master-key.wrong', err: error })
       else throw error

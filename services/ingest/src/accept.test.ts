@@ -133,13 +133,13 @@ test.each([
 })
 
 describe('a repeated post has the same content', () => {
-  const LATER = new Date(NOW.getTime() + 60_000)
+  const DEFERRED = new Date(NOW.getTime() + 60_000)
 
-  test.each([undefined, '2026-11-21T11:00:00Z', NOW.toISOString(), LATER.toISOString()])(
+  test.each([undefined, '2026-11-21T11:00:00Z', NOW.toISOString(), DEFERRED.toISOString()])(
     'with occurred_at %s, even if that is the time of its arrival',
     (occurred_at) => {
       const input = { sub: 'u1', ...(occurred_at !== undefined && { occurred_at }) }
-      expect(sameContent(accepted(input, LATER))).toBe(sameContent(accepted(input)))
+      expect(sameContent(accepted(input, DEFERRED))).toBe(sameContent(accepted(input)))
     },
   )
 

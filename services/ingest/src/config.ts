@@ -1,7 +1,7 @@
 import {
   type Environment,
   type EnvironmentReader,
-  readAccess,
+  readAccessConfig,
   readEnvironment,
   readReadTimeout,
 } from '@curfew/runtime'
@@ -13,7 +13,7 @@ export function readIngestConfig(env: Environment) {
     ...readCommonConfig(read, { port: 8481 }),
     readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
-    access: readAccess(read),
+    access: readAccessConfig(read),
     backlogMax: readBacklogMax(read),
   }))
 }

@@ -7,7 +7,7 @@ import { createTurns, ProblemError } from '@curfew/runtime'
 const CLIENTS_MAX = 1_000
 
 /** Limits on concurrent previews, because a preview reads all sessions of an issuer. A caller is an issuer here. */
-const PREVIEWS = { ofCaller: 1, waitingOfCaller: 2, atOnce: 2, waiting: 100, waitMs: 20_000 }
+const PREVIEWS = { perCaller: 1, waitingPerCaller: 2, atOnce: 2, waiting: 100, waitMs: 20_000 }
 
 /** Limits a preview to few concurrent runs, with issuers in turn. The result throws a 429 problem if too many previews wait. */
 export function limitPreviews(
@@ -44,7 +44,7 @@ export async function dryRun(
       sessions: client.sessions,
       subjects: client.subjects,
     })),
-    clients_left_out: Math.max(0, byClient.length - CLIENTS_MAX),
+    clients_omitted: Math.max(0, byClient.length - CLIENTS_MAX),
   }
 }
 

@@ -6,7 +6,7 @@ import {
   findEvents,
   identifyEvents,
 } from '@curfew/ledger'
-import { createBatcher, LATER, ProblemError, QueueFullError } from '@curfew/runtime'
+import { createBatcher, DEFERRED, ProblemError, QueueFullError } from '@curfew/runtime'
 
 /**
  * Reads events with their deliveries. It batches concurrent reads into few statements, and serves callers (credentials) in turn.
@@ -54,7 +54,7 @@ export function createEventReader(db: Database): EventReader {
       const found = await findEvents(db, { ids: asked.map(({ id }) => id), deliveriesMax: DELIVERIES_MAX })
       return asked.map(({ id }) => {
         const event = found.get(id) ?? null
-        return event === 'later' ? LATER : event
+        return event === 'later' ? DEFERRED : event
       })
     },
   })
@@ -73,9 +73,9 @@ function rejectFull(error: unknown): never {
   if (!(error instanceof QueueFullError)) throw error
   throw new ProblemError(
     {
-      status: error.ofCaller ? 429 : 503,
+      status: error.perCaller ? 429 : 503,
       title: 'Too many reads of events',
-      detail: `Too many reads of events${error.ofCaller ? ' with this credential' : ''} are waiting. The logout goes on. Ask again shortly.`,
+      detail: `Too many reads of events${error.perCaller ? ' with this credential' : ''} are waiting. The logout goes on. Ask again shortly.`,
       headers: { 'retry-after': String(RETRY_AFTER_S) },
     },
     { cause: error },

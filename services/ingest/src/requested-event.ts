@@ -10,12 +10,12 @@ import {
   NO_ISSUER,
 } from '@curfew/domain'
 import {
-  askedIssuer,
   type Database,
   type EventIdentity,
   type FoundEvent,
   findQuarantinedEvent,
   type IssuerNames,
+  requestedIssuer,
 } from '@curfew/ledger'
 import { ambiguousEvent, callerOf, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
@@ -74,7 +74,7 @@ export async function requestedEvent(
   const { wait = 0, issuer } = request.query
   if (!isUuid(givenId)) throw notFound(givenId, false)
   const { access, name: caller } = callerOf(request)
-  const iss = await askedIssuer(names, access, issuer)
+  const iss = await requestedIssuer(names, access, issuer)
   const identified = async () => only(givenId, await reader.identify({ givenId, iss, caller }))
   const find = async (id: EventId | null) => (id === null ? null : reader.find(id, caller))
 

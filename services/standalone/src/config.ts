@@ -5,7 +5,7 @@ import { readRelyingPartiesMax } from '@curfew/console'
 import { readBacklogMax } from '@curfew/ingest'
 import {
   type Environment,
-  readAccess,
+  readAccessConfig,
   readEnvironment,
   readMetricsPort,
   readReadTimeout,
@@ -33,7 +33,7 @@ export function readStandaloneConfig(env: Environment) {
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     /** Null if a key is generated and its hash stored in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
-    access: readAccess(read),
+    access: readAccessConfig(read),
     ...readOutboundConfig(read),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),

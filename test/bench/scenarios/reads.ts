@@ -90,7 +90,7 @@ async function readOn({ subject }: Stage, key: string, ended: AbortSignal): Prom
 }
 
 const ADD_EVENTS = `
-  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
   select md5('old ' || n)::uuid, md5('old ' || n)::uuid, '\\x00', 'https://idp.example', 'old-' || n, 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered'
     from generate_series(1, $1::int) n`
 

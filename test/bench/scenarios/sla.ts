@@ -124,7 +124,7 @@ function sampleOf(count: number): string {
 }
 
 const ADD_EVENTS = `
-  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
   select id, id, '\\x00', $2, id::text, 'subject', false, true, $3, 'interactive', $3, $3, $3, 'registered' from unnest($1::uuid[]) as id`
 
 const ADD_DELIVERIES = `

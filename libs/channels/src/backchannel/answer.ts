@@ -1,4 +1,11 @@
-import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
+import {
+  type Answer,
+  type AttemptOutcome,
+  errorTextOf,
+  isNotNow,
+  unanswered,
+  unavailable,
+} from '@curfew/domain'
 
 /** The outcome of an answer to a back-channel POST (Back-Channel Logout sections 2.5 and 2.8). */
 export function outcomeOf(answer: Answer, now: Date): AttemptOutcome {
@@ -6,7 +13,7 @@ export function outcomeOf(answer: Answer, now: Date): AttemptOutcome {
   const { status } = answer
   if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
   // In drafts before 2022, 501 meant "logout failed". Later versions use 400 for it.
-  if (status === 400 || status === 501) return { kind: 'refused', status, ...saidOf(answer) }
-  if (saysNotNow(status)) return unavailable(answer, now)
-  return { kind: 'misconfigured', status, ...saidOf(answer) }
+  if (status === 400 || status === 501) return { kind: 'refused', status, ...errorTextOf(answer) }
+  if (isNotNow(status)) return unavailable(answer, now)
+  return { kind: 'misconfigured', status, ...errorTextOf(answer) }
 }

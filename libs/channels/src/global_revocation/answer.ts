@@ -1,4 +1,11 @@
-import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
+import {
+  type Answer,
+  type AttemptOutcome,
+  errorTextOf,
+  isNotNow,
+  unanswered,
+  unavailable,
+} from '@curfew/domain'
 import type { GlobalRevocationSettings } from './settings.ts'
 
 /**
@@ -16,9 +23,9 @@ export function outcomeOf(
   if (success.includes(status)) return { kind: 'acknowledged', level: 'begun', status }
   if (status === 404 && unknown_user === 'acknowledged')
     return { kind: 'acknowledged', level: 'begun', status, note: 'unknown_user' }
-  if (status === 400 || status === 422) return { kind: 'refused', status, ...saidOf(answer) }
+  if (status === 400 || status === 422) return { kind: 'refused', status, ...errorTextOf(answer) }
   // The next attempt has a new credential, which a receiver accepts once it has fetched the new key.
   if (status === 401 && tried === 0) return unavailable(answer, now)
-  if (saysNotNow(status)) return unavailable(answer, now)
-  return { kind: 'misconfigured', status, ...saidOf(answer) }
+  if (isNotNow(status)) return unavailable(answer, now)
+  return { kind: 'misconfigured', status, ...errorTextOf(answer) }
 }

@@ -181,12 +181,12 @@ export const LogoutEventStatus = Type.Object({
     [
       Type.Literal('sessions'),
       Type.Literal('registered'),
-      Type.Literal('index_away'),
+      Type.Literal('index_unavailable'),
       Type.Literal('unknown_issuer'),
     ],
     {
       description:
-        'sessions: planned for the sessions in the session index. registered: the index had no matching session, so every relying party of the issuer was considered. index_away: the index did not answer, so every relying party was considered. unknown_issuer: no issuer has this iss.',
+        'sessions: planned for the sessions in the session index. registered: the index had no matching session, so every relying party of the issuer was considered. index_unavailable: the index did not answer, so every relying party was considered. unknown_issuer: no issuer has this iss.',
     },
   ),
   parent_id: Type.Union([Text, Type.Null()], {

@@ -28,7 +28,7 @@ export const IssuerLogoutPreview = Type.Object({
   by_client: Type.Array(Type.Object({ client_id: Text, sessions: Count, subjects: Count }), {
     description: 'The client with the most sessions first, at most 1,000.',
   }),
-  clients_left_out: Count,
+  clients_omitted: Count,
 })
 export type IssuerLogoutPreview = Static<typeof IssuerLogoutPreview>
 

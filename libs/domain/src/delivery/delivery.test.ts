@@ -10,7 +10,7 @@ import {
   type Tries,
   undeliverable,
 } from './delivery.ts'
-import type { AttemptOutcome, Said } from './outcome.ts'
+import type { AttemptOutcome, ErrorText } from './outcome.ts'
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry.ts'
 
 // Goal: every outcome settles as the table of answers says, and every delivery ends, for any policy, answer and random number.
@@ -26,7 +26,7 @@ const UNTRIED: Tries & Pick<InFlightDelivery, 'sessionEndsAt'> = {
   refusals: 0,
   sessionEndsAt: null,
 }
-const NO_TEXT: Said = { error: null, errorDescription: null }
+const NO_TEXT: ErrorText = { error: null, errorDescription: null }
 
 type Unavailable = Extract<AttemptOutcome, { kind: 'unavailable' }>
 
@@ -38,12 +38,12 @@ const unavailable = (over: Partial<Unavailable> = {}): AttemptOutcome => ({
   ...NO_TEXT,
   ...over,
 })
-const refused = (status: number, said: Said = NO_TEXT): AttemptOutcome => ({
+const refused = (status: number, said: ErrorText = NO_TEXT): AttemptOutcome => ({
   kind: 'refused',
   status,
   ...said,
 })
-const misconfigured = (status: number, said: Said = NO_TEXT): AttemptOutcome => ({
+const misconfigured = (status: number, said: ErrorText = NO_TEXT): AttemptOutcome => ({
   kind: 'misconfigured',
   status,
   ...said,
@@ -133,7 +133,7 @@ const policies: fc.Arbitrary<RetryPolicy> = fc.record({
   retryAfterMsMax: fc.integer({ min: 0, max: 2 * HOUR }),
   jitter: fc.double({ min: 0, max: 1, noNaN: true }),
 })
-const said: fc.Arbitrary<Said> = fc.record({
+const said: fc.Arbitrary<ErrorText> = fc.record({
   error: fc.option(fc.string()),
   errorDescription: fc.option(fc.string()),
 })

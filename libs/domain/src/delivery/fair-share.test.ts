@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { createFairTurns, interleave, shareLeft } from './fair-share.ts'
+import { createRoundRobin, interleave, shareLeft } from './fair-share.ts'
 
 // Goal: no consumer takes all of a stock, and no group waits longer than one round.
 // Method: examples, and properties over random consumers and groups.
@@ -57,7 +57,7 @@ describe('the share of one consumer', () => {
 
 describe('the round-robin queue', () => {
   const anyGroup = () => true
-  function drain<Group, Member>(turns: ReturnType<typeof createFairTurns<Group, Member>>, most = 1_000) {
+  function drain<Group, Member>(turns: ReturnType<typeof createRoundRobin<Group, Member>>, most = 1_000) {
     const taken: Member[] = []
     for (let next = turns.next(anyGroup); next !== null && taken.length < most; next = turns.next(anyGroup))
       taken.push(next)
@@ -65,14 +65,14 @@ describe('the round-robin queue', () => {
   }
 
   test('alternates between groups of any size, and keeps the order within a group', () => {
-    const turns = createFairTurns<string, string>()
+    const turns = createRoundRobin<string, string>()
     for (const member of ['a1', 'a2', 'a3', 'a4']) turns.add('a', member)
     for (const member of ['b1', 'b2']) turns.add('b', member)
     expect(drain(turns)).toEqual(['a1', 'b1', 'a2', 'b2', 'a3', 'a4'])
   })
 
   test('serves a new group within two steps, although another group has thousands of members', () => {
-    const turns = createFairTurns<string, number>()
+    const turns = createRoundRobin<string, number>()
     for (let member = 0; member < 10_000; member++) turns.add('a', member)
     turns.next(anyGroup)
     turns.add('b', -1)
@@ -80,13 +80,13 @@ describe('the round-robin queue', () => {
   })
 
   test('contains a member once', () => {
-    const turns = createFairTurns<string, string>()
+    const turns = createRoundRobin<string, string>()
     for (const member of ['a1', 'a2', 'a1']) turns.add('a', member)
     expect(drain(turns)).toEqual(['a1', 'a2'])
   })
 
   test('sets a refused group aside with its members until it is recalled, and serves the other groups', () => {
-    const turns = createFairTurns<string, string>()
+    const turns = createRoundRobin<string, string>()
     turns.add('a', 'a1')
     turns.add('b', 'b1')
     const notA = (group: string) => group !== 'a'
@@ -99,7 +99,7 @@ describe('the round-robin queue', () => {
   test('serves no waiting group twice before every other waiting group', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(4), fc.nat(20)), { maxLength: 200 }), (offers) => {
-        const turns = createFairTurns<number, string>()
+        const turns = createRoundRobin<number, string>()
         for (const [group, member] of offers) turns.add(group, `${group}:${member}`)
         const left = Map.groupBy(new Set(offers.map(([group, member]) => `${group}:${member}`)), (name) =>
           Number(name.split(':')[0]),

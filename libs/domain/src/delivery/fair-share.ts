@@ -9,7 +9,7 @@ export function shareLeft(has: number, free: number, part: number): number {
 }
 
 /** A round-robin queue of groups; within a group, members leave in order. Every operation takes constant time. */
-export interface FairTurns<Group, Member> {
+export interface RoundRobin<Group, Member> {
   /** Appends a member to its group. A member that is already queued keeps its place. */
   add(group: Group, member: Member): void
   /**
@@ -28,7 +28,7 @@ interface Queue<Item> {
   readonly size: number
 }
 
-export function createFairTurns<Group, Member>(): FairTurns<Group, Member> {
+export function createRoundRobin<Group, Member>(): RoundRobin<Group, Member> {
   const members = new Map<Group, Queue<Member>>()
   const turns = createQueue<Group>()
 

@@ -51,7 +51,7 @@ export type Answer =
  * The RP's error text, shortened and without control characters. It is for people and never changes a decision (Back-Channel
  * Logout 2.8).
  */
-export interface Said {
+export interface ErrorText {
   readonly error: string | null
   readonly errorDescription: string | null
 }
@@ -66,13 +66,13 @@ export type AttemptOutcome =
       /** A code for what else the answer said, such as `unknown_user`. */
       readonly note?: string
     }
-  | (Said & {
+  | (ErrorText & {
       readonly kind: 'unavailable'
       readonly status: number | null
       readonly failure: TransportFailure | null
       readonly retryAfterMs: number | null
     })
-  | (Said & { readonly kind: 'refused' | 'misconfigured'; readonly status: number })
+  | (ErrorText & { readonly kind: 'refused' | 'misconfigured'; readonly status: number })
   | { readonly kind: 'undeliverable'; readonly reason: UndeliverableReason; readonly detail: string }
 
 /** The outcome of an attempt without a response. It is the same for all channels. */
@@ -90,14 +90,14 @@ export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): Attem
 }
 
 /** Whether a status means "not now" (RFC 9110, RFC 8470, RFC 6585): 408, 425, 429, and every 5xx except 501. */
-export function saysNotNow(status: number): boolean {
+export function isNotNow(status: number): boolean {
   return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501)
 }
 
 /** The outcome of a response with a "not now" status. */
 export function unavailable(answer: Extract<Answer, { kind: 'response' }>, now: Date): AttemptOutcome {
   const retryAfterMs = parseRetryAfter(answer.retryAfter, now)
-  return { kind: 'unavailable', status: answer.status, failure: null, retryAfterMs, ...saidOf(answer) }
+  return { kind: 'unavailable', status: answer.status, failure: null, retryAfterMs, ...errorTextOf(answer) }
 }
 
 /** Whether an outcome gets one of the two quick retries: transport failures and 5xx, unless the RP sent a `Retry-After`. */
@@ -107,11 +107,11 @@ export function quicklyRetryable(outcome: AttemptOutcome): boolean {
 }
 
 /** The error text of an answer for people, or a note that it is withheld. */
-export function saidOf({ body, restricted = false }: { body: string; restricted?: boolean }): Said {
+export function errorTextOf({ body, restricted = false }: { body: string; restricted?: boolean }): ErrorText {
   return restricted ? WITHHELD : readSaid(body)
 }
 
-const WITHHELD: Said = {
+const WITHHELD: ErrorText = {
   error: null,
   errorDescription:
     'the text of the answer is withheld, because it came from a network outside CURFEW_ALLOWED_NETWORKS',
@@ -119,7 +119,7 @@ const WITHHELD: Said = {
 const SAID_LENGTH_MAX = 500
 
 /** The error text in the body of an answer. */
-function readSaid(body: string): Said {
+function readSaid(body: string): ErrorText {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)

@@ -79,7 +79,7 @@ export function logKey(event: {
 }
 
 /** When the logout was requested, by our clock. For a part of an issuer logout, this is when the issuer logout was accepted. */
-export function askedAtOf({
+export function requestedAtOf({
   acceptedAt,
   parentAcceptedAt,
 }: Pick<LogoutBase, 'acceptedAt' | 'parentAcceptedAt'>): Date {
@@ -90,7 +90,7 @@ export function askedAtOf({
 export function occurrenceOf(
   event: Pick<LogoutBase, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>,
 ): Date {
-  return event.occurredAt ?? askedAtOf(event)
+  return event.occurredAt ?? requestedAtOf(event)
 }
 
 /**

@@ -59,7 +59,7 @@ function planned(
   known: string | Exclude<KnownSessions['kind'], 'known'>,
   { use = 'partial', ...over }: { use?: SessionIndexUse } & Readonly<Record<string, unknown>> = {},
 ) {
-  const isKnown = known !== 'silent' && known !== 'away'
+  const isKnown = known !== 'silent' && known !== 'unavailable'
   const sessions = isKnown ? known.split(' ').filter(Boolean).map(sessionOf) : []
   const { basis, deliveries } = plan(
     { ...EVENT, ...over } as LogoutEvent,
@@ -96,7 +96,7 @@ describe('a logout of the subject', () => {
     (use) => {
       expect(planned('', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
       expect(planned('silent', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
-      expect(planned('away', { use })).toEqual(['index_away', 'a:* b:* s:* r:*'])
+      expect(planned('unavailable', { use })).toEqual(['index_unavailable', 'a:* b:* s:* r:*'])
     },
   )
 
@@ -159,7 +159,7 @@ describe('a logout of one device', () => {
   })
 
   test('names the subject if the index does not answer', () => {
-    expect(planned('away', phone)).toEqual(['index_away', 'a:* b:* s:* r:*'])
+    expect(planned('unavailable', phone)).toEqual(['index_unavailable', 'a:* b:* s:* r:*'])
   })
 })
 

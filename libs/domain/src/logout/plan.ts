@@ -26,17 +26,17 @@ export type KnownSessions =
   /** The index has no sessions of this issuer, or is switched off for it. */
   | { readonly kind: 'silent' }
   /** The index did not answer. */
-  | { readonly kind: 'away' }
+  | { readonly kind: 'unavailable' }
   | { readonly kind: 'known'; readonly sessions: readonly LiveSession[] }
 
 /**
  * The knowledge that an event was planned with.
  * - `sessions`: the session index. For an issuer logout: the index has sessions of the issuer.
  * - `registered`: the index knew no session, so the plan considered every relying party of the issuer.
- * - `index_away`: the index did not answer, so the plan considered every relying party of the issuer.
+ * - `index_unavailable`: the index did not answer, so the plan considered every relying party of the issuer.
  * - `unknown_issuer`: no issuer is registered with this `iss`.
  */
-export type PlanBasis = 'sessions' | 'registered' | 'index_away' | 'unknown_issuer'
+export type PlanBasis = 'sessions' | 'registered' | 'index_unavailable' | 'unknown_issuer'
 
 /** The deliveries that an event owes, and the knowledge behind them. */
 export interface Plan {
@@ -91,7 +91,8 @@ export function plan(
         ...(doubtful && { doubtful }),
       }))
     })
-  const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
+  const basis =
+    known.kind === 'unavailable' ? 'index_unavailable' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
 }
 

@@ -1,9 +1,9 @@
 import type { ClientId } from '../ids.ts'
-import type { Beginning, Session } from '../session/session.ts'
-import { askedAtOf, type LogoutEvent, occurrenceOf } from './event.ts'
+import type { Session, SessionBeginning } from '../session/session.ts'
+import { type LogoutEvent, occurrenceOf, requestedAtOf } from './event.ts'
 
 /** The parts of an indexed session that a logout depends on. */
-export type LiveSession = Beginning &
+export type LiveSession = SessionBeginning &
   Pick<Session, 'sub' | 'sid' | 'clientId' | 'device' | 'expiresAt'> & {
     /** Null if the IdP stated none; absent if the query did not ask for it. */
     readonly email?: string | null
@@ -23,12 +23,12 @@ export type Occurrence = Pick<LogoutEvent, 'occurredAt' | 'acceptedAt' | 'parent
  * two clocks may differ by up to five minutes, so our order of acceptance decides. A session posted before the logout began
  * before it. A session posted after the logout began after it, unless its IdP states an earlier start.
  */
-export function beganAfter(session: Beginning, event: Occurrence): boolean {
+export function beganAfter(session: SessionBeginning, event: Occurrence): boolean {
   const { startedAt, startedStated, acceptedAt } = session
   if (startedStated && event.occurredAt !== null) return startedAt > event.occurredAt
   if (+startedAt > +occurrenceOf(event) + CLOCKS_APART_MS_MAX) return true
-  const askedAt = askedAtOf(event)
-  return startedAt > askedAt && acceptedAt > askedAt
+  const requestedAt = requestedAtOf(event)
+  return startedAt > requestedAt && acceptedAt > requestedAt
 }
 
 /** Whether an event is about a client's sessions. */

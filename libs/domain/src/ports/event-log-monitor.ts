@@ -46,7 +46,7 @@ export interface EventLogState {
   /** The name of the event log, which is the same for all services that use it. */
   readonly name: string
   /** The ids of unavailable brokers with copies of the topics. Empty for the log in PostgreSQL. */
-  readonly brokersGone: readonly number[]
+  readonly brokersUnavailable: readonly number[]
   readonly lanes: readonly LaneState[]
   /** Empty for the log in PostgreSQL. */
   readonly topics: readonly TopicState[]

@@ -1,14 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Issuer, Subject } from '../ids.ts'
-import { type Erased, keysOf, nextErasureLook, recordConcerns } from './erasure.ts'
+import { type ErasedSubject, keysOf, nextErasureLook, recordConcerns } from './erasure.ts'
 
 // Goal: an erasure finds every invalid record about its subject, and none that names another subject. It looks for remaining data
 // soon and does not give up.
 // Method: records in many forms, and properties of the pauses.
 
 const ISS = 'https://idp.example' as Issuer
-const SUBJECT: Erased = {
+const SUBJECT: ErasedSubject = {
   ...{ iss: ISS, sub: 'ålice "a"' as Subject },
   ...{ sids: new Set(['sid-1', 'sid-2']), emails: new Set(['alice@mail.example']) },
 }

@@ -2,7 +2,7 @@ import type { Issuer, Subject } from '../ids.ts'
 import { logKey } from '../logout/event.ts'
 
 /** A subject to erase, and its known sessions and email addresses. */
-export interface Erased {
+export interface ErasedSubject {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sids: ReadonlySet<string>
@@ -55,7 +55,7 @@ export function nextErasureLook({
  * Whether an invalid record is about the subject. A record whose `iss` or `sub` differs is not. If these members are missing, the
  * subject's name anywhere in the record is enough.
  */
-export function recordConcerns({ key, text }: InvalidRecord, subject: Erased): boolean {
+export function recordConcerns({ key, text }: InvalidRecord, subject: ErasedSubject): boolean {
   const { iss, sub } = subject
   const names = [sub, ...subject.sids, ...subject.emails]
   if (keysOf(subject).includes(key)) return true
@@ -73,7 +73,7 @@ export function recordConcerns({ key, text }: InvalidRecord, subject: Erased): b
 }
 
 /** The event log's keys of records about the subject. */
-export function keysOf({ iss, sub, sids }: Omit<Erased, 'emails'>): readonly string[] {
+export function keysOf({ iss, sub, sids }: Omit<ErasedSubject, 'emails'>): readonly string[] {
   return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
 }
 

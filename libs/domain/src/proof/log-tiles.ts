@@ -32,7 +32,7 @@ export interface Tile extends TilePlace {
 }
 
 /** The partial tiles of a log of `size`, at most one for each level. */
-export function growingTiles(size: number): readonly TilePlace[] {
+export function partialTiles(size: number): readonly TilePlace[] {
   const places: TilePlace[] = []
   for (let [level, hashes] = [0, size]; hashes > 0; level++) {
     const number = Math.floor(hashes / TILE_WIDTH)
@@ -46,7 +46,7 @@ export function growingTiles(size: number): readonly TilePlace[] {
 /**
  * Appends entries to a log of `size`.
  *
- * @param growing the tiles that `growingTiles` names, as stored.
+ * @param growing the tiles that `partialTiles` names, as stored.
  * @param entries the new entries, 32 bytes each.
  * @returns every tile that is new or has more hashes than before.
  * @throws {RangeError} if one of `growing` is missing or has the wrong length.

@@ -4,15 +4,15 @@ import { describe, expect, test } from 'vitest'
 import {
   appendEntries,
   ENTRY_LEVEL,
-  growingTiles,
   hashesOfSpans,
+  partialTiles,
   type Tile,
   hashesOf as tileHashes,
   tilesOfSpans,
 } from './log-tiles.ts'
 import {
   consistencyPath,
-  createGrowingTree,
+  createPartialTree,
   hashOfSubtrees,
   inclusionPath,
   leafHash,
@@ -254,14 +254,14 @@ describe('proofs', () => {
   test('a tree that grows leaf by leaf has the defined root at every size', () => {
     fc.assert(
       fc.property(tree, ({ leaves }) => {
-        const growing = createGrowingTree(sha256)
+        const growing = createPartialTree(sha256)
         for (const [at, leaf] of leaves.entries()) {
           growing.add(leafHash(leaf, sha256))
           expect(growing.root()).toEqual(treeHash(leaves.slice(0, at + 1)))
         }
       }),
     )
-    expect(createGrowingTree(sha256).root()).toEqual(treeHash([]))
+    expect(createPartialTree(sha256).root()).toEqual(treeHash([]))
   })
 
   test('a tree begins with the empty tree, and with no other tree of size 0', () => {
@@ -288,7 +288,7 @@ describe('tiles', () => {
           const entries = Array.from({ length: count }, (_, at) =>
             sha256(Buffer.from(`${leaves.length + at}`)),
           )
-          const growing = growingTiles(leaves.length).flatMap(
+          const growing = partialTiles(leaves.length).flatMap(
             ({ level, number }) => tiles.get(`${level}/${number}`) ?? [],
           )
           const changed = appendEntries({ size: leaves.length, growing, entries }, sha256)

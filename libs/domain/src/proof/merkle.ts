@@ -102,13 +102,13 @@ export function consistencyPath(from: number, to: number): readonly Span[] {
 }
 
 /** A tree that grows leaf by leaf and keeps only the hashes that its root needs. */
-export interface GrowingTree {
+export interface PartialTree {
   /** @param hash the hash of the next leaf. */
   add(hash: Uint8Array): void
   root(): Uint8Array
 }
 
-export function createGrowingTree(sha256: Sha256): GrowingTree {
+export function createPartialTree(sha256: Sha256): PartialTree {
   /** Full subtrees of different levels, the largest first. */
   const subtrees: { readonly level: number; readonly hash: Uint8Array }[] = []
   return {

@@ -5,7 +5,7 @@ import { LEVELS, type Level } from '../delivery/level.ts'
 import type { Digest } from '../ids.ts'
 import type { LogoutEvent } from '../logout/event.ts'
 import type { LiveSession } from '../logout/session-match.ts'
-import { type SessionBinding, type SessionDelivery, standingOf } from './session-state.ts'
+import { type SessionBinding, type SessionDelivery, sessionStateOf } from './session-state.ts'
 
 // Goal: a session is over when every required channel of its relying party, or its fallback, has acknowledged the logout as done.
 // Method: tables of deliveries and their states.
@@ -63,7 +63,7 @@ function stateAfter(states: string, narrow?: Name, removed?: Name): string {
   const bindings = registered.map(([name]) =>
     bindingOf(name, narrow === name ? { names: 'subject', widens: false } : {}),
   )
-  const found = standingOf(EVENT, SESSION, { taken: false, bindings, told, digest })
+  const found = sessionStateOf(EVENT, SESSION, { taken: false, bindings, told, digest })
   if (found.kind !== 'covered') return found.kind
   const owed = found.owed.map(({ delivery }) => String.fromCharCode(delivery.bindingId))
   if (owed.length > 0) return `owed to ${owed.join(' ')}`

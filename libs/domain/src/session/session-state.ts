@@ -60,7 +60,7 @@ export type SessionBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'name
  * @param bindings the client's current bindings.
  * @param told the deliveries that the event owes, or owed, to any binding of the client.
  */
-export function standingOf(
+export function sessionStateOf(
   event: LogoutEvent,
   session: LiveSession,
   {

@@ -1,7 +1,7 @@
 import type { ClientId, Issuer, Sid, Subject } from '../ids.ts'
 
 /** When a session began, and by which clock. */
-export interface Beginning {
+export interface SessionBeginning {
   readonly startedAt: Date
   /** Whether the IdP stated `startedAt`, by its clock. If not, it is `acceptedAt`. */
   readonly startedStated: boolean
@@ -10,7 +10,7 @@ export interface Beginning {
 }
 
 /** A session of one client at one issuer, as the IdP posted it. */
-export interface Session extends Beginning {
+export interface Session extends SessionBeginning {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sid: Sid
@@ -26,7 +26,7 @@ export interface Session extends Beginning {
 /** A session, merged from one or more posts of it. */
 export interface SessionStart extends Session {
   /** The latest stated start; absent if it equals the first. */
-  readonly restarted?: Beginning
+  readonly restarted?: SessionBeginning
 }
 
 /** The end of a session, as the IdP posted it. It owes no delivery. */
@@ -82,13 +82,13 @@ export function mergeStarts(earlier: SessionStart, again: SessionStart): Session
 }
 
 /** Merges the starts at one time. */
-function beginningAt(starts: readonly Beginning[], ms: number): Beginning {
+function beginningAt(starts: readonly SessionBeginning[], ms: number): SessionBeginning {
   const simultaneous = starts.filter(({ startedAt }) => startedAt.getTime() === ms)
   const startedStated = simultaneous.some((start) => start.startedStated)
   return { startedAt: new Date(ms), startedStated, acceptedAt: earliestAcceptance(simultaneous) }
 }
 
-function earliestAcceptance(starts: readonly Beginning[]): Date {
+function earliestAcceptance(starts: readonly SessionBeginning[]): Date {
   return new Date(Math.min(...starts.map(({ acceptedAt }) => acceptedAt.getTime())))
 }
 

@@ -137,7 +137,7 @@ export interface ClaimRequest {
   /** The slots of the bindings that the worker knows. */
   readonly slots: ReadonlyMap<BindingId, Slots>
   /** The slots of every other binding. */
-  readonly slotsElse: Slots
+  readonly otherSlots: Slots
   /** Most deliveries in all. */
   readonly limit: number
   /** The binding behind which the claim begins. Default: it begins with the first binding. */
@@ -181,9 +181,9 @@ export async function claimDue(
   return claimed
 }
 
-function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest): readonly unknown[] {
+function valuesOf({ lease, now, slots, otherSlots, limit, after = 0 }: ClaimRequest): readonly unknown[] {
   return [
-    ...ASKED.values({ worker: lease.workerId, now, ...slotsElse, most: limit, after }),
+    ...ASKED.values({ worker: lease.workerId, now, ...otherSlots, most: limit, after }),
     ...KNOWN.values([...slots]),
   ]
 }

@@ -5,10 +5,10 @@ import { type Database, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
 import { namedParameters } from '../postgres/parameters.ts'
-import { microsOf, reckonable } from '../postgres/times.ts'
+import { clampedTime, microsOf } from '../postgres/times.ts'
 import {
   bindingsSql,
-  confinedBindings,
+  filteredBindings,
   WALK_PARAMETERS,
   type WalkedPage,
   walk,
@@ -50,7 +50,7 @@ const DEAD_LETTER = `
     left join lateral (
       select * from attempts
        where delivery_id = d.id and number = d.attempts
-         and started_at between ${reckonable('d.planned_at')} - interval '1 day' and ${reckonable('d.dead_lettered_at')} + interval '1 day'
+         and started_at between ${clampedTime('d.planned_at')} - interval '1 day' and ${clampedTime('d.dead_lettered_at')} + interval '1 day'
        limit 1
     ) a on true`
 
@@ -94,7 +94,7 @@ export async function listDeadLetters(
   db: Database,
   { filter, before, limit }: { filter: DeadLetterFilter; before: DeadLetterPosition | null; limit: number },
 ): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
-  const bindings = await confinedBindings(db, filter)
+  const bindings = await filteredBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
   const behind =
     before === null ? { from: 'infinity', micros: 0, id: FIRST_ID } : { from: 'epoch', ...before }

@@ -65,7 +65,7 @@ async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<rea
 // ended: it is sent. This is checked by itself, because a truncated list may lack the later session.
 const READ_SPARED = `
   select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
-         e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
+         e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.requested_at as "requestedAt",
          case when e.occurred_stated then e.occurred_at end as "occurredAt",
          b.id as "bindingId", b.names,
          s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
@@ -87,7 +87,7 @@ interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
   readonly initiator: LogoutEvent['initiator']
   readonly includeInitiator: boolean
   readonly eventAcceptedAt: Date
-  readonly askedAt: Date
+  readonly requestedAt: Date
   readonly occurredAt: Date | null
   readonly bindingId: Binding['id']
   readonly names: Binding['names']
@@ -183,7 +183,7 @@ function toEvent(row: SparedRow): LogoutEvent {
       reason: null,
       clients: null,
     },
-    ...{ acceptedAt: row.eventAcceptedAt, parentAcceptedAt: row.askedAt },
+    ...{ acceptedAt: row.eventAcceptedAt, parentAcceptedAt: row.requestedAt },
   }
   return row.scope === 'device'
     ? { ...asserted, scope: 'device', device: row.device ?? '' }

@@ -1,10 +1,10 @@
 import {
-  askedAtOf,
   type EventId,
   type LogoutEvent,
   type OwedDelivery,
   occurrenceOf,
   type PlanBasis,
+  requestedAtOf,
 } from '@curfew/domain'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from '../history/journal.ts'
 import { issuerLogoutObject } from '../issuer-logout/jobs.ts'
@@ -76,7 +76,7 @@ const EVENTS = rowParameters<PlannedEvent>(
     parent_id: ['uuid', ({ event }) => event.parentId ?? null],
     requested_by: ['text', ({ event }) => (event.scope === 'issuer' ? event.requestedBy : null)],
     occurred_stated: ['boolean', ({ event }) => event.occurredAt !== null],
-    asked_at: ['timestamptz', ({ event }) => askedAtOf(event)],
+    requested_at: ['timestamptz', ({ event }) => requestedAtOf(event)],
     given_id: ['uuid', ({ event }) => event.givenId],
   },
   { after: ONE },
@@ -113,10 +113,10 @@ const PLAN_EVENTS = `
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id, planned_at, registry_revision)
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, requested_at, given_id, planned_at, registry_revision)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id,
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, requested_at, given_id,
       ${$.now}, current.revision
       from given g, me, current order by g.id
     on conflict (id) do nothing

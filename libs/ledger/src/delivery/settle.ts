@@ -265,15 +265,15 @@ const SUPERSEDE_OLDER = `
           from (select distinct binding_id, target from deliveries
                  where id = any($1::uuid[]) and due_at is not null and target is not null) given
           cross join lateral (
-            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, e.asked_at, e.email is null as nameless
+            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, e.requested_at, e.email is null as nameless
               from deliveries d
-             cross join lateral (select asked_at, email from events where id = d.event_id offset 0) e
+             cross join lateral (select requested_at, email from events where id = d.event_id offset 0) e
              where d.binding_id = given.binding_id and d.target = given.target and d.due_at is not null
             offset 0
           ) w
         window alike as (
           partition by w.binding_id, w.target, w.nameless
-          order by case when w.sid is null then w.asked_at end desc nulls last, w.planned_at desc, w.id desc)
+          order by case when w.sid is null then w.requested_at end desc nulls last, w.planned_at desc, w.id desc)
       ) waiting
      where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
        and (waiting.sid is not null or exists (

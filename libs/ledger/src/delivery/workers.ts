@@ -21,7 +21,7 @@ const BEAT = `
    where working or id = $1`
 
 /** Membership of a worker among the live workers that may attempt deliveries. The worker itself always counts. */
-export interface Standing {
+export interface WorkerMembership {
   /** False if the worker was declared dead: it has lost its leases. */
   readonly alive: boolean
   readonly workers: number
@@ -30,7 +30,7 @@ export interface Standing {
 }
 
 /** The ledger's answer to a heartbeat. */
-export interface Beat extends Standing {
+export interface Beat extends WorkerMembership {
   /** The ledger's clock, read while it answered. */
   readonly now: Date
 }

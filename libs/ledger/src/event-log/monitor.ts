@@ -39,7 +39,7 @@ export function createPostgresMonitor(db: Database): EventLogMonitor {
       unassigned: null,
       removed: 0,
     }))
-    return { name: POSTGRES_LOG, brokersGone: [], lanes, topics: [] }
+    return { name: POSTGRES_LOG, brokersUnavailable: [], lanes, topics: [] }
   }
   return {
     store: 'postgresql',

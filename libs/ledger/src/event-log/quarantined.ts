@@ -1,4 +1,4 @@
-import { type Erased, keysOf, recordConcerns } from '@curfew/domain'
+import { type ErasedSubject, keysOf, recordConcerns } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 
 // Records that may contain a name, either verbatim or escaped as JSON.
@@ -17,7 +17,7 @@ export interface QuarantinedOf {
 /** Finds the records about a subject that were quarantined before `before`. It searches all records, because there are few. */
 export async function findQuarantined(
   transaction: Queryable,
-  subject: Erased,
+  subject: ErasedSubject,
   { before }: { before: Date },
 ): Promise<readonly QuarantinedOf[]> {
   const { rows } = await transaction.query<QuarantinedOf & { key: Uint8Array; value: Uint8Array }>({

@@ -10,7 +10,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 import {
-  confinedBindings,
+  filteredBindings,
   WALK_PARAMETERS,
   type WalkedPage,
   walk,
@@ -250,7 +250,7 @@ export async function listDeliveries(
   filter: DeliveryFilter,
 ): Promise<WalkedPage<DeliveryRecord, string>> {
   const { state, eventId, since, until, before, limit } = filter
-  const bindings = await confinedBindings(db, filter)
+  const bindings = await filteredBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
   const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
   const values = ASKED.values({ low, high, before: before ?? LAST_ID, eventId, state, since, until })

@@ -11,7 +11,7 @@ import { type Database, isUnavailable, type Queryable, withTransaction } from '.
 import { isDataFault, isStatementTimeout } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
 import { namedParameters } from '../postgres/parameters.ts'
-import { reckonable } from '../postgres/times.ts'
+import { clampedTime } from '../postgres/times.ts'
 
 /** A state in which a delivery is settled. */
 export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
@@ -46,7 +46,7 @@ export interface SettledDelivery extends JournalDelivery {
 const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, levels, generations'
 
 /** SQL: `accepted_ms` of an event `e`. */
-export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
+export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${clampedTime('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
 
 /** SQL: deliveries as `d`, with the acceptance time of their events. `offset 0` keeps this a lookup for each delivery. */
 export function withAcceptance(deliveries: string): string {

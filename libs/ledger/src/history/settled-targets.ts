@@ -1,6 +1,6 @@
 import type { BindingId, SettledTarget } from '@curfew/domain'
 import type { BindingFacts } from '../delivery/binding-facts.ts'
-import { reckonable } from '../postgres/times.ts'
+import { clampedTime } from '../postgres/times.ts'
 
 // Settled deliveries in the form that receipts name them, read together with their events.
 
@@ -25,7 +25,7 @@ export interface TargetColumns {
 // microsecond is added before rounding down: more than the error of the multiplication, less than the precision of a time.
 const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
 const milliseconds = (time: string) =>
-  `floor(date_part('epoch', ${reckonable(time)}) * 1000 + 0.0005)::bigint::text`
+  `floor(date_part('epoch', ${clampedTime(time)}) * 1000 + 0.0005)::bigint::text`
 /** SQL: the settled deliveries of the event `given`, a row with the event's id and the range of its deliveries' ids. */
 export const SETTLED_TARGETS = `
   select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,

@@ -1,4 +1,4 @@
-import { askedAtOf, type ClientId, type LogoutEvent, type Occurrence, occurrenceOf } from '@curfew/domain'
+import { type ClientId, type LogoutEvent, type Occurrence, occurrenceOf, requestedAtOf } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 import { beganBy } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
@@ -10,10 +10,10 @@ const PARTITIONS = Array.from({ length: 16 }, (_, number) => `sessions_${number}
 
 /** SQL: the times of an issuer logout as `e`, from the parameters of `timesOf`. */
 export const LOGOUT_TIMES =
-  '(select $2::timestamptz as occurred_at, $5::boolean as occurred_stated, $6::timestamptz as asked_at) e'
+  '(select $2::timestamptz as occurred_at, $5::boolean as occurred_stated, $6::timestamptz as requested_at) e'
 /** The parameters $2, $5 and $6 of `LOGOUT_TIMES`. */
 export const timesOf = (event: Occurrence) =>
-  [occurrenceOf(event), event.occurredAt !== null, askedAtOf(event)] as const
+  [occurrenceOf(event), event.occurredAt !== null, requestedAtOf(event)] as const
 /** SQL: whether the issuer logout ends a session `s`. $1 is the issuer's number in the index. */
 const BEGAN = `s.issuer = $1 and ${beganBy()} and s.expires_at > now()`
 /**

@@ -10,14 +10,14 @@ const FIRST_MS = Date.parse(FIRST)
 const LAST_MS = Date.parse(LAST)
 
 /** SQL: a time, moved into the years 1 to 9999; null stays null. */
-export function reckonable(time: string): string {
+export function clampedTime(time: string): string {
   return `(case when ${time} > timestamptz '${LAST}' then timestamptz '${LAST}'
     when ${time} < timestamptz '${FIRST}' then timestamptz '${FIRST}' else ${time} end)`
 }
 
 /** SQL: a time as microseconds since the epoch. */
 export function microsOf(time: string): string {
-  return `(extract(epoch from ${reckonable(time)}) * 1000000)::bigint`
+  return `(extract(epoch from ${clampedTime(time)}) * 1000000)::bigint`
 }
 
 /** A time as text for PostgreSQL. @throws {UnwritableValueError} for an invalid Date or a time outside the years 1 to 9999. */

@@ -172,7 +172,7 @@ export const bindingsSql = ({
 const BINDINGS = bindingsSql({ issuer: '$1::text', clientIds: '$2::text[]', channel: '$3::text' })
 
 /** The bindings whose rows a list may show; null: all bindings. */
-export async function confinedBindings(
+export async function filteredBindings(
   db: Database,
   {
     issuer,

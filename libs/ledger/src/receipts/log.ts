@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import {
   appendEntries,
-  growingTiles,
   hashesOfSpans,
   LedgerAlteredError,
+  partialTiles,
   type Sha256,
   sameBytes,
   type Tile,
@@ -108,7 +108,7 @@ export async function appendToLog(
   { size, root }: Pick<ReceiptLog, 'size' | 'root'>,
   entries: readonly Uint8Array[],
 ): Promise<void> {
-  const growing = await readTiles(transaction, growingTiles(size))
+  const growing = await readTiles(transaction, partialTiles(size))
   try {
     if (!sameBytes(rootOf(size, growing), root))
       throw new RangeError('their root differs from the stored root')
@@ -140,7 +140,7 @@ function rootOf(size: number, growing: readonly Tile[]): Uint8Array {
 
 /** Picks the growing tiles of a log of `size`: the changed tile if there is one, otherwise the tile before. */
 function newest(size: number, before: readonly Tile[], changed: readonly Tile[]): readonly Tile[] {
-  return growingTiles(size).flatMap(({ level, number }) => {
+  return partialTiles(size).flatMap(({ level, number }) => {
     const same = (tile: TilePlace) => tile.level === level && tile.number === number
     return changed.find(same) ?? before.find(same) ?? []
   })

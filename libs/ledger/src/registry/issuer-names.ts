@@ -92,7 +92,7 @@ export function createIssuerNames(db: Database): IssuerNames {
  * @param name the short name that the caller gave.
  * @returns null if the caller may see every issuer and named none.
  */
-export async function askedIssuer(
+export async function requestedIssuer(
   names: Pick<IssuerNames, 'issOf'>,
   access: AccessFilter,
   name: string | undefined,

@@ -8,15 +8,15 @@ export const CLOCKS_APART = `interval '${CLOCKS_APART_MS_MAX} milliseconds'`
  * explains why.
  *
  * @param session alias of a row with `started_at`, `started_stated` and `accepted_at`.
- * @param event alias of a row with `occurred_at`, `occurred_stated` and `asked_at`.
+ * @param event alias of a row with `occurred_at`, `occurred_stated` and `requested_at`.
  */
 export function beganBy(session = 's', event = 'e'): string {
   return `(case when ${session}.started_stated and ${event}.occurred_stated then ${session}.started_at <= ${event}.occurred_at
      else ${session}.started_at <= ${event}.occurred_at + ${CLOCKS_APART}
-      and (${session}.accepted_at <= ${event}.asked_at or ${session}.started_at <= ${event}.asked_at) end)`
+      and (${session}.accepted_at <= ${event}.requested_at or ${session}.started_at <= ${event}.requested_at) end)`
 }
 
-/** SQL: the columns of a session that make a `Beginning` in the domain. */
+/** SQL: the columns of a session that make a `SessionBeginning` in the domain. */
 export const beginningOf = (alias: string) =>
   `${alias}.started_at as "startedAt", ${alias}.started_stated as "startedStated", ${alias}.accepted_at as "acceptedAt"`
 
@@ -31,6 +31,6 @@ export const beginningOf = (alias: string) =>
  * @param older alias of a row of `events`.
  */
 export const endsAllOf = (newer: string, older: string) =>
-  `${older}.asked_at <= ${newer}.asked_at and ${older}.occurred_at <= ${newer}.occurred_at
+  `${older}.requested_at <= ${newer}.requested_at and ${older}.occurred_at <= ${newer}.occurred_at
    and (${older}.occurred_stated or not ${newer}.occurred_stated)
    and (${newer}.scope = 'subject' or ${older}.scope = ${newer}.scope and ${older}.device = ${newer}.device)`

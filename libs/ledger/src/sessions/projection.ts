@@ -46,7 +46,7 @@ const SESSIONS_OF_EVENTS = `
     ) s
    where ${NOT_OFF} and ${beganBy()} and (e.clients is null or s.client_id = any(e.clients))
      and (e.scope <> 'device' or s.device is null or s.device = e.device)
-   order by s.issuer, s.sub, s.sid, s.client_id, e.asked_at desc, e.id desc`
+   order by s.issuer, s.sub, s.sid, s.client_id, e.requested_at desc, e.id desc`
 
 const SESSIONS_OF_DELIVERIES = `
   select ${TOUCHED}
@@ -127,7 +127,7 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
 // The latest event that covers a session decides its state, whatever the outcome of earlier events. The indexes of `events` find
 // it. For most sessions that have just begun they find nothing.
 const COVERING = `${beganBy()} and (e.clients is null or s.client_id = any(e.clients))`
-const LATEST = 'order by e.asked_at desc, e.id desc limit 1'
+const LATEST = 'order by e.requested_at desc, e.id desc limit 1'
 
 /** The keys of the sessions that have started. */
 const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
@@ -151,8 +151,8 @@ const EVENTS_OF_SESSIONS = `
       from ${STARTED}
       cross join lateral (
         select greatest(
-          (select e.asked_at from events e where e.iss = g.iss and e.sub = g.sub order by e.asked_at desc limit 1),
-          (select max(e.asked_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
+          (select e.requested_at from events e where e.iss = g.iss and e.sub = g.sub order by e.requested_at desc limit 1),
+          (select max(e.requested_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
         ) as at offset 0
       ) newest
      where newest.at is not null
@@ -190,15 +190,15 @@ const NOTE_LATE = `
   select distinct e.id, g.sub
     from ${STARTED} ${SESSION}
     cross join lateral (
-      select e.id, e.asked_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}
+      select e.id, e.requested_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}
          and (e.clients is null or s.client_id = any(e.clients) or not ${knowsAll('i', 'x')})
     ) e
    where ${NOT_OFF}
      and exists (select from issuer_logouts)
      and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
      and not exists (
-       select from (select e.id, e.asked_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}) later
-        where (later.asked_at, later.id) > (e.asked_at, e.id) and (later.clients is null or e.clients <@ later.clients)
+       select from (select e.id, e.requested_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}) later
+        where (later.requested_at, later.id) > (e.requested_at, e.id) and (later.clients is null or e.clients <@ later.clients)
      )
    order by 1, 2
   on conflict do nothing`

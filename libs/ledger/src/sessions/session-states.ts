@@ -15,7 +15,7 @@ import {
   type SessionState,
   type Sid,
   type Subject,
-  standingOf,
+  sessionStateOf,
 } from '@curfew/domain'
 import { noteSubjects } from '../delivery/event-subjects.ts'
 import { journalPlanned, withAcceptance } from '../history/journal.ts'
@@ -31,7 +31,7 @@ export const TOUCHED = `
   e.id as "eventId", e.given_id as "givenId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope,
   e.device as "eventDevice", e.initiator,
   e.include_initiator as "includeInitiator", e.lane, e.accepted_at as "eventAcceptedAt",
-  case when e.occurred_stated then e.occurred_at end as "occurredAt", e.asked_at as "askedAt"`
+  case when e.occurred_stated then e.occurred_at end as "occurredAt", e.requested_at as "requestedAt"`
 
 /** An indexed session, and an event that may cover it. If the event names clients, the session's client is one of them. */
 export interface TouchedRow extends SessionKey {
@@ -49,7 +49,7 @@ export interface TouchedRow extends SessionKey {
   readonly lane: LogoutEvent['lane']
   /** As the IdP stated it; null if it did not. */
   readonly occurredAt: Date | null
-  readonly askedAt: Date
+  readonly requestedAt: Date
   readonly eventAcceptedAt: Date
 }
 
@@ -58,7 +58,7 @@ interface LockedRow extends TouchedRow, LiveSession {
   /** The logout that covers the session according to the index; null if there is none, or it was deleted. */
   readonly currentId: EventId | null
   readonly currentOccurredAt: Date | null
-  readonly currentAskedAt: Date | null
+  readonly currentRequestedAt: Date | null
   /** The latest posted start, if an earlier one was posted before; null otherwise. */
   readonly restartedAt: Date | null
   readonly restartedStated: boolean | null
@@ -93,7 +93,7 @@ export async function settleSessionStates(
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const states = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
-      const state = standingOf(toEvent(row), row, {
+      const state = sessionStateOf(toEvent(row), row, {
         taken: row.currentId === row.eventId,
         bindings: ofClient.filter(({ current }) => current),
         told: deliveriesOf(row, ofClient),
@@ -139,7 +139,7 @@ const LOCK_SESSIONS = `
 const READ_LOCKED = `
   select g.place, s.device, ${beginningOf('s')}, s.expires_at as "expiresAt",
          s.restarted_at as "restartedAt", s.restarted_stated as "restartedStated",
-         s.restarted_accepted_at as "restartedAcceptedAt", c.id as "currentId", c.asked_at as "currentAskedAt",
+         s.restarted_accepted_at as "restartedAcceptedAt", c.id as "currentId", c.requested_at as "currentRequestedAt",
          case when c.occurred_stated then c.occurred_at end as "currentOccurredAt"
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) with ordinality as g(issuer, sub, sid, client_id, place)
     cross join lateral (
@@ -171,28 +171,32 @@ const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'cl
 
 /** Sorts by our clock, which is the same for all events. */
 function byAcceptance(a: LockedRow, b: LockedRow): number {
-  return a.askedAt.getTime() - b.askedAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
+  return a.requestedAt.getTime() - b.requestedAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
 }
 
 /** Whether a session began again, and after `logout`, if there is one. */
 function isBeforeRestart(
   { restartedAt, restartedStated, restartedAcceptedAt }: LockedRow,
-  logout: Pick<TouchedRow, 'occurredAt' | 'askedAt'> | null,
+  logout: Pick<TouchedRow, 'occurredAt' | 'requestedAt'> | null,
 ): boolean {
   if (restartedAt === null || restartedStated === null || restartedAcceptedAt === null) return false
   const restart = { startedAt: restartedAt, startedStated: restartedStated, acceptedAt: restartedAcceptedAt }
-  return logout === null || beganAfter(restart, { occurredAt: logout.occurredAt, acceptedAt: logout.askedAt })
+  return (
+    logout === null || beganAfter(restart, { occurredAt: logout.occurredAt, acceptedAt: logout.requestedAt })
+  )
 }
 
 /** The logout that covers a session according to the index. */
-function currentOf({ currentAskedAt, currentOccurredAt }: LockedRow) {
-  return currentAskedAt === null ? null : { occurredAt: currentOccurredAt, askedAt: currentAskedAt }
+function currentOf({ currentRequestedAt, currentOccurredAt }: LockedRow) {
+  return currentRequestedAt === null
+    ? null
+    : { occurredAt: currentOccurredAt, requestedAt: currentRequestedAt }
 }
 
 /** Whether the index has a later logout that covers the session. */
-function isOutdated({ eventId, askedAt, currentId, currentAskedAt }: LockedRow): boolean {
-  if (currentId === null || currentAskedAt === null || currentId === eventId) return false
-  return currentAskedAt > askedAt || (+currentAskedAt === +askedAt && currentId > eventId)
+function isOutdated({ eventId, requestedAt, currentId, currentRequestedAt }: LockedRow): boolean {
+  if (currentId === null || currentRequestedAt === null || currentId === eventId) return false
+  return currentRequestedAt > requestedAt || (+currentRequestedAt === +requestedAt && currentId > eventId)
 }
 
 function toEvent(row: TouchedRow): LogoutEvent {
@@ -200,7 +204,7 @@ function toEvent(row: TouchedRow): LogoutEvent {
   const times = {
     occurredAt: row.occurredAt,
     acceptedAt: row.eventAcceptedAt,
-    parentAcceptedAt: row.askedAt,
+    parentAcceptedAt: row.requestedAt,
   }
   const asserted = { ...{ id, givenId, iss, initiator, includeInitiator, lane, reason: null }, ...times }
   // The lookup has already checked the clients that the event names. Up to a thousand of them would otherwise come with each

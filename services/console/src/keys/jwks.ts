@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Jwks } from '@curfew/contract'
 import { type IssuerName, JWKS_MAX_AGE_MS } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
-import { type HttpServer, namesTag } from '@curfew/runtime'
+import { type HttpServer, matchesEntityTag } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
 
@@ -36,7 +36,7 @@ export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
       const keySet = await jwks(name)
       const etag = `"${createHash('sha256').update(JSON.stringify(keySet)).digest('base64url')}"`
       reply.header('cache-control', CACHE_CONTROL).header('etag', etag)
-      if (namesTag(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
+      if (matchesEntityTag(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
       return keySet
     },
   )

@@ -38,7 +38,7 @@ const WRITE = { scope: 'keys:write', access: 'path' } satisfies RouteAccess<Scop
 /** The generation of an RSA key takes about a second of processor time. */
 const MAKE = { ...WRITE, cost: 50 } satisfies RouteAccess<Scope>
 /** One key is generated at a time. More would use the processors that logouts of other issuers need. */
-const GENERATING = { ofCaller: 1, waitingOfCaller: 2, atOnce: 1, waiting: 100, waitMs: 10_000 }
+const GENERATING = { perCaller: 1, waitingPerCaller: 2, atOnce: 1, waiting: 100, waitMs: 10_000 }
 const PATH = '/v1/issuers/:issuer/keys'
 const KeyParams = Type.Object({
   ...IssuerParams.properties,

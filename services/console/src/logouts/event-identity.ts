@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto'
 import { type AccessFilter, eventIdOf, type GivenEventId, type Issuer } from '@curfew/domain'
 import {
-  askedIssuer,
   type Database,
   findReceipt,
   findReceiptsOfGivenId,
   type IssuerNames,
   identifyEvents,
+  requestedIssuer,
   type StoredReceipt,
 } from '@curfew/ledger'
 import { ambiguousEvent } from '@curfew/runtime'
@@ -37,7 +37,7 @@ interface Identified {
 export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Identified | null> {
   if (!UUID.test(asked.id)) return null
   const givenId = asked.id.toLowerCase() as GivenEventId
-  const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
+  const iss = await requestedIssuer(deps.names, asked.access, asked.issuer)
   const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
   if (events.length <= 1) return events[0] ?? null
   throw ambiguousEvent(
@@ -53,7 +53,7 @@ export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<I
  */
 export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Identified | null> {
   const givenId = asked.id.toLowerCase() as GivenEventId
-  const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
+  const iss = await requestedIssuer(deps.names, asked.access, asked.issuer)
   const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
   if (iss !== null) return events[0] ?? (await ofReceipt(deps.db, iss, givenId))
   const found = new Map<string, Identified>(events.map((event) => [event.iss, event]))

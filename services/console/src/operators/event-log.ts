@@ -56,8 +56,8 @@ async function look(
   db: Database,
 ): Promise<Pick<EventLogView, 'answer' | 'choice' | 'lanes' | 'topics'>> {
   try {
-    const { name, brokersGone, lanes, topics } = await monitor.look()
-    const answer = answerOf(brokersGone)
+    const { name, brokersUnavailable, lanes, topics } = await monitor.look()
+    const answer = answerOf(brokersUnavailable)
     const choice = await choiceOf(db, name)
     return { answer, choice, lanes: lanes.map(laneView), topics: topics.map(topicView) }
   } catch (error) {

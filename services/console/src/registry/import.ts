@@ -56,7 +56,7 @@ const RETRY_AFTER_S = 5
 /**
  * Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits.
  */
-const IMPORTING = { ofCaller: 1, waitingOfCaller: 0, atOnce: 3 }
+const IMPORTING = { perCaller: 1, waitingPerCaller: 0, atOnce: 3 }
 /** An import fails after this number of ticks without a byte. */
 const STALL_TICKS = 5
 const TICK_MS = 1_000

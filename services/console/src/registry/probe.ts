@@ -42,7 +42,7 @@ import {
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
 import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
-import type { Encrypter, Peer, TlsIdentities } from '@curfew/wiring'
+import type { Encrypter, TlsIdentities, TokenReceiver } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
 import { registeredUnder } from './channel-parts.ts'
 import { issuerOr404 } from './issuers.ts'
@@ -53,7 +53,7 @@ const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Sco
 /** A probe sends about 40 requests. */
 const WRITE = { scope: 'clients:write', access: 'path', cost: 50 } satisfies RouteAccess<Scope>
 /** Limits of concurrent probes in this process. Each signs about 40 tokens and opens connections. None waits. */
-const PROBING = { ofCaller: 2, waitingOfCaller: 0, atOnce: 4 }
+const PROBING = { perCaller: 2, waitingPerCaller: 0, atOnce: 4 }
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
 
 export interface ProbesDeps {
@@ -117,7 +117,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
 }
 
 function tooManyProbes(why: 'caller' | 'all'): ProblemError {
-  const limit = why === 'caller' ? `${PROBING.ofCaller} probes of one issuer` : `${PROBING.atOnce} probes`
+  const limit = why === 'caller' ? `${PROBING.perCaller} probes of one issuer` : `${PROBING.atOnce} probes`
   return new ProblemError({
     status: 429,
     title: 'Too many probes at once',
@@ -132,7 +132,7 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
   readonly iss: Issuer
   readonly clientId: ClientId
   /** The address, networks and TLS of the endpoint. */
-  readonly peer: Peer
+  readonly peer: TokenReceiver
   /** The TLS identity for the endpoint, with the opened private key. */
   readonly tls: TlsIdentity | null
   /** The signing algorithm; null if the channel signs nothing. */
@@ -316,7 +316,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
   }
 }
 
-function accessOf({ allowedNetworks, grantedNetworks }: Peer): NetworkAccess {
+function accessOf({ allowedNetworks, grantedNetworks }: TokenReceiver): NetworkAccess {
   return { allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }) }
 }
 

@@ -1,5 +1,5 @@
 import { type BindingId, shareOf } from '@curfew/domain'
-import type { Standing } from '@curfew/ledger'
+import type { WorkerMembership } from '@curfew/ledger'
 import type { RegistryCache } from '../intake/registry-cache.ts'
 import type { Limits } from './binding-queue.ts'
 
@@ -14,11 +14,11 @@ export interface BindingLimits {
   /**
    * Shares the limits by the result of a heartbeat: the number of workers that may attempt deliveries, and the rank of this one.
    */
-  shareAmong(membership: Pick<Standing, 'workers' | 'rank'>): void
+  shareAmong(membership: Pick<WorkerMembership, 'workers' | 'rank'>): void
 }
 
 export function createBindingLimits(registry: Pick<RegistryCache, 'current'>): BindingLimits {
-  let membership: Pick<Standing, 'workers' | 'rank'> = { workers: 1, rank: 0 }
+  let membership: Pick<WorkerMembership, 'workers' | 'rank'> = { workers: 1, rank: 0 }
   return {
     of(id) {
       const { concurrency = null, ratePerSecond = null } = registry.current().bindings.get(id) ?? {}

@@ -105,11 +105,11 @@ async function claimOnce(deps: ClaimDeps): Promise<number> {
   // Leaves a quarter to bindings without a queue here.
   const slots = slotsWithin(deps, Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
   const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
-  const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
+  const otherSlots = { interactive: most, bulk: Math.min(most, bulk) }
   for (const queue of holdings.queues.values()) queue.ended = 0
   return worker.leasing(async (lease) => {
     const known = new Set(holdings.queues.keys())
-    const asked = { slots, slotsElse, limit }
+    const asked = { slots, otherSlots, limit }
     const claimed = await ledger.claimDue({ now: now(), lease, ...asked, after: turns.after })
     turns.claimed(
       claimed.filter(({ bindingId }) => !known.has(bindingId)),
@@ -157,7 +157,7 @@ function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap
   return slots
 }
 
-type Asked = Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>
+type Asked = Pick<ClaimRequest, 'slots' | 'otherSlots' | 'limit'>
 
 /** Starts the claimed deliveries, and notes which bindings have a backlog. */
 function takeClaimed(
@@ -180,7 +180,7 @@ function noteBacklog(
   holdings: Holdings,
   lane: Lane,
   claimed: readonly InFlightDelivery[],
-  { slots, slotsElse, limit }: Asked,
+  { slots, otherSlots, limit }: Asked,
 ): void {
   const taken = Map.groupBy(
     claimed.filter(({ event }) => event.lane === lane),
@@ -193,7 +193,7 @@ function noteBacklog(
   }
   for (const [id, deliveries] of taken) {
     const [first] = deliveries
-    if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
+    if (first === undefined || deliveries.length < (slots.get(id) ?? otherSlots)[lane]) continue
     holdings.queueOf(id, first.event.iss).backlog[lane] = true
   }
 }

@@ -135,7 +135,7 @@ export function rig({
     registry: { current: () => ({ revision: 1, issuers: ISSUERS, bindings: new Map() }) },
     bulkPace: { available: () => 1_000, spend: () => undefined },
     ledger: {
-      async claimDue({ slots, slotsElse, limit, after = 0 }) {
+      async claimDue({ slots, otherSlots, limit, after = 0 }) {
         ledger.claims.push({ atMs: Date.now(), limit })
         if (ledger.unavailable) throw new Error('the ledger is unavailable')
         const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
@@ -145,7 +145,7 @@ export function rig({
             (['interactive', 'bulk'] as const).flatMap((lane) =>
               deliveries
                 .filter(({ event }) => event.lane === lane)
-                .slice(0, (slots.get(bindingId) ?? slotsElse)[lane]),
+                .slice(0, (slots.get(bindingId) ?? otherSlots)[lane]),
             ),
           )
           .slice(0, limit)

@@ -1,7 +1,7 @@
 import {
   type BindingId,
   type Breaker,
-  createFairTurns,
+  createRoundRobin,
   type InFlightDelivery,
   type Issuer,
   shareLeft,
@@ -51,7 +51,7 @@ const BINDING_PART = 1 / 16
 /** Starts attempts. Issuers take turns, and so do the bindings of every issuer. */
 export class Starter {
   readonly #deps: StarterDeps
-  readonly #turns = createFairTurns<Issuer, BindingId>()
+  readonly #turns = createRoundRobin<Issuer, BindingId>()
   #startsLeft: number
 
   constructor(deps: StarterDeps) {

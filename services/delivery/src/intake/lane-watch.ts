@@ -1,6 +1,6 @@
 import type { ConsumeOptions, Consumer, LogLane } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
-import { createSeldom, type Log, type Metrics } from '@curfew/runtime'
+import { createThrottle, type Log, type Metrics } from '@curfew/runtime'
 import type { Worker } from '../worker/worker.ts'
 
 export interface LaneWatchDeps {
@@ -26,7 +26,7 @@ export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps)
     'Rewinds of event log partitions that lost their newest records or were recreated.',
     ['lane'],
   )
-  const isTime = createSeldom()
+  const isTime = createThrottle()
   return (lane) => ({
     lane,
     able: () => worker.able(),

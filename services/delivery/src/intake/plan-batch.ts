@@ -32,7 +32,7 @@ export interface PlanBatchDeps {
 
 const SILENT: KnownSessions = { kind: 'silent' }
 const LISTED_LATER: KnownSessions = { kind: 'known', sessions: [] }
-const UNAVAILABLE: KnownSessions = { kind: 'away' }
+const UNAVAILABLE: KnownSessions = { kind: 'unavailable' }
 
 /** Live sessions by the id of the event that ends them. */
 type Found = ReadonlyMap<EventId, readonly LiveSession[]>
@@ -123,7 +123,7 @@ async function ask(
     return await ledger.findSessions(questions)
   } catch (error) {
     if (!(error instanceof LedgerUnavailableError) && !isRefusal(error)) throw error
-    log.warn({ event: 'session-index.away', events: questions.length, err: error })
+    log.warn({ event: 'session-index.unavailable', events: questions.length, err: error })
     return null
   }
 }

@@ -1,4 +1,4 @@
-import { createFairTurns, type Issuer } from '@curfew/domain'
+import { createRoundRobin, type Issuer } from '@curfew/domain'
 
 /** Writes the large plans of one lane one at a time. Issuers take turns. */
 export interface PlanTurns {
@@ -7,7 +7,7 @@ export interface PlanTurns {
 }
 
 export function createPlanTurns(): PlanTurns {
-  const turns = createFairTurns<Issuer, () => void>()
+  const turns = createRoundRobin<Issuer, () => void>()
   let busy = false
 
   return {

@@ -41,7 +41,7 @@ export function createSettler({ ledger, announcer, log, now, abandoning }: Settl
         return await ledger.settleDeliveries({ batch, workerId, now: now() })
       } catch (error) {
         if (!(error instanceof LedgerUnavailableError) || abandoning.aborted) throw error
-        log.warn({ event: 'ledger.away', waiting: batch.length, err: error })
+        log.warn({ event: 'ledger.unavailable', waiting: batch.length, err: error })
         await sleep(pauseMs, abandoning)
       }
     }

@@ -1,4 +1,4 @@
-import { type InspectedTls, NETWORK, saidOf } from '@curfew/domain'
+import { errorTextOf, type InspectedTls, NETWORK } from '@curfew/domain'
 import {
   inWords,
   type ProbeCheck,
@@ -33,7 +33,7 @@ export interface ProbeFacts {
 const NOT_NOW = new Set([408, 425, 429, 502, 503, 504])
 
 /** Whether a status is not about the token. */
-export function saysNotNow(status: number): boolean {
+export function isNotNow(status: number): boolean {
   return NOT_NOW.has(status)
 }
 
@@ -41,7 +41,7 @@ export function saysNotNow(status: number): boolean {
 type Verdict = 'accepted' | 'refused' | 'silent'
 
 function verdictOf(answer: ProbeAnswer): Verdict {
-  if (answer.kind !== 'response' || saysNotNow(answer.status)) return 'silent'
+  if (answer.kind !== 'response' || isNotNow(answer.status)) return 'silent'
   return answer.status >= 200 && answer.status < 300 ? 'accepted' : 'refused'
 }
 
@@ -50,7 +50,7 @@ function verdictOf(answer: ProbeAnswer): Verdict {
  * for back-channel logout, the other requests would get the same answer.
  */
 export function probeGoesOn(first: ProbeAnswer): boolean {
-  if (first.kind !== 'response' || saysNotNow(first.status)) return false
+  if (first.kind !== 'response' || isNotNow(first.status)) return false
   return acknowledges(first.status) || first.status === 400 || first.status === 422 || first.status >= 500
 }
 
@@ -231,7 +231,7 @@ function unknownSubject(answers: ProbeFacts['answers']): Finding {
   const textOf = (id: ProbeRequestId) => {
     const answer = answers.get(id)
     if (answer?.kind !== 'response' || verdictOf(answer) !== 'refused') return null
-    const { error, errorDescription } = saidOf(answer)
+    const { error, errorDescription } = errorTextOf(answer)
     return `${answer.status} ${error} ${errorDescription}`
   }
   const good = textOf('good_token')

@@ -4,7 +4,7 @@ import type { ProbeTarget, ProbeTools } from '../../channel.ts'
 import { type ProbeReport, signerFailure } from '../../probe-report.ts'
 import { type BackchannelSettings, toEncryption } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
-import { acceptedSubject, type ProbeFacts, probeGoesOn, probeReport, saysNotNow } from './report.ts'
+import { acceptedSubject, isNotNow, type ProbeFacts, probeGoesOn, probeReport } from './report.ts'
 import {
   PROBE_REQUEST_IDS,
   type ProbeAnswer,
@@ -101,7 +101,7 @@ export async function runProbe(
   await ask('good_token', 'both')
   for (const pauseMs of PAUSES_MS) {
     const answer = answers.get('good_token')
-    if (answer?.kind !== 'response' || !saysNotNow(answer.status)) break
+    if (answer?.kind !== 'response' || !isNotNow(answer.status)) break
     await sleep(pauseMs)
     await ask('good_token', 'both')
   }
