@@ -47,8 +47,8 @@ create table sessions (
   logout_event_id        uuid,
   -- Since when the session is orphaned: it should be over, but its logout failed.
   orphaned_at            timestamptz,
-  -- The orphaned_at that operators were notified of, so that each orphaning is notified once.
-  orphan_notified_at         timestamptz,
+  -- The value of orphaned_at for which operators were last notified. A different value means that a notification is due.
+  orphan_notified_at     timestamptz,
   primary key (issuer, sub, sid, client_id),
   constraint orphaned_by_a_logout check (orphaned_at is null or logout_event_id is not null),
   constraint restarted_as_a_whole check (

@@ -219,7 +219,10 @@ export interface Client {
     metadata: RelyingPartyInput & Readonly<Record<string, unknown>>,
   ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
-  /** Sends an endpoint tokens that it must accept and must refuse, for no real session. Takes up to a minute. */
+  /**
+   * Probes an endpoint: sends valid tokens, which it must accept, and forged tokens, which it must refuse. The tokens name no real
+   * session. Takes up to a minute.
+   */
   probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
   /** The last probe of this client, which may be running. */
   getProbe(issuer: string, clientId: string): Promise<Probe>

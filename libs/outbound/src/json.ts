@@ -72,7 +72,11 @@ async function postJson(
   return read(answer)
 }
 
-/** A `postJson` for the services of issuers, each in its issuer's networks. @param accessOf rejects if they are unknown. */
+/**
+ * Creates a function that POSTs JSON to a service of an issuer, limited to the networks of that issuer.
+ *
+ * @param accessOf reads the networks of the issuer; rejects if they are unknown.
+ */
 export function createIssuerPost<Issuer>(
   client: Pick<GuardedClient, 'post'>,
   accessOf: (issuer: Issuer) => Promise<NetworkAccess>,

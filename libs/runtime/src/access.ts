@@ -34,7 +34,7 @@ export interface RouteAccess<Scope extends string = string> {
    * The cost of a request, in units.
    * `body` (the default): by the size and the elements of its body, at least 1.
    * `late`: the same, but 1 until the body is read. For a route that refuses some requests before that.
-   * `handler`: 1, the charges of the route itself, and the size of the body beyond 1 KiB and 32 members for each element.
+   * `handler`: 1, plus what the route itself charges, plus the size of the body. 1 KiB and 32 members of each element are free.
    * A number: this cost, for work that the body does not show.
    */
   readonly cost?: 'body' | 'late' | 'handler' | number

@@ -27,7 +27,7 @@ async function aLog(masterKey: Uint8Array = randomBytes(32), origin: string | nu
   return { keeper, log, signer, key }
 }
 
-test('a verifier key of another log is read, and verifies a signature of that log', async () => {
+test('the example key of the C2SP signed-note specification verifies its example note', async () => {
   const key = await readLogKey(VKEY)
   expect(key?.origin).toBe('example.com/foo')
   const note = parseNote(NOTE)

@@ -25,7 +25,7 @@ export interface WaitersDeps {
   /** Reports announcements of settled events, from any process, until `stopping` aborts. Never rejects. */
   follow(follower: SettledFollower, stopping: AbortSignal): Promise<void>
   readonly log: Log
-  /** The interval at which all awaited events are asked for without an announcement, in milliseconds. */
+  /** The interval at which the ledger is asked for all awaited events, even if nothing was announced, in milliseconds. */
   readonly pollMs: number
 }
 

@@ -57,12 +57,13 @@ const figures = {
   }),
   broken: Type.Integer({
     minimum: 0,
-    description: 'Number of deliveries settled too late, acknowledged at a weaker level, or dead-lettered.',
+    description:
+      'Number of deliveries settled too late, acknowledged at a level that does not count, or dead-lettered.',
   }),
   overdue: Type.Integer({
     minimum: 0,
     description:
-      'Number of unsettled deliveries past the time limit, accurate to five minutes. They count as broken too.',
+      'Number of unsettled deliveries past the time limit, accurate to five minutes. They are not in broken, but they spend the error budget.',
   }),
   waiting: Type.Integer({
     minimum: 0,

@@ -26,14 +26,14 @@ describe('the filter of', () => {
   )
 })
 
-describe('conditionsOf', () => {
+describe('the conditions of a list', () => {
   test('are those of the filter if the request has none', () => {
     expect(conditionsOf(EVERYTHING)).toEqual({ issuer: null, clientIds: null })
     expect(conditionsOf(idp)).toEqual({ issuer: 'main', clientIds: null })
     expect(conditionsOf(owner)).toEqual({ issuer: 'main', clientIds: ['mail', 'wiki'] })
   })
 
-  test('combine the request with the filter', () => {
+  test('are the intersection of the request and the access filter', () => {
     expect(conditionsOf(EVERYTHING, { issuer: 'main', clientId: 'crm' })).toEqual({
       issuer: 'main',
       clientIds: ['crm'],

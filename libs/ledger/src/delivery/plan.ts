@@ -100,10 +100,10 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
 // if the worker's copy of the registry is old. Leases are dated by the database's clock, like heartbeats.
 // A planned delivery supersedes those that wait for the same target at the same binding: an RP that was unavailable for an hour
 // gets one logout for each session. A delivery that is being claimed meanwhile is sent as well, which does no harm.
-// A delivery that names the subject is superseded only by a later logout that ends all the same sessions (`endsAllOf`): the
-// newer one may be withheld to spare a session that the older one has to end. A logout without an email supersedes none with one.
-// A delivery that is born pending is due when its event was accepted, or at `now` if that is earlier. `now` is PostgreSQL's
-// clock: if the clock is set back, a delivery planned while it was ahead would otherwise wait for as long.
+// A later logout supersedes a delivery for the subject only if it ends every session that the older logout ends (`endsAllOf`).
+// Otherwise the newer delivery could be withheld, and a session of the older logout would survive. A logout without an email supersedes none with one.
+// A new pending delivery is due at the earlier of its event's acceptance and `now` (PostgreSQL's clock). With `now` alone, a
+// delivery that was planned while that clock ran ahead would wait after the clock is corrected.
 // An issuer logout becomes a job, which is done at once if the plan's basis is not `sessions`. The audit log names its requester.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = ${$.worker} for key share),

@@ -215,10 +215,10 @@ async function auditFailure(
   await writeAudit(transaction, { ...entry, detail: { ...detail } })
 }
 
-// Takes the deliveries that were dead letters when the job was requested, in the order in which they died. One that dies again is
-// not taken again: it died after the request, and it has the job's id in case a worker's clock says otherwise. When nothing is
-// found, the job starts from the beginning once more, for those that were being settled, or taken by another job, when it passed.
-// Then it is done.
+// Takes the deliveries that were dead letters when the job was requested, in the order in which they died. Takes no
+// delivery twice: `replay_id` excludes a delivery that died again, even if a worker's clock is wrong. When nothing is left, the job
+// makes one more pass from the beginning. It finds dead letters that were being settled, or were taken by another job, during the
+// first pass. Then it is done.
 const TAKEN = namedParameters({ id: 'uuid', limit: 'int' }, { after: FILTER })
 const PICKED = `
   with job as (

@@ -156,8 +156,8 @@ export interface HeldLeases {
   /** Deliveries that the worker held under other leases before the call. */
   readonly held: readonly DeliveryId[]
   /**
-   * Leases whose deliveries are all settled or given back, as the worker knows. If the ledger has another number of deliveries
-   * for a lease, it stays, and is looked up at the next call that does not name it. Default: none.
+   * Leases whose deliveries are all settled or given back, as the worker knows. If the ledger counts a different number of
+   * deliveries for a lease, the lease stays. The next call that does not list it checks its deliveries. Default: none.
    */
   readonly ended?: readonly { readonly number: number; readonly deliveries: number }[]
   /**

@@ -20,8 +20,8 @@ export interface TargetColumns {
   readonly sids: readonly (string | null)[] | null
 }
 
-// One text for each column, separated by commas: for tens of thousands of deliveries a second, a row or an array for each takes
-// several times as long on both sides. No value of these columns has a comma. A `sid` may have one, so sids are JSON. Half a
+// Returns each column as one text, separated by commas. At tens of thousands of deliveries a second, a row or an array for each
+// delivery takes several times as long in PostgreSQL and in Node.js. No value of these columns has a comma. A `sid` may have one, so sids are JSON. Half a
 // microsecond is added before rounding down: more than the error of the multiplication, less than the precision of a time.
 const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
 const milliseconds = (time: string) =>

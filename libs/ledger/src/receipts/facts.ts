@@ -23,7 +23,7 @@ export interface Unreceipted {
   readonly settledAt: Date
   /** The issuer's promise, in milliseconds; null if the issuer is not registered, or the event is in the bulk lane. */
   readonly withinMs: number | null
-  /** Index in the log of its latest receipt, which has an earlier revision; null without one. */
+  /** The log index of the event's latest receipt, which the new receipt replaces; null if the event has no receipt yet. */
   readonly replaces: number | null
 }
 

@@ -141,9 +141,9 @@ const SESSION = `
     ) s
     left join issuers i on i.iss = g.iss and i.deleted_at is null`
 
-// Events cover hardly any session that has just begun. So the cheapest question comes first, and the next one only for the
-// sessions that are left: was its subject or its sid ever logged out; did it begin before the latest of those logouts, within the
-// difference of two clocks; which event covers it. Each step is materialized. A join would initialise the next step's plan for
+// Events cover hardly any session that has just begun. So the cheapest step comes first. `ever` keeps the sessions whose subject or
+// sid was ever logged out. `since` keeps those that began before the latest such logout, plus `CLOCKS_APART`. The last step finds
+// the event that covers each of them. Each step is materialized. A join would initialise the next step's plan for
 // every row, which takes longer than a lookup.
 const EVENTS_OF_SESSIONS = `
   with ever as materialized (

@@ -20,7 +20,7 @@ export function networksOf({ defaults, networkRule }: IssuerRecord): NetworkSett
   return { chosen: defaults.allowed_networks, rule: networkRule }
 }
 
-/** The networks that a change registers: those of the request, or without any those of a rule that the caller may not lift. */
+/** The networks that a change registers: those of the request. Without any, those of a rule that the caller may not change. */
 export function registeredNetworks(
   asked: readonly string[] | undefined,
   { rank, rule }: { rank: NetworkRank; rule: NetworkRule | null },

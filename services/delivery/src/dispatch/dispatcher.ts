@@ -11,8 +11,8 @@ export type DispatcherDeps = Omit<StarterDeps, 'bell'> & Omit<ClaimDeps, 'bell' 
 const ACCEPT_SLICE = 50
 
 /**
- * Attempts the deliveries that this worker holds, and claims due ones from the ledger. New deliveries go to the ledger, behind
- * the others, while their binding is unavailable or has more due there than this worker can hold.
+ * Attempts the deliveries that this worker holds, and claims due ones from the ledger. A new delivery stays in the ledger while its
+ * binding is unavailable, or has more due deliveries than this worker can hold.
  */
 export class Dispatcher {
   readonly #deps: DispatcherDeps

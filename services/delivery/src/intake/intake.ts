@@ -73,7 +73,7 @@ export function consumeLogouts({
  * Deliveries that this worker has room for are leased to it and attempted at once. The others are pending.
  */
 export function createIntake(deps: IntakeDeps): BatchHandler {
-  // Every lane has its own turns: a large plan of the bulk lane keeps its turn while it waits for the pace, perhaps for minutes.
+  // Every lane has its own turns, because a large plan of the bulk lane keeps its turn for minutes while it waits for its pace.
   const turns = createPlanTurns()
   return async (records, slow) => {
     const { events, quarantined } = readBatch(records)

@@ -224,8 +224,8 @@ function cacheControl({ headers = {} }: Accepted): Finding {
 }
 
 /**
- * Whether an endpoint refuses good tokens because their subject has no session. It does if its text is the same for all good
- * tokens and different for all forged ones: then good tokens get further in its checks.
+ * Whether an endpoint refuses good tokens because their subject has no session. It does if it answers two good tokens with the
+ * same text, and each forged token with another: so it verifies the signature, the issuer and the audience.
  */
 function unknownSubject(answers: ProbeFacts['answers']): Finding {
   const textOf = (id: ProbeRequestId) => {
@@ -378,7 +378,7 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyAccepted, unknownRef
   if (id === 'good_token' && !probeGoesOn(answer))
     return check('unknown', 'The address is not an endpoint for back-channel logout.')
   if (unknownRefused)
-    return check('unknown', `It ${seen}, probably because the token names a subject without a session.`)
+    return check('unknown', `It ${seen}, probably because the subject of the token has no session.`)
   if (id === 'sub_only' && facts.settings.session_required)
     return check('passed', `It ${seen}, as backchannel_logout_session_required allows.`)
   if (isBase(id) || anyAccepted) return check('failed', `${wrong} It ${seen}.`, fixFor(answer, fix))
