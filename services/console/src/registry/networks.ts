@@ -20,7 +20,9 @@ export function networksOf({ defaults, networkRule }: IssuerRecord): NetworkSett
   return { chosen: defaults.allowed_networks, rule: networkRule }
 }
 
-/** The networks that a change registers: those of the request. Without any, those of a rule that the caller may not change. */
+/**
+ * The networks that a change registers: those of the request, or, if it has none, those of a rule that the caller may not lift.
+ */
 export function registeredNetworks(
   asked: readonly string[] | undefined,
   { rank, rule }: { rank: NetworkRank; rule: NetworkRule | null },

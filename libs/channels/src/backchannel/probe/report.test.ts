@@ -85,7 +85,7 @@ describe('an endpoint that accepts no good token', () => {
     const more_claims = answered(400, `no session curfew-probe-${names[1]}`)
     const { failed, check } = judge({ ...forged, ...good, more_claims })
     expect(failed).toEqual(['unknown_subject'])
-    expect(check('good_token')?.what).toMatch(/names a subject without a session/)
+    expect(check('good_token')?.what).toMatch(/subject of the token has no session/)
   })
 
   test.each<[string, Changes]>([
