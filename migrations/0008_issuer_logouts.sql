@@ -15,8 +15,9 @@ create table issuer_logouts (
   failure       text,
   -- Subjects to log out, counted when the job began; null until then.
   total         bigint check (total >= 0),
-  -- Subjects handed to the event log so far, page by page in their order; and the last of them.
+  -- Number of subjects handed to the event log so far.
   taken         bigint not null default 0 check (taken >= 0),
+  -- The last subject read from the index; the next page begins after it. Empty before the first page and after the last.
   reached       text not null default '',
   -- When the job took its last page. The pace is the job's, whatever the number of bookkeepers.
   taken_at      timestamptz,

@@ -119,7 +119,7 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
   })
 
-  it('gives out no record twice if it was handled during a rebalance that keeps the partition', () => {
+  it('does not give out handled records again after a rebalance that kept their partition', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)

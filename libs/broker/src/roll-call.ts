@@ -15,7 +15,7 @@ export interface RollCall {
 
 /** A connection without an answer is closed after this time, in milliseconds. */
 const REQUEST_TIMEOUT_MS = 4_000
-/** A broker that missed fewer roll calls in a row may be slow. */
+/** A broker counts as unavailable after this number of missed roll calls in a row. */
 const GONE_AFTER = 2
 
 /** @param topic the topic to ask about. @param soonMs how long a roll call waits for answers, in milliseconds. */

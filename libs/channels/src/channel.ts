@@ -30,7 +30,7 @@ export interface Fault {
   readonly detail: string
 }
 
-/** The input for reading a registration, beside the client's metadata. */
+/** The input from which a channel reads its part of a registration, in addition to the metadata of the client. */
 export interface RegisterContext<Own> {
   readonly issuer: { readonly name: string; readonly sidSupported: boolean }
   /** The member `curfew` of the registration. */

@@ -22,7 +22,7 @@ export interface Cluster {
 export const START_TIMEOUT_MS = 120_000
 const FAST_STOP_TIMEOUT_MS = 10_000
 const IMMEDIATE_STOP_TIMEOUT_MS = 5_000
-/** How long another process must own the server before we believe it: the server needs a moment to notice a killed owner. */
+/** A server counts as in use only if another process still owns it after this time, in milliseconds: it may notice a killed owner late. */
 const OWNED_PROOF_MS = 2_000
 
 // The process that has this lock owns the server. A server whose lock is free lost its owner.

@@ -153,7 +153,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     try {
       connections = connectionsFor(request)
     } catch (error) {
-      // OpenSSL refuses a certificate or key, perhaps one that an earlier version of it accepted.
+      // OpenSSL refuses the certificate or key. An older OpenSSL may have accepted it at registration.
       return Promise.resolve(failed(error))
     }
     return dispatch(connections, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)

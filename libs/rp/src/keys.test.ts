@@ -118,7 +118,7 @@ describe('the source of keys', () => {
     expect(result).toMatchObject({ ...unavailable, cause: { cause: expect.any(Error) } })
   })
 
-  test('plain http is refused, in discovery too', async () => {
+  test('an http URL is refused, also as the jwks_uri in a discovery document', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     expect(() => verifierFor(issuer, { allowInsecureHttp: false })).toThrow(/https/)
     const overTls: typeof fetch = async () =>

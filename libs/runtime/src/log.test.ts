@@ -75,7 +75,7 @@ test('an error is described with its causes, and without unknown members', () =>
   expect(JSON.stringify(lines)).not.toContain('alice')
 })
 
-test('endless chains of causes, and thrown values that are not errors, are described too', () => {
+test('an endless chain of causes is cut, and a thrown string and the errors of an AggregateError are described', () => {
   const endless = new Error('again')
   endless.cause = endless
   expect(JSON.stringify(describeError(endless)).match(/"again"/g)).toHaveLength(6)

@@ -1,8 +1,8 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 /**
- * A fault of the command line: it is invalid here or for the server, or names an unreadable file. It leads to exit status 2. Any
- * other error leads to 1.
+ * Wrong usage: the arguments are invalid, the server finds the request invalid, or a named file cannot be read. The command exits
+ * with status 2. Any other error exits with 1.
  */
 export class UsageError extends Error {}
 

@@ -44,10 +44,10 @@ export interface JobProgress {
 }
 
 /**
- * Shows the progress of a job until it has ended, and for a few seconds the settlement of its deliveries.
+ * Shows the progress of a job until it ends. Then shows for a few seconds how its deliveries settle.
  *
- * @param leaveText the text for a person who leaves.
- * @returns the job; null if the person left.
+ * @param leaveText the text after Ctrl-C.
+ * @returns the job; null after Ctrl-C.
  */
 export async function watchJob<Job>(
   get: () => Promise<Job>,

@@ -113,7 +113,7 @@ function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['cl
     target.settled_at,
     target.elapsed_ms,
     target.attempts,
-    // Absent if the issuer had no SLA.
+    // Absent without an SLA: the issuer has none, or the logout is in the bulk lane.
     target.kept === undefined ? '-' : target.kept ? 'yes' : 'no',
   ])
   const levels = targets.flatMap(({ level }) => LEVELS.filter((known) => known === level))

@@ -103,7 +103,8 @@ function percent(share: number | null): string {
 }
 
 /**
- * The share that is left. If the budget is exceeded, how many times it is spent, because a share far below zero is hard to read.
+ * The share of the error budget that is left, in words. An exceeded budget is shown as `overspent N times`, because a large negative
+ * share is hard to read.
  */
 function budgetLeft(share: number): string {
   if (share >= 0) return percent(share)

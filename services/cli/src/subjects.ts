@@ -62,7 +62,7 @@ function inWords({
 }: Erasure): string {
   const { events, deliveries, attempts, sessions, receipts, quarantined } = erased
   const lines = [
-    `ErasedSubject so far: ${events} events, ${deliveries} deliveries, the texts of ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
+    `Erased so far: ${events} events, ${deliveries} deliveries, the texts of ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
   ]
   if (failure !== null) lines.push(`${whyFailed({ failure })}Repeat the request to continue the erasure.`)
   else if (closed_at !== null) lines.push(`Nothing is left. The request was closed at ${closed_at}.`)

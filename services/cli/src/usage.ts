@@ -17,7 +17,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --lane bulk --id UUID
   events show ID
                 show a logout and its deliveries
-                --wait SECONDS    wait until every delivery is settled, or the time is over (at most 30)
+                --wait SECONDS    wait until every delivery is settled, or until SECONDS have passed (at most 30)
                 --issuer NAME     the issuer of the event, if several issuers use the id
 `,
   'issuer-logout': `  issuer-logout

@@ -98,8 +98,8 @@ export type Rotation =
   | { readonly kind: 'under_way'; readonly kid: string; readonly signsFrom: Date }
 
 /**
- * Decides how the next key follows an issuer's keys for one algorithm. The first key signs at once, because no cached key set can
- * lack it.
+ * Decides whether an issuer's next key for an algorithm is made, brought forward, or left as it is. If no key signs yet, the new
+ * key signs at once: no other key could sign in the meantime.
  *
  * @param leadMs the time from publication to the first signature. With 0, an RP with a cached key set refuses the tokens until it
  * refreshes the key set.

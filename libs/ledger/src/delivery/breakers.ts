@@ -79,8 +79,9 @@ const NOTICE_CLOSED = `
 /**
  * Compares the workers' breakers with the notifications that operators have got, and writes the missing notifications.
  *
- * @param quietMs least time between two notifications that the breaker of a binding opened. A change within that time is notified
- * afterwards, if it still holds. A breaker that no worker has open any more, without an answer, counts as closed after this time.
+ * @param quietMs the shortest time between two `opened` notifications of one binding, in milliseconds. A breaker that opens sooner
+ * is notified when this time has passed, if it is still open. A breaker that no worker has open counts as closed at once after an
+ * answer, otherwise after this time.
  * @returns the number of notifications written.
  */
 export async function noticeBreakers(db: Database, { quietMs }: { quietMs: number }): Promise<number> {

@@ -228,8 +228,8 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
   }
 }
 
-// Keeps the order: a released delivery is due since it was leased, or since it was planned if it was never attempted. Never later
-// than now: PostgreSQL's clock may have been set back since.
+// Keeps the order: a released delivery is due since it was leased, or since it was planned if it was never attempted. `due_at`
+// is never in the future, even if PostgreSQL's clock was set back.
 const RELEASE_DELIVERIES = `
   update deliveries set state = 'pending', due_at = least(case when attempts = 0 then planned_at else leased_at end, now())
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`

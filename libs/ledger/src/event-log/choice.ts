@@ -118,8 +118,8 @@ const DATABASE = `
 /**
  * Reads the identity of the ledger, which commits in Kafka carry.
  *
- * @param alone whether no other service can use the ledger. The database is then left out, because an upgrade by dump and restore
- * changes it.
+ * @param alone whether no other service can use the ledger. If so, the identity omits the database, because a dump and restore changes
+ * the identifier of the database.
  * @returns null if no event log was chosen yet. Then no worker reads one.
  */
 export async function readOwnLedger(db: Queryable, alone: boolean): Promise<OwnLedger | null> {

@@ -1,7 +1,8 @@
 import type { LogFault } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 
-// A fault is reported twice if the process ends before it reads on. It counts once.
+// A process that ends right after its report reports the same gap again. While the first notification still waits, `greatest`
+// keeps the records from counting twice.
 const NOTICE_REMOVED = `
   with given (lane, partition, first, next) as (values ($1::text, $2::text, $3::bigint, $4::bigint)),
   added as (

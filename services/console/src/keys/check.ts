@@ -119,7 +119,7 @@ async function fetchPublished(
     readonly jwks_uri?: unknown
   }
   if (issuer !== iss) {
-    // In a network that only an unbound admin may allow, a tenant must not read anything of the document.
+    // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
     const other =
       document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
     const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`

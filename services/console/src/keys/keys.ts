@@ -184,7 +184,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       config: WRITE,
       schema: {
         summary:
-          'Retire a key: the next key before it signs, or with compromised a previous key before its tokens have expired.',
+          'Retire the next key before it signs. With compromised, a previous key can be retired too, and leaves the key set at once.',
         params: KeyParams,
         body: RetireInput,
         response: { 200: SigningKey },

@@ -54,7 +54,7 @@ const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
 const RETRY_AFTER_S = 5
 /**
- * Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits.
+ * Limits of concurrent imports in this process. Each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. A request over the limit gets a 429.
  */
 const IMPORTING = { perCaller: 1, waitingPerCaller: 0, atOnce: 3 }
 /** An import fails after this number of ticks without a byte. */

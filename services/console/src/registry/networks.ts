@@ -21,7 +21,8 @@ export function networksOf({ defaults, networkRule }: IssuerRecord): NetworkSett
 }
 
 /**
- * The networks that a change registers: those of the request, or, if it has none, those of a rule that the caller may not lift.
+ * Returns the networks to register. If the request names none and the caller may not change the existing rule, the networks of the
+ * rule stay.
  */
 export function registeredNetworks(
   asked: readonly string[] | undefined,

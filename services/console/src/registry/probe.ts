@@ -52,7 +52,7 @@ import { PartyParams } from './relying-parties.ts'
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 /** A probe sends about 40 requests. */
 const WRITE = { scope: 'clients:write', access: 'path', cost: 50 } satisfies RouteAccess<Scope>
-/** Limits of concurrent probes in this process. Each signs about 40 tokens and opens connections. None waits. */
+/** Limits of concurrent probes in this process. Each signs about 40 tokens and opens connections. A request over the limit gets a 429. */
 const PROBING = { perCaller: 2, waitingPerCaller: 0, atOnce: 4 }
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
 

@@ -81,7 +81,7 @@ export interface Registration {
     /** Whether the request decides the networks. A patch may leave them unchanged. */
     readonly named: boolean
   }
-  /** Whether unchanged endpoints of a channel that Curfew disabled are enabled again. */
+  /** Whether the request enables the endpoints of the channel that Curfew disabled, although their URIs are unchanged. */
   enableAgain(kind: string): boolean
 }
 

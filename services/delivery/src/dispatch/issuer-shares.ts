@@ -19,7 +19,7 @@ export interface Bounds {
  * nothing yet.
  */
 const ISSUER_PART = 3 / 4
-/** Issuers count as sharing the worker for this time after a delivery of a second issuer, in milliseconds. */
+/** How long a worker counts as shared after a delivery of a second issuer, in milliseconds. */
 const LATELY_MS = 2_000
 
 /** Counts every issuer's part of this worker's memory and attempts, so that no issuer takes all. */

@@ -45,7 +45,7 @@ const HELD_MS_MAX = 60_000
  * less for those of another.
  */
 const STARTS_OF_SEVERAL = 16
-/** The most attempts of one binding, as a part of its running ones and those that its issuer may start together. */
+/** Limits the running attempts of one binding: at most this fraction of them and of those that its issuer may still start. */
 const BINDING_PART = 1 / 16
 
 /** Starts attempts. Issuers take turns, and so do the bindings of every issuer. */
