@@ -99,7 +99,8 @@ create table deliveries (
   attempts            integer not null default 0 check (attempts >= 0),
   -- Those of them that sent nothing, for example because the endpoint was disabled. Answers and receipts count the others.
   unsent              integer not null default 0 check (unsent >= 0),
-  -- How often a person replayed the delivery. A replay continues the count of attempts and restarts the schedule.
+  -- How often the delivery was replayed by a person, or put back because its channel was registered again. Either continues the count
+  -- of attempts and restarts the schedule.
   generation          integer not null default 0 check (generation >= 0),
   -- Steps of a retry schedule, which has at most 32.
   retries             smallint not null default 0 check (retries >= 0),
@@ -121,7 +122,7 @@ create table deliveries (
   constraint reason_exactly_when_dead check ((state = 'dead_lettered') = (dead_letter_reason is not null)),
   constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0),
   constraint superseded_by_another check ((state = 'superseded') = (superseded_by is not null)),
-  constraint replayed_by_a_job check (generation = 0 or replay_id is not null),
+  constraint replay_begins_a_generation check (replay_id is null or generation > 0),
   constraint no_names_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
   constraint settled_when_erased check (erased_at is null or settled_at is not null)
 ) with (fillfactor = 50);

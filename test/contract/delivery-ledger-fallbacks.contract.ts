@@ -136,17 +136,42 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused'])
     })
 
-    test('a dead letter of a removed channel creates deliveries for the required channels that replace it', async () => {
-      const [first, second] = [await logout(), await logout()]
+    test.each(['client_removed', 'endpoint_gone', 'attempts_exhausted'] as const)(
+      'a dead letter of a removed channel creates a delivery for the required channel that replaces it (%s)',
+      async (reason) => {
+        const delivery = await logout()
+        await harness.registerParty('desk', [
+          { kind: 'paper', fallbackFor: null },
+          { kind: 'admin', fallbackFor: 'paper' },
+        ])
+        await readKinds()
+        await settle([delivery], { state: 'dead_lettered', reason })
+        expect(await states()).toEqual([`backchannel ${reason}`, 'paper pending'])
+      },
+    )
+
+    test('a fallback that its owner makes required gets the logouts that wait for the other channel', async () => {
+      const delivery = await logout()
       await harness.registerParty('desk', [
-        { kind: 'paper', fallbackFor: null },
-        { kind: 'admin', fallbackFor: 'paper' },
+        { kind: 'admin', fallbackFor: null },
+        { kind: 'backchannel', fallbackFor: 'admin' },
       ])
       await readKinds()
-      await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
-      expect(await states()).toEqual(['backchannel client_removed', 'backchannel in_flight', 'paper pending'])
-      await settle([second], DEAD)
-      expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused', 'paper pending'])
+      await settle([delivery], DEAD)
+      expect(await states()).toEqual(['admin pending', 'backchannel refused'])
+    })
+
+    test('a removed channel that is registered again gets its dead letters back', async () => {
+      const delivery = await logout()
+      await harness.registerParty('desk', [{ kind: 'paper', fallbackFor: null }])
+      await readKinds()
+      await settle([delivery], { state: 'dead_lettered', reason: 'client_removed' })
+      expect(await states()).toEqual(['backchannel client_removed', 'paper pending'])
+      await harness.registerParty('desk', [BACKCHANNEL])
+      await readKinds()
+      const moved = await claim()
+      await settle(moved, { state: 'dead_lettered', reason: 'client_removed' })
+      expect(await states()).toEqual(['backchannel pending', 'paper client_removed'])
     })
 
     test('a settlement that is repeated, or comes without the lease, creates no further fallback', async () => {

@@ -102,7 +102,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
 export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   let aheadMs = 0
   let ledger: MemoryLedger
-  let bindings = 0
+  const ids = new Map<string, number>()
   const now = () => new Date(Date.now() + aheadMs)
   const removeParty = async (clientId: string) => {
     const { bindings } = await ledger.readRegistry()
@@ -113,8 +113,11 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   const registerParty = async (clientId: string, channels: readonly TestChannel[] = [BACKCHANNEL]) => {
     await removeParty(clientId)
     for (const channel of channels) {
-      bindings += 1
-      ledger.putBinding(bindingOf(bindings, clientId, channel))
+      // A channel that is registered again keeps its id.
+      const key = `${clientId} ${channel.kind}`
+      const id = ids.get(key) ?? ids.size + 1
+      ids.set(key, id)
+      ledger.putBinding(bindingOf(id, clientId, channel))
     }
   }
   return {
@@ -123,7 +126,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     async reset() {
       aheadMs = 0
-      bindings = 0
+      ids.clear()
       ledger = createMemoryLedger({ now })
       for (let number = 0; number < PARTIES; number++) await registerParty(`rp-${number}`)
     },

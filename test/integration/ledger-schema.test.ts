@@ -68,7 +68,7 @@ const IMPOSSIBLE: readonly (readonly [
   [{ superseded_by: null }, ['superseded'], 'superseded_by_another'],
   [{ superseded_by: BASE.id }, without(['superseded']), 'superseded_by_another'],
   [{ generation: -1 }, STATES, 'deliveries_generation_check'],
-  [{ generation: 1 }, STATES, 'replayed_by_a_job'],
+  [{ replay_id: BASE.id }, STATES, 'replay_begins_a_generation'],
   [{ token_digest: '\\x00' }, STATES, 'deliveries_token_digest_check'],
   [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
   [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'no_names_when_erased'],

@@ -3,11 +3,11 @@ import {
   type Binding,
   type BindingId,
   type ClientId,
+  type DeadLetterReason,
   type DeliveryId,
   type EventId,
   type EventKey,
   eventKeyOf,
-  fallbackOf,
   type InFlightDelivery,
   type Issuer,
   type LogoutEvent,
@@ -15,11 +15,12 @@ import {
   type OwedDelivery,
   occurrenceOf,
   type PlanBasis,
+  REASONS_OF_REMOVAL,
   requestedAtOf,
   type Session,
   type SessionChanges,
   type SessionIndexUse,
-  successorsOf,
+  successionOf,
   type WorkerId,
 } from '@curfew/domain'
 import type {
@@ -138,7 +139,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (row.settledAt === null) unsettled.add(row)
     else {
       unsettled.delete(row)
-      if (row.state === 'dead_lettered') oweFallbacks(row)
+      if (row.state === 'dead_lettered') oweSuccessors(row)
       const { eventId, bindingId, delivery } = row
       journal.push({ kind: 'settled', eventId, clientId: clientOf.get(bindingId), sid: delivery.sid })
     }
@@ -300,18 +301,34 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     return true
   }
 
-  /** Adds the deliveries of fallbacks, as the SQL does in the transaction that makes a delivery a dead letter. */
-  function oweFallbacks({ eventId, bindingId, delivery, deadLetterReason }: MemoryDelivery): void {
+  /** Owes a dead letter to other channels, as the SQL does in the transaction that makes a delivery a dead letter. */
+  function oweSuccessors({ eventId, bindingId, delivery, deadLetterReason }: MemoryDelivery): void {
     const event = events.get(eventId)?.event
     const own = bindings.get(bindingId) ?? removed.get(bindingId)
     if (event === undefined || own === undefined || deadLetterReason === null) return
-    const party = [...bindings.values()].filter(
-      ({ iss, clientId }) => iss === own.iss && clientId === own.clientId,
-    )
-    for (const fallback of successorsOf(own, deadLetterReason, party)) {
-      const owed = fallbackOf(event, delivery, fallback, (text) => hash('sha256', text))
-      if (owed !== null) owe(owed)
+    const isRemoval = (reason: DeadLetterReason | null) => REASONS_OF_REMOVAL.some((each) => each === reason)
+    const party = [...bindings.values()]
+      .filter(({ iss, clientId }) => iss === own.iss && clientId === own.clientId)
+      .filter(({ id }) => id !== bindingId || isRemoval(deadLetterReason))
+      .map((binding) => {
+        const delivered = [...deliveries.values()]
+          .filter((row) => row.eventId === eventId && row.bindingId === binding.id)
+          .filter((row) => !isRemoval(row.deadLetterReason))
+          .some(({ delivery: { sid } }) => delivery.sid === null || sid === null || sid === delivery.sid)
+        return { ...binding, delivered }
+      })
+    const dead = { ...delivery, kind: own.kind }
+    for (const owed of successionOf(event, dead, deadLetterReason, party, (text) => hash('sha256', text))) {
+      const row = deliveries.get(owed.delivery.id)
+      if (row === undefined) owe(owed)
+      else if (isRemoval(row.deadLetterReason)) revive(row)
     }
+  }
+
+  function revive(row: MemoryDelivery): void {
+    const dueAt = new Date(clock().getTime() + 5_000)
+    const fresh = { state: 'pending', dueAt, retries: 0, refusals: 0, settledAt: null, level: null } as const
+    change(row, { ...fresh, deadLetterReason: null, generation: row.generation + 1 })
   }
 
   function owe(owed: OwedDelivery): void {

@@ -117,7 +117,12 @@ export {
   requestedAtOf,
   sameContent,
 } from './logout/event.ts'
-export { fallbackOf, REASONS_OF_REMOVAL, REASONS_WITHOUT_FALLBACK, successorsOf } from './logout/fallback.ts'
+export {
+  REASONS_OF_REMOVAL,
+  REASONS_WITHOUT_SUCCESSOR,
+  type Successor,
+  successionOf,
+} from './logout/fallback.ts'
 export { childOf } from './logout/issuer-logout.ts'
 export { narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
 export type { OwedDelivery, OwingEvent } from './logout/owed.ts'

@@ -54,7 +54,10 @@ export const DeadLetter = Type.Object({
     description: 'Text from the answer of the relying party.',
   }),
   attempt_count: AttemptCount,
-  generation: Type.Integer({ minimum: 0, description: 'Number of replays.' }),
+  generation: Type.Integer({
+    minimum: 0,
+    description: 'Number of replays; a channel that is registered again counts as one.',
+  }),
   replay_id: Type.Union([Text, Type.Null()], { description: 'Id of the latest replay of this dead letter.' }),
   planned_at: Time,
   dead_lettered_at: Time,

@@ -1,11 +1,12 @@
 import { hash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { BindingId, Digest } from '../ids.ts'
+import type { DeadLetterReason } from '../delivery/delivery.ts'
+import type { BindingId, Digest, Sid } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import type { LogoutEvent } from './event.ts'
-import { fallbackOf, isDue, successorsOf } from './fallback.ts'
+import { isDue, successionOf } from './fallback.ts'
 import { plan } from './plan.ts'
 import type { LiveSession } from './session-match.ts'
 
@@ -122,64 +123,112 @@ describe('a plan', () => {
   })
 })
 
-describe('a dead letter', () => {
-  const owed = (fallback: Binding, sid: string | null, event: LogoutEvent = EVENT) => {
-    const named = { sid, sessionEndsAt: sid === null ? null : ENDS } as Parameters<typeof fallbackOf>[1]
-    const found = fallbackOf(event, named, fallback, digest)
-    return found && [found.delivery.sid, found.delivery.sessionEndsAt]
-  }
+/**
+ * What a dead letter owes, as `channel:sid`, or `channel:*` for the subject.
+ *
+ * @param party the other bindings of its relying party, each with whether it has a delivery of the event.
+ */
+function owes(
+  party: readonly (readonly [Binding, delivered: boolean])[],
+  { kind = 'a', sid = null, reason = 'refused', event = EVENT }: DeadLetter = {},
+): string {
+  const dead = { kind, sid: sid as Sid | null, sessionEndsAt: sid === null ? null : ENDS }
+  const now = party.map(([each, delivered]) => ({ ...each, delivered }))
+  return successionOf(event, dead, reason, now, digest)
+    .map(({ delivery: { bindingId, sid } }) => `${String.fromCharCode(bindingId)}:${sid ?? '*'}`)
+    .join(' ')
+}
+interface DeadLetter {
+  readonly kind?: string
+  readonly sid?: string | null
+  readonly reason?: DeadLetterReason
+  readonly event?: LogoutEvent
+}
+const fallback = (more: Partial<Binding> = {}) => [binding('b', more), false] as const
 
+describe('a dead letter', () => {
   test('owes its fallback the same session or subject', () => {
-    expect(owed(binding('b'), 's1')).toEqual(['s1', ENDS])
-    expect(owed(binding('b'), null)).toEqual([null, null])
-    expect(owed(binding('b'), 's1', SESSION)).toEqual(['s1', ENDS])
+    expect(owes([fallback()], { sid: 's1' })).toBe('b:s1')
+    expect(owes([fallback()])).toBe('b:*')
+    expect(owes([fallback()], { sid: 's1', event: SESSION })).toBe('b:s1')
   })
 
   test('owes one delivery to a fallback that takes only the subject, for any number of sessions', () => {
-    expect(owed(binding('b', SUBJECT_ONLY), 's1')).toEqual([null, null])
-    expect(owed(binding('b', SUBJECT_ONLY), 's2')).toEqual([null, null])
+    expect(owes([fallback(SUBJECT_ONLY)], { sid: 's1' })).toBe('b:*')
   })
 
   test('owes nothing to a fallback that cannot name its session or subject', () => {
-    expect(owed(binding('b', SID_REQUIRED), null)).toBeNull()
-    expect(owed(binding('b', NARROW), 's1', SESSION)).toBeNull()
+    expect(owes([fallback(SID_REQUIRED)])).toBe('')
+    expect(owes([fallback(NARROW)], { sid: 's1', event: SESSION })).toBe('')
   })
 
   test('owes the session to a fallback that takes only the subject, if the subject is unknown', () => {
-    expect(owed(binding('b', SUBJECT_ONLY), 's1', { ...SESSION, sub: null } as LogoutEvent)).toEqual([
-      's1',
-      ENDS,
-    ])
+    const event = { ...SESSION, sub: null } as LogoutEvent
+    expect(owes([fallback(SUBJECT_ONLY)], { sid: 's1', event })).toBe('b:s1')
   })
 
   test('owes the same delivery as a plan would', () => {
-    const named = { sid: null, sessionEndsAt: null }
     const issuer = { bindings: [binding('a', OFF), binding('b')], sessionIndex: 'off' as const }
     const { deliveries } = plan(EVENT, issuer, { kind: 'silent' }, digest)
-    expect(fallbackOf(EVENT, named, binding('b'), digest)).toEqual(deliveries[1])
+    const dead = { kind: 'a', sid: null, sessionEndsAt: null }
+    const party = [{ ...binding('b'), delivered: false }]
+    expect(successionOf(EVENT, dead, 'refused', party, digest)).toEqual([deliveries[1]])
+  })
+
+  test('owes nothing to the fallback of another channel, or to a required channel that has the logout', () => {
+    expect(owes([fallback(), [binding('c'), false], [binding('z'), true]])).toBe('b:*')
+    expect(owes([[binding('a'), true], fallback()], { kind: 'z' })).toBe('')
+  })
+
+  test('owes nothing if its message would end a later session', () => {
+    expect(owes([fallback(), [binding('z'), false]], { reason: 'later_session' })).toBe('')
   })
 })
 
-describe('the successors of a dead letter', () => {
-  const party = [binding('a'), binding('b'), binding('c'), binding('z')]
-  const owes = (...[dead, reason, now]: Parameters<typeof successorsOf<Binding>>) =>
-    successorsOf(dead, reason, now).map(({ kind }) => kind)
+describe('a dead letter of a registration that changed while the logout waited', () => {
+  const REQUIRED = { fallbackFor: null }
 
-  test('are the fallbacks of its channel', () => {
-    expect(owes(binding('a'), 'refused', party)).toEqual(['b'])
-    expect(owes(binding('z'), 'refused', party)).toEqual([])
+  test.each<DeadLetterReason>(['client_removed', 'endpoint_gone', 'attempts_exhausted', 'unreachable'])(
+    'owes the logout to the required channels that have none of it (%s)',
+    (reason) => {
+      expect(owes([[binding('z'), false]], { reason })).toBe('z:*')
+      expect(owes([[binding('z'), false]], { reason, sid: 's1' })).toBe('z:s1')
+      expect(owes([[binding('z'), true]], { reason })).toBe('')
+    },
+  )
+
+  test('owes it to a fallback that its owner made required', () => {
+    expect(owes([[binding('b', REQUIRED), false]])).toBe('b:*')
+    const demoted = binding('a', { fallbackFor: 'b' })
+    expect(
+      owes(
+        [
+          [demoted, true],
+          [binding('b', REQUIRED), false],
+        ],
+        { kind: 'x' },
+      ),
+    ).toBe('b:*')
   })
 
-  test('are none if its message would end a later session', () => {
-    expect(owes(binding('a'), 'later_session', party)).toEqual([])
+  test('owes it to its own channel, if that is registered again', () => {
+    expect(owes([[binding('a'), false]], { reason: 'client_removed' })).toBe('a:*')
   })
 
-  test("include the client's required channels if its own channel was removed from the registration", () => {
-    expect(owes(binding('a'), 'client_removed', [binding('b'), binding('c'), binding('z')])).toEqual([
-      'b',
-      'z',
-    ])
-    expect(owes(binding('a'), 'client_removed', [])).toEqual([])
+  test('owes it to a channel that cannot name it if no other channel can, so that people see a dead letter', () => {
+    const removed = { kind: 'x', reason: 'client_removed' } as const
+    expect(owes([[binding('a', SID_REQUIRED), false]], removed)).toBe('a:*')
+    expect(owes([[binding('a', NARROW), false]], { ...removed, sid: 's1', event: SESSION })).toBe('a:s1')
+    const party = [
+      [binding('a', NARROW), false],
+      [binding('z'), false],
+    ] as const
+    expect(owes(party, { ...removed, sid: 's1', event: SESSION })).toBe('z:s1')
+    expect(owes([[binding('a', NARROW), false]], { kind: 'x', sid: 's1', event: SESSION })).toBe('')
+  })
+
+  test('owes nothing if its client was removed', () => {
+    expect(owes([], { reason: 'client_removed' })).toBe('')
   })
 })
 

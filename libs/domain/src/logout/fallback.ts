@@ -1,16 +1,16 @@
 import type { DeadLetterReason } from '../delivery/delivery.ts'
 import type { Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
-import { canName } from './names.ts'
+import { canName, mayName } from './names.ts'
 import { type Named, type OwedDelivery, type OwingEvent, owed } from './owed.ts'
 
 // A relying party may have several channels. A required channel is owed every logout. A fallback replaces the channel that it
-// names in two cases: that channel is unusable when the logout is planned, or its delivery becomes a dead letter. If a channel is
-// removed from the registration, the relying party's current required channels are owed the logouts of the removed channel.
+// names in two cases: that channel is unusable when the logout is planned, or its delivery becomes a dead letter. If the owner
+// changes the registration while a logout waits, the dead letter is also owed to the required channels that have no delivery of it.
 
 /** Dead-letter reasons for which no other channel is owed the logout, because its message would end a later session. */
-export const REASONS_WITHOUT_FALLBACK: readonly DeadLetterReason[] = ['later_session']
-/** Dead-letter reasons that mean that the channel was removed from the registration. */
+export const REASONS_WITHOUT_SUCCESSOR: readonly DeadLetterReason[] = ['later_session']
+/** Dead-letter reasons that mean that the channel was removed from the registration. It may be registered again. */
 export const REASONS_OF_REMOVAL: readonly DeadLetterReason[] = ['client_removed']
 
 type Channel = Pick<Binding, 'kind' | 'fallbackFor'>
@@ -23,21 +23,44 @@ export function fallbacksFor<Each extends Channel>(
   return party.filter(({ fallbackFor }) => fallbackFor === kind)
 }
 
+/** A current binding of the relying party of a dead letter. */
+export interface Successor extends Channel, Pick<Binding, 'id' | 'names' | 'widens'> {
+  /**
+   * Whether the binding has a delivery of the event that names what the dead letter named, or more. A delivery that died because the
+   * binding was not registered does not count.
+   */
+  readonly delivered: boolean
+}
+
 /**
- * The bindings that are owed the logout of a dead letter.
+ * The deliveries that a dead letter owes: to the fallbacks of its channel, and to required channels without a delivery of the event.
+ * If the channel of the dead letter was removed and no other channel can name the logout, the required channels are owed it all the
+ * same: their own dead letters then say why.
  *
- * @param dead the binding of the dead letter.
- * @param party the current bindings of its relying party.
+ * @param dead the session or subject that the dead letter named, and the kind of its channel.
+ * @param party the current bindings of its relying party; without its own, unless the reason is a removal.
  */
-export function successorsOf<Each extends Channel>(
-  dead: Pick<Binding, 'kind'>,
+export function successionOf(
+  event: OwingEvent,
+  dead: Named & Pick<Binding, 'kind'>,
   reason: DeadLetterReason,
-  party: readonly Each[],
-): readonly Each[] {
-  if (REASONS_WITHOUT_FALLBACK.includes(reason)) return []
-  const fallbacks = fallbacksFor(dead, party)
-  if (!REASONS_OF_REMOVAL.includes(reason)) return fallbacks
-  return [...fallbacks, ...party.filter(({ fallbackFor }) => fallbackFor === null)]
+  party: readonly Successor[],
+  digest: Digest,
+): readonly OwedDelivery[] {
+  if (REASONS_WITHOUT_SUCCESSOR.includes(reason)) return []
+  const fallbacks = fallbacksFor(dead, party).filter((fallback) => canName(event, fallback, dead.sid))
+  const removed = REASONS_OF_REMOVAL.includes(reason)
+  const kinds = [...party.map(({ kind }) => kind), ...(removed ? [] : [dead.kind])]
+  const required = party.filter(({ fallbackFor }) => fallbackFor === null || !kinds.includes(fallbackFor))
+  const missed = required.filter(({ delivered }) => !delivered)
+  const able = missed.filter((binding) => mayName(event, binding))
+  const replaced = able.length + fallbacks.length > 0 || missed.length < required.length
+  const leftBehind = removed && !replaced
+  return [...new Set([...fallbacks, ...(leftBehind ? missed : able)])].map((binding) => {
+    const subjectOnly = event.scope !== 'session' && binding.names === 'subject'
+    const { sid, sessionEndsAt } = subjectOnly ? { sid: null, sessionEndsAt: null } : dead
+    return owed(event, binding, { sid, sessionEndsAt }, digest)
+  })
 }
 
 /**
@@ -59,21 +82,4 @@ export function isDue<Each extends Channel>(
     replaced.length === 0 ||
     replaced.some((binding) => !isUsable(binding) && isDue(binding, others, isUsable))
   )
-}
-
-/**
- * The delivery that a fallback is owed for a dead letter; null if the fallback cannot name the session or subject.
- *
- * @param dead the session or subject that the dead letter named.
- */
-export function fallbackOf(
-  event: OwingEvent,
-  dead: Named,
-  fallback: Pick<Binding, 'id' | 'names' | 'widens'>,
-  digest: Digest,
-): OwedDelivery | null {
-  if (!canName(event, fallback, dead.sid)) return null
-  const named =
-    event.scope === 'session' || fallback.names !== 'subject' ? dead : { sid: null, sessionEndsAt: null }
-  return owed(event, fallback, { sid: named.sid, sessionEndsAt: named.sessionEndsAt }, digest)
 }

@@ -14,7 +14,7 @@ import { type Database, type Queryable, withTransaction } from '../postgres/data
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import { endsAllOf } from '../sessions/order.ts'
-import { oweFallbacks } from './fallbacks.ts'
+import { oweSuccessors } from './successors.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
 /** One attempt, or one round that could send nothing, as the ledger keeps it. */
@@ -188,7 +188,7 @@ async function settleAtOnce(
   if (dead.length === 0) return writeSettled(db, request, how)
   return withTransaction(db, async (transaction) => {
     const lost = await writeSettled(transaction, request, how)
-    await oweFallbacks(
+    await oweSuccessors(
       transaction,
       dead.map(({ id }) => id),
     )
@@ -378,7 +378,7 @@ export async function giveUpUnreachable(
           limit,
         ],
       })
-      await oweFallbacks(
+      await oweSuccessors(
         transaction,
         rows.map(({ id }) => id),
       )

@@ -2,7 +2,7 @@ import type { DeliveryId, WorkerId } from '@curfew/domain'
 import { journalSettled, withAcceptance } from '../history/journal.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { type DeliveryFault, isDataFault, type OnDeliveryFault, type Refused } from '../postgres/faults.ts'
-import { oweFallbacks } from './fallbacks.ts'
+import { oweSuccessors } from './successors.ts'
 
 // Writes no value from outside and changes no counter. So it succeeds if a value in the row makes the regular statement fail.
 const GIVE_UP_UNRECORDABLE = `
@@ -58,7 +58,7 @@ async function giveUp(db: Database, { id, workerId, now }: GiveUpRequest): Promi
         text: GIVE_UP_UNRECORDABLE,
         values: [id, workerId, now],
       })
-      await oweFallbacks(transaction, [id])
+      await oweSuccessors(transaction, [id])
       return rows.length > 0
     })
   } catch (error) {
