@@ -54,6 +54,8 @@ export function openShell({ env, realNpx }: ShellOptions): Shell {
     cwd: work,
     env: { PATH: `${bin}:${rest}`, REST: rest, HOME: process.env.HOME, TMPDIR: tmpdir(), ...env },
     stdio: ['pipe', 'pipe', 'inherit'],
+    // Leads a process group, so that `close` also ends what a block left in the background.
+    detached: true,
   })
   bash.stdout.setEncoding('utf8')
   let blocks = 0
@@ -83,9 +85,18 @@ export function openShell({ env, realNpx }: ShellOptions): Shell {
       }
     },
     close() {
-      bash.kill('SIGKILL')
+      if (bash.pid !== undefined) killGroup(bash.pid)
       rmSync(folder, { recursive: true, force: true })
     },
+  }
+}
+
+/** Kills a process group. A page may have ended all its processes before. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
 }
 

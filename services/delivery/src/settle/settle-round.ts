@@ -44,7 +44,7 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
 function createObserver(metrics: Metrics): (round: Round) => void {
   const settled = metrics.counter(
     'deliveries_settled_total',
-    'Settled deliveries, by state, reason and channel.',
+    'Rounds of attempts by the next state of their delivery, reason and channel. Pending: tried again.',
     ['state', 'reason', 'channel'],
   )
   const durations = metrics.histogram(
