@@ -7,6 +7,8 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, '<time>'],
   [/cfw_[\w-]{43}/g, '<key>'],
   [/\b\d+(?:\.\d+)? ms\b/g, '<duration>'],
+  // A duration in milliseconds in the column after the start of an attempt.
+  [/(?<=<time>) +\d+(?= )/g, ' <number>'],
   // The last column of a table.
   [/(?<= )\d+$/gm, '<number>'],
   // Columns are as wide as their longest cell.
