@@ -1,12 +1,15 @@
 import { type ErasedSubject, keysOf, recordConcerns } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 
-// Records that may contain a name, either verbatim or escaped as JSON.
+// Records that may contain a name, either verbatim or escaped as JSON, or an email address in any case. `encode` makes a text of
+// bytes that need not be UTF-8.
 const SUSPECTS = `
   select id, key, value, state in ('requeued', 'dismissed') as over from quarantined_records
    where quarantined_at < $3
      and (iss is null or iss = $4)
-     and (key = any($1::bytea[]) or exists (select from unnest($2::bytea[]) as name where position(name in value) > 0))`
+     and (key = any($1::bytea[])
+          or exists (select from unnest($2::bytea[]) as name where position(name in value) > 0)
+          or exists (select from unnest($5::text[]) as part where position(part in lower(encode(value, 'escape'))) > 0))`
 
 /** A record about a subject. `over`: it was requeued or dismissed. */
 export interface QuarantinedOf {
@@ -24,9 +27,10 @@ export async function findQuarantined(
     text: SUSPECTS,
     values: [
       keysOf(subject).map((key) => Buffer.from(key)),
-      [subject.sub, ...subject.sids, ...subject.emails].flatMap(spellings),
+      [subject.sub, ...subject.sids].flatMap(spellings),
       before,
       subject.iss,
+      [...subject.emails].map(plainPart),
     ],
   })
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
@@ -50,4 +54,10 @@ function spellings(name: string): readonly Buffer[] {
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
   return [...new Set([name, json, ascii])].map((text) => Buffer.from(text))
+}
+
+/** The longest part of an address, in lower case, whose characters no JSON writer escapes. */
+function plainPart(email: string): string {
+  const parts = email.toLowerCase().match(/[a-z0-9@._-]+/g) ?? []
+  return parts.reduce((longest, part) => (part.length > longest.length ? part : longest), '')
 }
