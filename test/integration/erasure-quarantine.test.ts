@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { quarantine } from '@curfew/ledger'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
 // Goal: erasing a subject deletes the quarantined records that name the subject by an email address, and no other record.
 // Method: real services with a bookkeeper, quarantined records in many spellings, and SQL to see which of them remain.
 
+const HOUR_MS = 3_600_000
 const ALICE = 'alice@mail.example'
 let curfew: Curfew
 
@@ -65,4 +66,37 @@ test('an erasure compares the subject and the sid of a quarantined record with t
   for (const record of records) await quarantined(record)
   expect(await erase()).toBe(0)
   expect(await remaining()).toEqual(records)
+})
+
+describe('a quarantined record with an address that two subjects share', () => {
+  beforeEach(async () => {
+    await curfew.client.postSession({
+      ...{ iss: ISS, sub: 'bob', sid: 'of-bob', client_id: 'mail', email: ALICE },
+      started_at: new Date().toISOString(),
+      expires_at: new Date(Date.now() + HOUR_MS).toISOString(),
+    })
+    await eventually(async () =>
+      expect((await curfew.db.query('select from session_ids')).rows).toHaveLength(1),
+    )
+  })
+
+  test.each([
+    ['the record', JSON.stringify({ iss: ISS, sid: 'of-bob', email: ALICE, more: 'a\0b' })],
+    ['a member of the record', JSON.stringify({ event: { iss: ISS, sid: 'of-bob', email: ALICE } })],
+    ['a record that is cut', `{"iss":"${ISS}","sid":"of-bob","email":"${ALICE}","oc`],
+  ])('stays if %s names a session that the index knows to be of the other', async (_where, value) => {
+    await quarantined(value)
+    expect(await erase()).toBe(0)
+    expect(await remaining()).toEqual([value])
+  })
+
+  test.each([
+    ['an unknown session', { iss: ISS, sid: 'of-yesterday', email: ALICE }],
+    ['no session', { iss: ISS, email: ALICE }],
+    ['the subject as well', { iss: ISS, sid: 'of-bob', name: 'alice', email: ALICE }],
+  ])('is erased with the first of them if it names %s', async (_what, value) => {
+    await quarantined(JSON.stringify(value))
+    expect(await erase()).toBe(1)
+    expect(await remaining()).toEqual([])
+  })
 })

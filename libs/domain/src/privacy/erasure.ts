@@ -84,6 +84,17 @@ export function keysOf({ iss, sub, sids }: Omit<ErasedSubject, 'emails'>): reado
   return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
 }
 
+/** The strings in the key and the value of a record. In a text that is no JSON: what stands between two quotation marks. */
+export function stringsOf({ key, text }: InvalidRecord): readonly string[] {
+  return [key, text].flatMap((one) => {
+    try {
+      return [...textsIn(JSON.parse(one))]
+    } catch {
+      return one.split('"')
+    }
+  })
+}
+
 /** Every string in a JSON value, except names of members. */
 function textsIn(value: unknown): ReadonlySet<string> {
   const texts = new Set<string>()
