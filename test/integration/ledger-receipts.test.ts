@@ -1,16 +1,20 @@
-import { hash } from 'node:crypto'
-import type { AttemptOutcome } from '@curfew/domain'
+import { hash, randomUUID } from 'node:crypto'
+import type { AttemptOutcome, InFlightDelivery, Settlement } from '@curfew/domain'
 import {
   claimDue,
   createDatabase,
+  createReplay,
+  findToday,
   findUnreceipted,
   type JournalEntry,
   planEvents,
   projectJournal,
   settleDeliveries,
+  takeReplayBatch,
 } from '@curfew/ledger'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { ALL } from './dead-letters-support.ts'
 import {
   bindingsOf,
   newEvent,
@@ -121,6 +125,80 @@ test('a delivery keeps the time of its first attempt and the outcome of its last
       ],
     ]),
   )
+})
+
+describe('the time of the first attempt', () => {
+  afterEach(entriesOf)
+  const UNSENT: AttemptOutcome = { kind: 'undeliverable', reason: 'address_not_allowed', detail: '10.0.0.1' }
+  const startMs = (place: number) => Date.parse('2026-11-21T05:00:00Z') + place * 1_000
+  /** Settles with attempts that start a second apart. */
+  const write = (
+    delivery: InFlightDelivery,
+    outcomes: readonly AttemptOutcome[],
+    settlement?: Settlement,
+  ) => {
+    const settled = settledAs(delivery, settlement, outcomes)
+    const attempts = settled.attempts.map((made) => ({ ...made, startedAt: new Date(startMs(made.number)) }))
+    return settleDeliveries(database.db, { batch: [{ ...settled, attempts }], workerId, now: new Date() })
+  }
+  const claimed = async (id: string) => {
+    const slots = { interactive: 9, bulk: 9 }
+    const request = {
+      lease: newLease(workerId),
+      now: new Date(),
+      slots: new Map(),
+      otherSlots: slots,
+      limit: 9,
+    }
+    const found = (await claimDue(database.db, request)).find((delivery) => delivery.id === id)
+    if (found === undefined) throw new Error(`expected ${id} to be due`)
+    return found
+  }
+  const REFUSED: AttemptOutcome = { kind: 'refused', status: 400, error: null, errorDescription: null }
+  const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
+  const today = async (eventId: string) => {
+    const [found] = await findToday(database.db, { eventIds: [eventId], size: 0 })
+    return [found?.targets.map(({ firstAttemptMs }) => firstAttemptMs), found?.attemptsDiffer]
+  }
+  const one = async () => {
+    const event = newEvent()
+    const [[delivery, other] = []] = await plan([event])
+    if (delivery === undefined || other === undefined) throw new Error('expected two deliveries')
+    await database.db.query('delete from deliveries where id = $1', [other.id])
+    return { event, delivery }
+  }
+
+  test('is that of the first attempt that sent a message', async () => {
+    const { event, delivery } = await one()
+    await write(delivery, [UNSENT, UNSENT], { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
+    await write(await claimed(delivery.id), [UNSENT, ACKNOWLEDGED, ACKNOWLEDGED])
+    expect(await today(event.id)).toEqual([[startMs(4)], false])
+    await database.db.query(
+      "update deliveries set first_attempt_at = first_attempt_at - interval '1 ms' where id = $1",
+      [delivery.id],
+    )
+    expect(await today(event.id)).toEqual([[startMs(4) - 1], true])
+    // Without the attempts before it, another attempt may have been the first that was sent.
+    await database.db.query('delete from attempts where delivery_id = $1 and number = 1', [delivery.id])
+    expect(await today(event.id)).toEqual([[startMs(4) - 1], false])
+  })
+
+  test('comes with the replay of a dead letter that sent nothing, and a further replay keeps it', async () => {
+    const { event, delivery } = await one()
+    const replay = async () => {
+      const id = randomUUID()
+      const filter = { ...ALL, ids: [delivery.id] }
+      const job = await createReplay(database.db, { id, filter, includeLapsed: false, requestedBy: 'test' })
+      expect(await takeReplayBatch(database.db, { job, limit: 9, pauseMs: 0 })).toMatchObject({ taken: 1 })
+      return claimed(delivery.id)
+    }
+    await write(delivery, [UNSENT], { state: 'dead_lettered', reason: 'misconfigured' })
+    expect(await today(event.id)).toEqual([[null], false])
+    await write(await replay(), [REFUSED], { state: 'dead_lettered', reason: 'refused' })
+    expect(await today(event.id)).toEqual([[startMs(2)], false])
+    await write(await replay(), [ACKNOWLEDGED])
+    expect(await today(event.id)).toEqual([[startMs(2)], false])
+  })
 })
 
 test('events with similar ids are kept apart, and an event without deliveries is found too', async () => {

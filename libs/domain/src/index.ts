@@ -174,10 +174,12 @@ export type { OutgoingRecord, OutgoingTopic, Publisher } from './ports/publisher
 export {
   ERASURE_WATCH_MS,
   type ErasedSubject,
+  type InvalidRecord,
   keysOf,
   LATE_START_MS,
   nextErasureLook,
   recordConcerns,
+  stringsOf,
 } from './privacy/erasure.ts'
 export {
   type Checkpoint,

@@ -22,6 +22,11 @@ describe('an invalid record', () => {
     ['its subject', json({ iss: ISS, sub: SUBJECT.sub, more: 1 })],
     ['its session', json({ iss: ISS, sid: 'sid-2' })],
     ['its email address', json({ iss: ISS, sid: 'sid-3', email: 'alice@mail.example' })],
+    ['its email address in another case', json({ iss: ISS, sid: 'sid-3', email: 'Alice@Mail.example' })],
+    [
+      'its email address in another case before a cut',
+      { key: '', text: `{"iss":"${ISS}","email":"ALICE@mail.example","oc` },
+    ],
     ['a nested member of another shape', json({ event: { issuer: ISS, subject: [SUBJECT.sub] } })],
     [
       'its subject with escapes, as PHP writes them',
@@ -47,6 +52,8 @@ describe('an invalid record', () => {
       'another subject with a client of the same name',
       json({ iss: ISS, sub: 'bob', initiator: SUBJECT.sub }),
     ],
+    ['a subject with the name in another case', json({ iss: ISS, name: SUBJECT.sub.toUpperCase() })],
+    ['a session with the sid in another case', json({ iss: ISS, sid: 'SID-1' })],
     ['the same name at another issuer', json({ iss: 'https://other.example', sub: SUBJECT.sub })],
     ['a subject with a longer name', json({ iss: ISS, sub: `${SUBJECT.sub} junior` })],
     ['no subject', json({ iss: ISS })],

@@ -1,7 +1,7 @@
 import type { Issuer, Subject } from '../ids.ts'
 import { logKey } from '../logout/event.ts'
 
-/** A subject to erase, and its known sessions and email addresses. */
+/** A subject to erase, and its known sessions and email addresses. The case of an address does not matter. */
 export interface ErasedSubject {
   readonly iss: Issuer
   readonly sub: Subject
@@ -57,24 +57,42 @@ export function nextErasureLook({
  */
 export function recordConcerns({ key, text }: InvalidRecord, subject: ErasedSubject): boolean {
   const { iss, sub } = subject
-  const names = [sub, ...subject.sids, ...subject.emails]
+  const names = [sub, ...subject.sids]
+  const emails = [...subject.emails].map((email) => email.toLowerCase())
   if (keysOf(subject).includes(key)) return true
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
   } catch {
-    return names.some((name) => text.includes(JSON.stringify(name)))
+    const lower = text.toLowerCase()
+    return (
+      names.some((name) => text.includes(JSON.stringify(name))) ||
+      emails.some((email) => lower.includes(JSON.stringify(email)))
+    )
   }
   const { iss: itsIss, sub: itsSub } = Object(parsed) as { readonly iss?: unknown; readonly sub?: unknown }
   const texts = textsIn(parsed)
   if (typeof itsIss === 'string' ? itsIss !== iss : !texts.has(iss)) return false
   if (typeof itsSub === 'string') return itsSub === sub
-  return names.some((name) => texts.has(name))
+  if (names.some((name) => texts.has(name))) return true
+  const lower = new Set([...texts].map((one) => one.toLowerCase()))
+  return emails.some((email) => lower.has(email))
 }
 
 /** The event log's keys of records about the subject. */
 export function keysOf({ iss, sub, sids }: Omit<ErasedSubject, 'emails'>): readonly string[] {
   return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
+}
+
+/** The strings in the key and the value of a record. In a text that is no JSON: what stands between two quotation marks. */
+export function stringsOf({ key, text }: InvalidRecord): readonly string[] {
+  return [key, text].flatMap((one) => {
+    try {
+      return [...textsIn(JSON.parse(one))]
+    } catch {
+      return one.split('"')
+    }
+  })
 }
 
 /** Every string in a JSON value, except names of members. */

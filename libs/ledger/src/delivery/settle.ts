@@ -69,7 +69,10 @@ const SETTLED = rowParameters<SettledRow>(
       'bigint',
       ({ leased: { event } }) => (event.lane === 'interactive' ? event.acceptedAt.getTime() : null),
     ],
-    first_attempt_at: ['timestamptz', ({ kept }) => kept[0]?.startedAt ?? null],
+    first_attempt_at: [
+      'timestamptz',
+      ({ kept }) => kept.find((attempt) => !sentNothing(attempt))?.startedAt ?? null,
+    ],
     status: ['smallint', ({ kept }) => statusOf(kept.at(-1))],
     token_digest: ['word', ({ kept }) => kept.at(-1)?.tokenDigest ?? null],
     lapsed_by: [
@@ -114,7 +117,7 @@ const SETTLE_DELIVERIES = `
            due_at = case when ${EXTENDED} then ${$.now} else s.due_at end,
            settled_at = case when s.state = 'pending' or ${EXTENDED} then null else ${$.now} end,
            level = s.level, dead_letter_reason = s.reason,
-           first_attempt_at = case when d.attempts = 0 then s.first_attempt_at else d.first_attempt_at end,
+           first_attempt_at = case when d.attempts = d.unsent then s.first_attempt_at else d.first_attempt_at end,
            status = case when s.attempts > 0 then s.status else d.status end,
            token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
       from given s

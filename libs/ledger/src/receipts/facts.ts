@@ -150,7 +150,8 @@ export interface EventToday extends Unreceipted {
   readonly attemptsDiffer: boolean
 }
 
-// A minute is longer than the bookkeeper needs for a receipt, and than clocks may differ by.
+// A minute is longer than the bookkeeper needs for a receipt, and than clocks may differ by. No attempt is `first_sent` if
+// retention has deleted the earlier ones: the first that was sent may be among them.
 const EVENTS_TODAY = `
   select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, l.ended_at, e.planned_at) as "settledAt",
          null as replaces, e.erased_at is not null as erased, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
@@ -158,9 +159,14 @@ const EVENTS_TODAY = `
            where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision",
          exists (
            select from deliveries d
-            cross join lateral (select number, started_at, outcome, status from attempts where delivery_id = d.id offset 0) a
+            cross join lateral (
+              select number, started_at, outcome, status,
+                     sent and sum(sent::int) over so_far = 1 and row_number() over so_far = number as first_sent
+                from (select *, jti is not null and outcome <> 'undeliverable' as sent
+                        from attempts where delivery_id = d.id offset 0) made
+              window so_far as (order by number)) a
             where d.id between given.low and given.high and d.event_id = given.id
-              and (a.number = 1 and a.started_at <> d.first_attempt_at
+              and (a.first_sent and a.started_at is distinct from d.first_attempt_at
                    or a.number = d.attempts and (a.status, a.outcome = 'acknowledged') is distinct from (d.status, d.state = 'acknowledged'))
          ) as "attemptsDiffer",
          owed.*
