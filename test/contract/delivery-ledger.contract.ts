@@ -212,6 +212,17 @@ export function deliveryLedgerContract(
         expect(await stateOf(bob)).toBe('pending')
       })
 
+      test('supersedes no interactive delivery by a bulk one', async () => {
+        const [click] = await logout('alice')
+        const [mass] = await logout('alice', { lane: 'bulk' })
+        const [newerMass] = await logout('alice', { lane: 'bulk' })
+        expect(await stateOf(click)).toBe('pending')
+        expect(await read(mass)).toMatchObject({ state: 'superseded', supersededBy: newerMass.id })
+        const [newerClick] = await logout('alice')
+        for (const one of [click, newerMass])
+          expect(await read(one)).toMatchObject({ state: 'superseded', supersededBy: newerClick.id })
+      })
+
       test('supersedes nothing that is planned in the same batch', async () => {
         const batch = ['alice', 'alice'].map((sub) =>
           planFor(newEvent({ sub }), bindings(), { leased: false }),
@@ -414,6 +425,21 @@ export function deliveryLedgerContract(
       // No delivery was named at the other binding.
       expect(await stateOf(older[1])).toBe('pending')
       expect(await ledger.supersedeOlder({ ids, now: NOW })).toBe(0)
+    })
+
+    test('superseding older deliveries keeps the youngest interactive one beside a younger bulk one', async () => {
+      const at = (second: number) => new Date(harness.now().getTime() - 60_000 + second * 1_000)
+      const click = (second: number) => logout('alice', { leased: true, at: at(second) })
+      const mass = (second: number) => logout('alice', { leased: true, at: at(second), lane: 'bulk' })
+      const clicks = [await click(1), await click(2)] as const
+      const masses = [await mass(3), await mass(4)] as const
+      const again = { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 } as const
+      for (const [one] of [...clicks, ...masses]) await settle(one, again, { outcomes: [DOWN] })
+      expect(await ledger.supersedeOlder({ ids: [masses[1][0].id], now: NOW })).toBe(2)
+      for (const [[older], [newer]] of [clicks, masses]) {
+        expect(await read(older)).toMatchObject({ state: 'superseded', supersededBy: newer.id })
+        expect(await stateOf(newer)).toBe('pending')
+      }
     })
 
     test('bringing forward makes failed deliveries of the binding due, but no refused ones', async () => {

@@ -67,7 +67,7 @@ describe('a newer logout', () => {
   test('supersedes the pending deliveries for its subject at every binding, and links them, whether it is pending or in flight', async () => {
     const older = await logout('alice')
     const newer = await logout('alice')
-    const newest = await logout('alice', { leased: true, lane: 'bulk' })
+    const newest = await logout('alice', { leased: true })
     for (const [index, delivery] of newest.entries()) {
       expect(await read(older[index])).toMatchObject({
         state: 'superseded',
@@ -79,6 +79,17 @@ describe('a newer logout', () => {
       expect(await read(newer[index])).toMatchObject({ state: 'superseded', superseded_by: delivery.id })
       expect(await read(delivery)).toMatchObject({ state: 'in_flight', superseded_by: null })
     }
+  })
+
+  test('of the bulk lane supersedes bulk deliveries only, and an interactive one supersedes both', async () => {
+    const [click] = await logout('alice')
+    const [mass] = await logout('alice', { lane: 'bulk' })
+    const [newerMass] = await logout('alice', { lane: 'bulk' })
+    expect(await read(click)).toMatchObject({ state: 'pending', lane: 'interactive' })
+    expect(await read(mass)).toMatchObject({ state: 'superseded', superseded_by: newerMass?.id })
+    const [newerClick] = await logout('alice')
+    for (const one of [click, newerMass])
+      expect(await read(one)).toMatchObject({ state: 'superseded', superseded_by: newerClick?.id })
   })
 
   test('supersedes no delivery for another subject, for another session or of another scope', async () => {
@@ -152,6 +163,34 @@ describe('a delivery that becomes pending again while a newer one is pending', (
     expect(await read(older)).toMatchObject({ state: 'superseded', superseded_by: newer.id, attempts: 1 })
     expect(await read(newer)).toMatchObject({ state: 'pending' })
     expect(await supersedeOlder(database.db, { ids: [older.id, newer.id], now: new Date() })).toBe(0)
+  })
+
+  test('stays pending if it is interactive and the newer one is bulk', async () => {
+    const clicks = [await logout('alice', { leased: true }), await logout('alice', { leased: true })]
+    const [mass] = await logout('alice', { leased: true, lane: 'bulk' })
+    const [newerMass] = await logout('alice', { leased: true, lane: 'bulk' })
+    const [first, second] = clicks.map(([one]) => one)
+    const batch = [first, second, mass, newerMass].flatMap((one) =>
+      one === undefined
+        ? []
+        : [settledAs(one, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 }, [])],
+    )
+    await settleDeliveries(database.db, { batch, workerId, now: new Date() })
+    const ids = batch.map(({ id }) => id)
+    expect(await supersedeOlder(database.db, { ids, now: new Date() })).toBe(2)
+    expect(await read(first)).toMatchObject({ state: 'superseded', superseded_by: second?.id })
+    expect(await read(mass)).toMatchObject({ state: 'superseded', superseded_by: newerMass?.id })
+    for (const one of [second, newerMass]) expect(await read(one)).toMatchObject({ state: 'pending' })
+  })
+
+  test('is superseded by a newer interactive one if it is bulk', async () => {
+    const [mass] = await logout('alice', { leased: true, lane: 'bulk' })
+    const [click] = await logout('alice')
+    if (mass === undefined || click === undefined) throw new Error('expected two deliveries')
+    const pending = settledAs(mass, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 }, [])
+    await settleDeliveries(database.db, { batch: [pending], workerId, now: new Date() })
+    expect(await supersedeOlder(database.db, { ids: [mass.id], now: new Date() })).toBe(1)
+    expect(await read(mass)).toMatchObject({ state: 'superseded', superseded_by: click.id })
   })
 })
 

@@ -255,6 +255,8 @@ function* supersessionsJustified({ ledger }: Evidence): Iterable<string> {
       row.delivery.sid === null && newer?.delivery.sid !== null && newer?.eventId === row.eventId
     const covers = same && (newer.target === row.target || narrowed)
     if (!covers) yield `${describe(row)} is superseded by ${row.supersededBy}, which has another target`
+    if (row.lane === 'interactive' && newer?.lane === 'bulk')
+      yield `${describe(row)} is interactive and is superseded by ${row.supersededBy}, which is bulk`
     if (lastOf(row, ledger.deliveries).state === 'superseded')
       yield `${describe(row)} is superseded in a circle`
   }

@@ -182,6 +182,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (a.event.scope !== 'device') return true
     return b.event.scope === 'device' && b.event.device === a.event.device
   }
+  /** Whether the newer delivery may supersede an older one of the same target. */
+  const maySupersede = (newer: MemoryDelivery, older: MemoryDelivery) =>
+    (older.lane === 'bulk' || newer.lane === 'interactive') &&
+    (newer.delivery.sid !== null || endsAllOf(newer, older))
   /** The order of deliveries that name a subject: by the time at which their logouts were requested. */
   const byRequest = (a: MemoryDelivery, b: MemoryDelivery) =>
     a.delivery.sid === null && b.delivery.sid === null ? timesOf(a).askedMs - timesOf(b).askedMs : 0
@@ -228,7 +232,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       for (const older of before) {
         if (older.state !== 'pending' || older.bindingId !== row.bindingId || older.target !== row.target)
           continue
-        if (row.delivery.sid === null && !endsAllOf(row, older)) continue
+        if (!maySupersede(row, older)) continue
         supersede(older, row.id, now)
       }
     }
@@ -527,12 +531,13 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         .map(({ bindingId, target }) => `${bindingId} ${target}`)
       const alike = Map.groupBy(before, ({ bindingId, target }) => `${bindingId} ${target}`)
       const covered = [...new Set(named)].flatMap((name) => {
-        const [newer, ...others] = (alike.get(name) ?? []).toSorted(
-          (a, b) => byRequest(b, a) || byPlanning(b, a),
-        )
-        if (newer === undefined) return []
-        const covered = others.filter((older) => newer.delivery.sid !== null || endsAllOf(newer, older))
-        return covered.map((older) => ({ older, newer }))
+        const youngestFirst = (alike.get(name) ?? []).toSorted((a, b) => byRequest(b, a) || byPlanning(b, a))
+        return youngestFirst.flatMap((older) => {
+          const newer = youngestFirst.find(({ lane }) => older.lane === 'bulk' || lane === 'interactive')
+          return newer !== undefined && newer !== older && maySupersede(newer, older)
+            ? [{ older, newer }]
+            : []
+        })
       })
       for (const { older, newer } of covered) supersede(older, newer.id, now)
       return covered.length

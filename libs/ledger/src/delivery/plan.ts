@@ -102,6 +102,7 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
 // gets one logout for each session. A delivery that is being claimed meanwhile is sent as well, which does no harm.
 // A later logout supersedes a delivery for the subject only if it ends every session that the older logout ends (`endsAllOf`).
 // Otherwise the newer delivery could be withheld, and a session of the older logout would survive. A logout without an email supersedes none with one.
+// A bulk delivery supersedes no interactive one: a person's click would wait in the bulk lane.
 // A new pending delivery is due at the earlier of its event's acceptance and `now` (PostgreSQL's clock). With `now` alone, a
 // delivery that was planned while that clock ran ahead would wait after the clock is corrected.
 // An issuer logout becomes a job, which is done at once if the plan's basis is not `sessions`. The audit log names its requester.
@@ -168,6 +169,7 @@ const PLAN_EVENTS = `
                and exists (
                  select from events older join given newer on newer.id = owed.event_id
                   where older.id = w.event_id and (older.email is null or newer.email is not null)
+                    and (w.lane = 'bulk' or newer.lane = 'interactive')
                     and (owed.sid is not null or ${endsAllOf('newer', 'older')}))
                for update skip locked
           ) found

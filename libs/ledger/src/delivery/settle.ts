@@ -255,28 +255,31 @@ function description(outcome: AttemptOutcome): string | null {
   return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
 }
 
+const YOUNGEST_FIRST =
+  'case when w.sid is null then w.requested_at end desc nulls last, w.planned_at desc, w.id desc'
+
 // Of all deliveries that wait for the same target, the youngest stays. Among those that name the subject, that is the one of the
 // latest logout. It supersedes an older one only if it ends all the same sessions (`endsAllOf`): it may be withheld to spare a
-// session that the older one has to end.
+// session that the older one has to end. An interactive delivery is superseded by the youngest interactive one only.
 const SUPERSEDE_OLDER = `
   with covered as (
     update deliveries d
        set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest
       from (
-        select w.id, w.sid, w.event_id, first_value(w.id) over alike as youngest,
-               first_value(w.event_id) over alike as latest
+        select w.id, w.sid, w.event_id,
+               case w.lane when 'bulk' then first_value(w.id) over alike else first_value(w.id) over in_lane end as youngest,
+               case w.lane when 'bulk' then first_value(w.event_id) over alike else first_value(w.event_id) over in_lane end as latest
           from (select distinct binding_id, target from deliveries
                  where id = any($1::uuid[]) and due_at is not null and target is not null) given
           cross join lateral (
-            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, e.requested_at, e.email is null as nameless
+            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, d.lane, e.requested_at, e.email is null as nameless
               from deliveries d
              cross join lateral (select requested_at, email from events where id = d.event_id offset 0) e
              where d.binding_id = given.binding_id and d.target = given.target and d.due_at is not null
             offset 0
           ) w
-        window alike as (
-          partition by w.binding_id, w.target, w.nameless
-          order by case when w.sid is null then w.requested_at end desc nulls last, w.planned_at desc, w.id desc)
+        window alike as (partition by w.binding_id, w.target, w.nameless order by ${YOUNGEST_FIRST}),
+               in_lane as (partition by w.binding_id, w.target, w.nameless, w.lane order by ${YOUNGEST_FIRST})
       ) waiting
      where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
        and (waiting.sid is not null or exists (
@@ -291,7 +294,7 @@ const SUPERSEDE_OLDER = `
 
 /**
  * Supersedes all but the youngest of the deliveries that wait for the same target as one of `ids`. They were being attempted when
- * the youngest was planned; otherwise planning would have superseded them.
+ * the youngest was planned; otherwise planning would have superseded them. A bulk delivery supersedes no interactive one.
  *
  * @returns the number of superseded deliveries.
  */
