@@ -239,7 +239,7 @@ create index breakers_of_worker on breakers (worker_id);
 create table breaker_notices (
   binding_id   bigint primary key,
   opened_at    timestamptz not null,
-  -- Null while the last notification is that the breaker opened.
+  -- When operators were notified that the breaker closed. Null if the last notification said that it opened.
   closed_at    timestamptz,
   -- When the binding answered, after that notification.
   answered_at  timestamptz,

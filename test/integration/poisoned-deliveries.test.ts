@@ -418,7 +418,7 @@ describe('if PostgreSQL refuses to', () => {
     expect(await states([first, ...others])).toEqual(['dead_lettered', 'pending', 'pending'])
   })
 
-  test('mark a dead letter as announced, the others are announced', async () => {
+  test('mark a dead letter as announced, it stays unmarked, and the others are announced', async () => {
     const deliveries = await three()
     const [first, ...others] = deliveries
     const dead = { state: 'dead_lettered', reason: 'refused' } as const

@@ -249,7 +249,7 @@ export function createAppender(options: AppenderOptions): Appender {
     schedule()
   }
 
-  /** Runs in the background, because it may meet a broker that hangs. */
+  /** Creates the missing topics. Its caller does not wait, because a broker may hang. */
   async function makeTopics(): Promise<void> {
     if (makingTopics) return
     makingTopics = true

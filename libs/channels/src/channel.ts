@@ -57,7 +57,7 @@ export interface RegisteredEndpoint {
 
 /** A channel's part of a registration. */
 export interface Registered<Settings> {
-  /** The settings of the channel's endpoints. Present without endpoints too. */
+  /** The settings of the channel's endpoints. They are set even if no endpoint is registered. */
   readonly settings: Settings
   readonly endpoints: readonly RegisteredEndpoint[]
   /** The algorithm of the channel's signatures, for which the issuer needs a key; null if its messages are not signed. */

@@ -45,7 +45,7 @@ export function unitsOfBytes(bytes: number): number {
   return Math.max(1, bytes / BYTES_PER_UNIT)
 }
 
-/** The cost of this number of bytes with this number of members and elements. It may be less than 1. */
+/** The cost of a JSON body, or of a part of one, by its bytes and values (object members and array elements). It may be below 1. */
 export function sizeUnits(bytes: number, values: number): number {
   return Math.max(bytes / BYTES_PER_UNIT, values / VALUES_PER_UNIT)
 }

@@ -33,7 +33,11 @@ export interface Keyring {
   ensure(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
   /** The JWK Set (RFC 7517) of the keys that are published now. */
   jwks(issuer: IssuerName): Promise<PublicKeySet>
-  /** Resolves if a master key opens at least one stored key, or no key exists. @throws {SigningKeyError} if it opens none. */
+  /**
+   * Checks the master keys with a sample of the stored keys. Resolves also if no key exists, or the store is unavailable.
+   *
+   * @throws {SigningKeyError} if no master key opens any of the sample.
+   */
   check(): Promise<void>
 }
 

@@ -11,7 +11,7 @@ export interface Secrets {
   /** 32 bytes. */
   readonly masterKey: Uint8Array
   readonly adminKeyHash: Uint8Array
-  /** The generated admin key if there was none. Show it before storing its hash. */
+  /** The admin key that this start generated; null if one was given or stored before. Show it before storing its hash. */
   readonly newAdminKey: string | null
   /**
    * Stores the hash of a new admin key. Without this call the next start generates another key: a key that was never shown must

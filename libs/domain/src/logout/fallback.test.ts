@@ -162,7 +162,7 @@ describe('a dead letter', () => {
     expect(owes([fallback(NARROW)], { sid: 's1', event: SESSION })).toBe('')
   })
 
-  test('owes the session to a fallback that takes only the subject, if the subject is unknown', () => {
+  test('owes the session of a session logout to a fallback that takes only the subject, even if the subject is unknown', () => {
     const event = { ...SESSION, sub: null } as LogoutEvent
     expect(owes([fallback(SUBJECT_ONLY)], { sid: 's1', event })).toBe('b:s1')
   })

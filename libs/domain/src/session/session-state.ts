@@ -129,7 +129,7 @@ function names(
   if (sid !== null) return sid === session.sid
   if (withheld) return false
   if (state !== 'acknowledged') return !sidRequired
-  // Our acceptance of the session also counts as its start, because the IdP's clock may be ahead.
+  // If the IdP's clock is ahead, startedAt may be too late. So an acknowledgement at or after acceptedAt ends the session too.
   return settledAt === null || settledAt >= session.startedAt || settledAt >= session.acceptedAt
 }
 

@@ -372,7 +372,7 @@ export const PROBE_REQUESTS = {
     header: { typ: 'JWT' },
     wrong:
       'It requires typ logout+jwt, which Curfew sends and which is safest. Many identity providers send JWT.',
-    fix: 'If it must accept tokens of these too, let it accept JWT.',
+    fix: 'If the endpoint must accept tokens of those identity providers too, let it accept typ JWT.',
   },
   typ_missing: {
     title: 'may accept a token without typ',
@@ -381,7 +381,7 @@ export const PROBE_REQUESTS = {
     expects: 'either',
     header: { typ: null },
     wrong: 'It requires a typ, which Curfew sends. Many identity providers send none.',
-    fix: 'If it must accept tokens of these too, let it accept a token without typ.',
+    fix: 'If the endpoint must accept tokens of those identity providers too, let it accept tokens without typ.',
   },
   more_fields: {
     title: 'ignores unknown form fields',
