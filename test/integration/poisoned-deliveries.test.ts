@@ -116,7 +116,12 @@ const FIXED = new Set([
 const EVENT_COLUMNS = { accepted_at: time, occurred_at: time, planned_at: time }
 
 type Values = Readonly<Record<string, unknown>>
-const values = fc.record(COLUMNS, { requiredKeys: ['replay_id'] })
+// A replay begins a generation.
+const values = fc
+  .record(COLUMNS, { requiredKeys: [] })
+  .map((given) =>
+    given.replay_id === undefined ? given : { ...given, generation: Math.max(1, given.generation ?? 1) },
+  )
 const eventValues = fc.record(EVENT_COLUMNS, { requiredKeys: [] })
 
 /** Sets the columns of a delivery and its event, except those in `without`, which its state does not allow. */
