@@ -40,7 +40,7 @@ const setCounters = (id: DeliveryId, attempts: number, generation = 0) =>
     id,
     attempts,
     generation,
-    randomUUID(),
+    generation === 0 ? null : randomUUID(),
   ])
 
 test.each(LIMITS)('a delivery with %i attempts is settled with the others of its batch', async (attempts) => {
