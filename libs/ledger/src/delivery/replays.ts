@@ -237,11 +237,14 @@ const PICKED = `
      order by d.dead_lettered_at, d.id limit ${TAKEN.$.limit}
        for update of d
   )`
+/** SQL: the columns of a dead letter `d` that begins a new generation. It waits again, without a result. */
+export const NEW_GENERATION = `
+  state = 'pending', generation = ${counted('d.generation', 1)}, retries = 0, refusals = 0,
+  settled_at = null, level = null, dead_letter_reason = null, announced_at = null`
 const TAKE_BATCH = `${PICKED},
   taken as (
     update deliveries d
-       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = ${TAKEN.$.id}, retries = 0, refusals = 0,
-           settled_at = null, level = null, dead_letter_reason = null, announced_at = null,
+       set ${NEW_GENERATION}, due_at = now(), replay_id = ${TAKEN.$.id},
            session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
       from picked
      where d.id = picked.id

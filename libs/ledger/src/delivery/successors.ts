@@ -13,9 +13,9 @@ import {
 } from '@curfew/domain'
 import { eventRanges } from '../history/event-ranges.ts'
 import { plainArray } from '../postgres/arrays.ts'
-import { counted } from '../postgres/counters.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
+import { NEW_GENERATION } from './replays.ts'
 
 // The current bindings of the relying party of each dead letter. Without the dead letter's own binding, unless it was removed and may
 // be registered again. `offset 0` keeps each subquery a lookup: without it, the planner reads large tables as a whole. A delivery of
@@ -78,10 +78,8 @@ export async function oweSuccessors(transaction: Queryable, ids: readonly Delive
 
 // The pause keeps a worker with an old copy of the registry from taking the delivery again at once.
 const REVIVE = `
-  update deliveries
-     set state = 'pending', due_at = now() + interval '5 seconds', generation = ${counted('generation', 1)}, retries = 0,
-         refusals = 0, settled_at = null, level = null, dead_letter_reason = null, announced_at = null
-   where id = any($1::uuid[]) and state = 'dead_lettered' and dead_letter_reason = any($2::text[])`
+  update deliveries d set ${NEW_GENERATION}, due_at = now() + interval '5 seconds'
+   where d.id = any($1::uuid[]) and d.state = 'dead_lettered' and d.dead_letter_reason = any($2::text[])`
 
 /** Puts back deliveries that died because their binding was not registered, and that is registered again. */
 async function revive(transaction: Queryable, ids: readonly DeliveryId[]): Promise<void> {
