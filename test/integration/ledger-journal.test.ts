@@ -195,14 +195,14 @@ test('a named projector that fails delays no other, and catches up on its failed
   expect((await database.db.query('select name from workers')).rows).toEqual([{ name: 'test' }])
 
   const left = (limit: number) =>
-    projectLeft(database.db, { name: 'failing', post: failing, limit, onFailed })
-  expect(await left(10)).toEqual({ entries: 2, posted: false, split: false })
-  expect(await left(1)).toEqual({ entries: 1, posted: false, split: false })
-  expect(await left(1)).toEqual({ entries: 1, posted: true, split: false })
+    projectLeft(database.db, { name: 'failing', projector: failing, limit, onFailed })
+  expect(await left(10)).toEqual({ entries: 2, projected: false, split: false })
+  expect(await left(1)).toEqual({ entries: 1, projected: false, split: false })
+  expect(await left(1)).toEqual({ entries: 1, projected: true, split: false })
   expect(entered).toMatchObject([{ eventIds: [good] }])
   broken = false
-  expect(await left(10)).toEqual({ entries: 1, posted: true, split: false })
-  expect(await left(10)).toEqual({ entries: 0, posted: true, split: false })
+  expect(await left(10)).toEqual({ entries: 1, projected: true, split: false })
+  expect(await left(10)).toEqual({ entries: 0, projected: true, split: false })
   expect(entered).toEqual([kept[1], kept[0]])
 })
 
@@ -233,7 +233,8 @@ test('an entry with a value that a projector fails at is split until all its oth
   await projectJournal(database.db, { limit: 10, projectors: [failing], names, onFailed })
   for (let split = true, rounds = 0; split || rounds < 20; rounds++)
     split =
-      (await projectLeft(database.db, { name: 'failing', post: failing, limit: 1, onFailed }))?.split === true
+      (await projectLeft(database.db, { name: 'failing', projector: failing, limit: 1, onFailed }))?.split ===
+      true
   expect(
     settledOf(entered)
       .map(({ id }) => id)

@@ -155,7 +155,7 @@ test.each([
     const onFailed = (_: string, error: unknown) => {
       throw error
     }
-    await projectLeft(database.db, { name: 'sla', post: projectSla, limit: 1, onFailed })
+    await projectLeft(database.db, { name: 'sla', projector: projectSla, limit: 1, onFailed })
     expect(await counts()).toEqual({ planned: times, kept: times, broken: 0 })
   },
 )

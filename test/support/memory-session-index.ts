@@ -78,9 +78,9 @@ export function createMemorySessionIndex({
 
   function stateOf({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
     return sessionStateOf(event, session, {
-      taken: logoutEventId === event.id,
+      alreadyCovered: logoutEventId === event.id,
       bindings: ledger.bindingsOf(session),
-      told: ledger.deliveriesOf(event, session),
+      deliveries: ledger.deliveriesOf(event, session),
       digest: ledger.digest,
     })
   }

@@ -25,7 +25,7 @@ export function createJournalJobs({
   projectors: Readonly<Record<string, Projector>>
 }): readonly Job[] {
   const named = Object.entries(projectors)
-  const names = new Map(named.map(([name, project]) => [project, name]))
+  const names = new Map(named.map(([name, projector]) => [projector, name]))
   const onFailed = (projector: string, error: unknown) =>
     log.error({ event: 'journal.projector-failed', projector, err: error })
   let limit = BATCH
@@ -47,7 +47,7 @@ export function createJournalJobs({
       return projected === taken
     },
   }
-  return [projecting, ...named.map(([name, project]) => leftJob({ db, name, post: project, onFailed }))]
+  return [projecting, ...named.map(([name, projector]) => leftJob({ db, name, projector, onFailed }))]
 }
 
 function leftJob(left: Omit<Parameters<typeof projectLeft>[1], 'limit'> & { db: Database }): Job {
@@ -62,10 +62,10 @@ function leftJob(left: Omit<Parameters<typeof projectLeft>[1], 'limit'> & { db: 
     async round() {
       const result = await projectLeft(left.db, { ...left, limit })
       if (result === null) return false
-      if (result.posted) pauseMs = LEFT_PAUSE_MS.first
+      if (result.projected) pauseMs = LEFT_PAUSE_MS.first
       else if (result.entries === 1 && !result.split) pauseMs = Math.min(pauseMs * 2, LEFT_PAUSE_MS.max)
-      limit = result.posted ? Math.min(BATCH, limit * 2) : 1
-      return result.posted ? result.entries > 0 : result.entries > 1 || result.split
+      limit = result.projected ? Math.min(BATCH, limit * 2) : 1
+      return result.projected ? result.entries > 0 : result.entries > 1 || result.split
     },
   }
 }

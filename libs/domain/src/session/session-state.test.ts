@@ -46,7 +46,7 @@ const bindingOf = (name: Name, more: Partial<SessionBinding> = {}) =>
  */
 function stateAfter(states: string, narrow?: Name, removed?: Name): string {
   const channels = states.split(' ').map((entry) => entry.split(':') as [Name, (DeliveryState | Level)?])
-  const told = channels.flatMap(([name, state]): readonly SessionDelivery[] => {
+  const deliveries = channels.flatMap(([name, state]): readonly SessionDelivery[] => {
     if (state === undefined) return []
     const level = state === 'acknowledged' ? 'done' : LEVELS.find((one) => one === state)
     const waits = state === 'pending' || state === 'in_flight'
@@ -63,7 +63,7 @@ function stateAfter(states: string, narrow?: Name, removed?: Name): string {
   const bindings = registered.map(([name]) =>
     bindingOf(name, narrow === name ? { names: 'subject', widens: false } : {}),
   )
-  const found = sessionStateOf(EVENT, SESSION, { taken: false, bindings, told, digest })
+  const found = sessionStateOf(EVENT, SESSION, { alreadyCovered: false, bindings, deliveries, digest })
   if (found.kind !== 'covered') return found.kind
   const owed = found.owed.map(({ delivery }) => String.fromCharCode(delivery.bindingId))
   if (owed.length > 0) return `owed to ${owed.join(' ')}`

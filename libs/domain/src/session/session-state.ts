@@ -56,30 +56,32 @@ export type SessionBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'name
 /**
  * Decides the state of a session after an event. A fallback counts only if the delivery to the channel that it replaces is dead.
  *
- * @param taken whether the session index already records that the event covers the session.
+ * @param alreadyCovered whether the session index already records that the event covers the session.
  * @param bindings the client's current bindings.
- * @param told the deliveries that the event owes, or owed, to any binding of the client.
+ * @param deliveries the deliveries that the event owes, or owed, to any binding of the client.
  */
 export function sessionStateOf(
   event: LogoutEvent,
   session: LiveSession,
   {
-    taken,
+    alreadyCovered,
     bindings,
-    told,
+    deliveries,
     digest,
   }: {
-    taken: boolean
+    alreadyCovered: boolean
     bindings: readonly SessionBinding[]
-    told: readonly SessionDelivery[]
+    deliveries: readonly SessionDelivery[]
     digest: Digest
   },
 ): SessionState {
-  if (!taken && !matchesSession(event, session)) return { kind: 'untouched' }
+  if (!alreadyCovered && !matchesSession(event, session)) return { kind: 'untouched' }
   if (!concernsClient(event, session.clientId)) return { kind: 'untouched' }
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
   const sidRequired = new Set(bindings.filter((binding) => binding.names === 'session').map(({ id }) => id))
-  const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
+  const naming = deliveries.filter((delivery) =>
+    names(delivery, session, sidRequired.has(delivery.bindingId)),
+  )
   const isNamed = ({ id }: SessionBinding) => naming.some(({ bindingId }) => bindingId === id)
   const isDead = ({ id }: Pick<SessionBinding, 'id'>) =>
     naming.some(({ bindingId, state }) => bindingId === id && state === 'dead_lettered')
@@ -95,7 +97,7 @@ export function sessionStateOf(
     .filter((binding) => !isNamed(binding))
     .map((binding) => {
       // A delivery for the subject was made before the session began. The new one names the session, so that it has another id.
-      const again = told.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
+      const again = deliveries.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
       return owed(event, binding, namedFor(event, binding, session, again), digest)
     })
   const counting = naming.filter(({ bindingId, state }) => {

@@ -288,11 +288,11 @@ export async function projectLeft(
   db: Database,
   {
     name,
-    post: project,
+    projector,
     limit,
     onFailed,
-  }: { name: string; post: Projector; limit: number; onFailed: OnProjectorFailed },
-): Promise<{ readonly entries: number; readonly posted: boolean; readonly split: boolean } | null> {
+  }: { name: string; projector: Projector; limit: number; onFailed: OnProjectorFailed },
+): Promise<{ readonly entries: number; readonly projected: boolean; readonly split: boolean } | null> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'journal'))) return null
     const { rows } = await transaction.query<JournalRow>({
@@ -301,19 +301,19 @@ export async function projectLeft(
       values: [name, limit],
     })
     const entries = rows.length
-    if (entries === 0) return { entries, posted: true, split: false }
-    const failure = await failureOf(transaction, () => project(transaction, rows.map(toEntry)))
+    if (entries === 0) return { entries, projected: true, split: false }
+    const failure = await failureOf(transaction, () => projector(transaction, rows.map(toEntry)))
     const values = [name, plainArray(rows.map(({ id }) => id))]
     if (failure === null) {
       await transaction.query({ name: 'strike_left', text: STRIKE_LEFT, values })
-      return { entries, posted: true, split: false }
+      return { entries, projected: true, split: false }
     }
     onFailed(name, failure.error)
     const [only, ...others] = rows
-    if (only === undefined || others.length > 0) return { entries, posted: false, split: false }
+    if (only === undefined || others.length > 0) return { entries, projected: false, split: false }
     const split = isOfValue(failure.error) && (await splitLeft(transaction, name, only))
     if (!split) await transaction.query({ name: 'put_left_back', text: PUT_BACK, values })
-    return { entries, posted: false, split }
+    return { entries, projected: false, split }
   })
 }
 

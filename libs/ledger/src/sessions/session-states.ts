@@ -94,9 +94,9 @@ export async function settleSessionStates(
     const states = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
       const state = sessionStateOf(toEvent(row), row, {
-        taken: row.currentId === row.eventId,
+        alreadyCovered: row.currentId === row.eventId,
         bindings: ofClient.filter(({ current }) => current),
-        told: deliveriesOf(row, ofClient),
+        deliveries: deliveriesOf(row, ofClient),
         digest,
       })
       return { row, state }
