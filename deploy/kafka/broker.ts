@@ -1,11 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { javaMissing } from '../server/maven.ts'
+import { freePort } from '../server/ports.ts'
+import { run } from '../server/process.ts'
 import { inDocker } from './docker.ts'
 import { withJava } from './java.ts'
 import { type OwnKafka, type RunningKafka, startNodes } from './node.ts'
-import { freePort } from './ports.ts'
-import { run } from './process.ts'
 import type { NodePorts, Security } from './settings.ts'
 
 export type { KafkaNode, OwnKafka, RunningKafka } from './node.ts'
@@ -72,21 +73,4 @@ export async function openKafka({
     await rm(folder, { recursive: true, force: true })
     throw error
   }
-}
-
-const JAVA_VERSION_MIN = 17
-
-/** Lists what is missing to run Kafka under Java; null if nothing is. */
-async function javaMissing(): Promise<readonly string[] | null> {
-  const [java, maven] = await Promise.all([
-    run('java', ['-version'], { timeoutMs: 20_000 }),
-    run('mvn', ['--version'], { timeoutMs: 20_000 }),
-  ])
-  const major = Number(/version "(\d+)/.exec(java.output)?.[1] ?? 0)
-  const missing: string[] = []
-  if (java.code !== 0) missing.push(`No Java: \`java -version\` says "${java.summary}".`)
-  else if (major < JAVA_VERSION_MIN)
-    missing.push(`Java is version ${major}, and Kafka 4 needs ${JAVA_VERSION_MIN}.`)
-  if (maven.code !== 0) missing.push(`No Maven: \`mvn --version\` says "${maven.summary}".`)
-  return missing.length === 0 ? null : missing
 }

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { run } from '../server/process.ts'
 import type { NodeProcess, Way } from './node.ts'
-import { run } from './process.ts'
 import { formatArguments, kafkaVersion, type Place, serverProperties } from './settings.ts'
 
 const PULL_TIMEOUT_MS = 600_000

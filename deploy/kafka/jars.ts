@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process'
-import { access, cp, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { cp, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { freePort } from './ports.ts'
-import { end, run, untilReady } from './process.ts'
+import { cachedFolder, exists } from '../server/cache.ts'
+import { fetchWithMaven } from '../server/maven.ts'
+import { freePort } from '../server/ports.ts'
+import { end, run, untilReady } from '../server/process.ts'
 import {
   type ClusterPlan,
   formatArguments,
   kafkaVersion,
   type Place,
   POM,
+  SERVING,
   serverProperties,
 } from './settings.ts'
 
@@ -32,9 +34,7 @@ const JVM_OPTIONS: readonly string[] = [
   '-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info',
 ]
 
-const DOWNLOAD_TIMEOUT_MS = 600_000
 const FORMAT_TIMEOUT_MS = 60_000
-const START_TIMEOUT_MS = 90_000
 
 /** Returns the jars of this version, a formatted empty data folder and a class data archive. Makes those that are missing. */
 export async function fetchKafka({
@@ -42,23 +42,14 @@ export async function fetchKafka({
   log,
 }: Pick<Place, 'environment' | 'log'>): Promise<KafkaJars> {
   const version = await kafkaVersion()
-  const parent = join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
-  const cache = join(parent, `kafka-${version}`)
-  if (!(await exists(cache))) {
-    await mkdir(parent, { recursive: true })
-    // Made under a temporary name and renamed when complete. Two processes may each make one; the first to finish wins.
-    const making = await mkdtemp(join(parent, `kafka-${version}.making-`))
-    try {
-      await fetchJars(join(making, 'jars'), version, log)
-      log('formatting an empty data folder')
-      await formatData([...JVM_OPTIONS, ...classPath(making)], join(making, 'formatted'), ANY_PLAN)
-      await rename(making, cache)
-    } catch (error) {
-      if (!(await exists(cache))) throw error
-    } finally {
-      await rm(making, { recursive: true, force: true })
-    }
+  const make = async (making: string) => {
+    const copy = ['dependency:copy-dependencies', '-DincludeScope=runtime']
+    const goal = [...copy, `-DoutputDirectory=${join(making, 'jars')}`]
+    await fetchWithMaven(POM, goal, { what: `Kafka ${version} (about 45 MB)`, log })
+    log('formatting an empty data folder')
+    await formatData([...JVM_OPTIONS, ...classPath(making)], join(making, 'formatted'), ANY_PLAN)
   }
+  const cache = await cachedFolder(`kafka-${version}`, make, environment)
   const classes = join(cache, 'classes.jsa')
   if (!(await exists(classes))) {
     log('archiving the classes that a broker loads (once)')
@@ -88,7 +79,7 @@ async function archiveClasses(cache: string, path: string): Promise<void> {
   const endWithUs = () => child.kill('SIGKILL')
   process.once('exit', endWithUs)
   try {
-    await untilReady(child, START_TIMEOUT_MS)
+    await untilReady(child, SERVING)
     await end(child, 'SIGTERM')
     await rename(made, path)
   } finally {
@@ -117,31 +108,4 @@ export async function formatData(java: KafkaJars['java'], data: string, plan: Cl
 
 function classPath(folder: string): readonly string[] {
   return ['-cp', join(folder, 'jars', '*')]
-}
-
-async function fetchJars(jars: string, version: string, log: (line: string) => void): Promise<void> {
-  log(`fetching Kafka ${version} with Maven (about 45 MB, once)`)
-  let count = 0
-  const fetched = await run(
-    'mvn',
-    ['-B', '-f', POM, 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${jars}`],
-    {
-      timeoutMs: DOWNLOAD_TIMEOUT_MS,
-      onLine: (line) => {
-        const jar = /Downloaded from \S+: \S+\/([^/\s]+\.jar) \(([^)]+)\)/.exec(line)
-        if (jar !== null) log(`  ${++count}. ${jar[1]} (${jar[2]})`)
-      },
-    },
-  )
-  if (fetched.code !== 0) {
-    const errors = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
-    throw new Error(`Maven could not fetch Kafka ${version}:\n${errors.slice(0, 10).join('\n')}`)
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

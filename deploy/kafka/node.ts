@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
-import { hasEnded, untilReady } from './process.ts'
-import { addressOf, type Place, replicationFactor } from './settings.ts'
+import { hasEnded, untilReady } from '../server/process.ts'
+import { addressOf, type Place, replicationFactor, SERVING } from './settings.ts'
 
 /** A cluster that `KAFKA_BROKERS` names. We use it as it is, and never end one of its brokers. */
 export interface NamedKafka extends Readonly<Partial<Record<keyof Power, undefined>>> {
@@ -69,7 +69,6 @@ export interface Way {
   endAtExit(): void
 }
 
-const START_TIMEOUT_MS = 90_000
 const STOP_TIMEOUT_MS = 60_000
 
 /**
@@ -147,7 +146,7 @@ function createNode(id: number, address: string, { spawn, signal }: NodeProcess)
     async restart() {
       await end('SIGKILL')
       child = spawn()
-      await untilReady(child, START_TIMEOUT_MS)
+      await untilReady(child, SERVING)
     },
     suspend: () => signal('SIGSTOP'),
     resume: () => signal('SIGCONT'),

@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { versionIn } from '../server/maven.ts'
+import type { Readiness } from '../server/process.ts'
 
 // The settings of a cluster, under Docker and Java alike.
 
@@ -37,6 +38,9 @@ export interface Place {
 
 /** Any 16 bytes in base64url. Clusters never meet, so all of them may have the same id. */
 export const CLUSTER_ID = 'Y3VyZmV3LXRlc3RzLTAwMQ'
+
+/** Kafka logs this when it serves, under Docker and Java alike. */
+export const SERVING: Readiness = { server: 'Kafka', says: 'Kafka Server started', timeoutMs: 90_000 }
 
 const COPIES_MAX = 3
 const SCRAM_MECHANISMS = ['SCRAM-SHA-256', 'SCRAM-SHA-512']
@@ -149,8 +153,6 @@ function propertiesText(properties: Readonly<Record<string, string>>): string {
 export const POM: string = join(import.meta.dirname, 'pom.xml')
 
 /** Reads the Kafka version from pom.xml, the only place that names it. */
-export async function kafkaVersion(): Promise<string> {
-  const version = /<kafka\.version>([^<]+)</.exec(await readFile(POM, 'utf8'))?.[1]
-  if (version === undefined) throw new Error('deploy/kafka/pom.xml names no kafka.version')
-  return version
+export function kafkaVersion(): Promise<string> {
+  return versionIn(POM, 'kafka.version')
 }

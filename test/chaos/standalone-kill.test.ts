@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
-import { freePort } from '../../deploy/kafka/ports.ts'
+import { freePort } from '../../deploy/server/ports.ts'
 import {
   endServers,
   type Standalone,

@@ -1,6 +1,6 @@
 import { createClient } from '@curfew/client'
 import { expect, test } from 'vitest'
-import { freePort } from '../../deploy/kafka/ports.ts'
+import { freePort } from '../../deploy/server/ports.ts'
 import { openCluster } from '../chaos/cluster.ts'
 import { ISS } from '../chaos/load.ts'
 import { createTestDatabase } from '../support/database.ts'

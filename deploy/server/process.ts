@@ -37,28 +37,35 @@ export async function run(
   })
 }
 
-/** Kafka logs this when it serves, under Docker and Java alike. */
-const READY = 'Kafka Server started'
 const TAIL_LINES = 40
 
+/** How to see that a server serves. */
+export interface Readiness {
+  /** The name of the server in errors. */
+  readonly server: string
+  /** The server logs a line with this text when it serves. */
+  readonly says: string
+  readonly timeoutMs: number
+}
+
 /**
- * Resolves when the log of `child` says that Kafka serves.
+ * Resolves when the log of `child` says that it serves.
  *
  * @throws {Error} when `child` ends before that or takes longer than `timeoutMs`, with the end of its log.
  */
-export async function untilReady(child: ChildProcess, timeoutMs: number): Promise<void> {
+export async function untilReady(child: ChildProcess, { server, says, timeoutMs }: Readiness): Promise<void> {
   const tail: string[] = []
   await new Promise<void>((resolve, reject) => {
     const fail = (why: string) => {
       clearTimeout(timer)
-      reject(new Error(`Kafka ${why}. The end of its log:\n${tail.join('\n')}`))
+      reject(new Error(`${server} ${why}. The end of its log:\n${tail.join('\n')}`))
     }
     const timer = setTimeout(() => fail(`did not start within ${timeoutMs} ms`), timeoutMs)
-    // Keeps reading after Kafka serves: a full pipe would block the broker.
+    // Keeps reading after the server serves: a full pipe would block it.
     readLines(child, (line) => {
       tail.push(line)
       if (tail.length > TAIL_LINES) tail.shift()
-      if (!line.includes(READY)) return
+      if (!line.includes(says)) return
       clearTimeout(timer)
       resolve()
     })
