@@ -15,7 +15,7 @@ class SlowFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ['libs/**/*.test.ts', 'services/**/*.test.ts', 'test/**/*.test.ts'],
-    globalSetup: ['test/support/database.ts', 'test/support/kafka.ts'],
+    globalSetup: ['test/support/database.ts', 'test/support/kafka.ts', 'test/support/keycloak.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,
     maxWorkers: 2,

@@ -2,7 +2,7 @@ import type { RelyingPartySettings } from '@curfew/contract'
 import express from 'express'
 import { auth, requiresAuth } from 'express-openid-connect'
 import type { Browser, Page } from './browser.ts'
-import type { Idp } from './idp.ts'
+import type { LoginIdp } from './idp.ts'
 import { listen } from './listener.ts'
 
 /** A real RP: an Express application with express-openid-connect, and one page that requires a session. */
@@ -25,7 +25,7 @@ export interface ExpressRpOptions {
 }
 
 export async function openExpressRp(
-  idp: Idp,
+  idp: LoginIdp,
   { name, algorithm = 'RS256', settings }: ExpressRpOptions,
 ): Promise<ExpressRp> {
   const listener = await listen()

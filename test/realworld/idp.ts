@@ -13,20 +13,24 @@ export interface RegisteredClient {
   readonly client_secret: string
 }
 
-/** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
-export interface Idp {
-  /** The name of the issuer at Curfew. */
-  readonly name: string
+/** The part of a real IdP that RPs and logins use. */
+export interface LoginIdp {
   readonly iss: string
-  /** The ids of the posted events, in order. */
-  readonly posted: readonly string[]
-  /** Registers a client at the IdP (RFC 7591), and registers the answered metadata at Curfew. */
+  /** Registers a client at the IdP. @param metadata as in RFC 7591. */
   register(
     metadata: Readonly<Record<string, unknown>>,
     settings?: RelyingPartySettings,
   ): Promise<RegisteredClient>
   /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
   logIn(browser: Browser, page: Page, user: string): Promise<Page>
+}
+
+/** A real IdP: oidc-provider, which delegates its logouts to Curfew. It registers its clients at Curfew, too. */
+export interface Idp extends LoginIdp {
+  /** The name of the issuer at Curfew. */
+  readonly name: string
+  /** The ids of the posted events, in order. */
+  readonly posted: readonly string[]
   /** Ends the browser's session at the IdP. */
   logOut(browser: Browser): Promise<Page>
   close(): Promise<void>

@@ -1,41 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { TopicsSettings } from '@curfew/broker'
 import type { LogRecord } from '@curfew/domain'
-import { type NoKafka, openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { openKafka } from '../../deploy/kafka/broker.ts'
+import { describeUnless, shareServer, skipWithout } from './shared-server.ts'
 
-/** Test workers inherit this variable: the address of the server that starts the broker of this run. */
-const ADDRESS = 'CURFEW_TEST_KAFKA'
+const shared = shareServer({
+  variable: 'CURFEW_TEST_KAFKA',
+  open: () => openKafka({ log: (line) => process.stderr.write(`kafka: ${line}\n`) }),
+})
 
-/**
- * Vitest's global setup: one broker for the whole run. It starts when the first test asks for it, so that runs without a Kafka
- * test do not wait for it.
- *
- * @returns the teardown.
- */
-export async function setup(): Promise<() => Promise<void>> {
-  let opening: Promise<RunningKafka | NoKafka> | null = null
-  const server = createServer(async (_request, response) => {
-    opening ??= openKafka({ log: (line) => process.stderr.write(`kafka: ${line}\n`) })
-    try {
-      response.end(JSON.stringify(await opening))
-    } catch (error) {
-      response.statusCode = 500
-      response.end(error instanceof Error ? error.message : String(error))
-    }
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  process.env[ADDRESS] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  return async () => {
-    server.close()
-    server.closeAllConnections()
-    const kafka = await opening
-    if (kafka !== null && kafka.how !== 'none') await kafka.stop()
-  }
-}
+/** Vitest's global setup: one broker for the whole run. */
+export const setup: () => Promise<() => Promise<void>> = shared.setup
 
 /**
  * The brokers of this run, or the reason that there are none.
@@ -45,13 +20,7 @@ export async function setup(): Promise<() => Promise<void>> {
 export async function sharedKafka(): Promise<
   { readonly brokers: readonly string[] } | { readonly missing: string }
 > {
-  const address = process.env[ADDRESS]
-  if (address === undefined) throw new Error('test/support/kafka.ts is not among the global setups of Vitest')
-  const response = await fetch(address)
-  if (!response.ok) throw new Error(await response.text())
-  const kafka = (await response.json()) as
-    | { readonly how: 'none'; readonly lookedFor: readonly string[] }
-    | { readonly how: 'environment' | 'docker' | 'maven'; readonly brokers: readonly string[] }
+  const kafka = await shared.ask()
   if (kafka.how !== 'none') return { brokers: kafka.brokers }
   return { missing: missingKafka(kafka.lookedFor) }
 }
@@ -62,10 +31,7 @@ export async function sharedKafka(): Promise<
  * @throws {Error} if `CI` is `true`.
  */
 export function missingKafka(lookedFor: readonly string[]): string {
-  const missing = `no Kafka broker: ${lookedFor.join(' ')}`
-  if (process.env.CI === 'true') throw new Error(missing)
-  process.stderr.write(`\nSKIPPED, ${missing}\n\n`)
-  return missing
+  return skipWithout('Kafka broker', { how: 'none', lookedFor })
 }
 
 /** Defines a suite that needs a broker. Without one the suite is skipped, with the reason in its title and on standard error. */
@@ -73,13 +39,9 @@ export async function describeWithKafka(
   title: string,
   define: (brokers: readonly string[]) => void,
 ): Promise<void> {
-  const { describe, it } = await import('vitest')
   const kafka = await sharedKafka()
-  if ('brokers' in kafka) {
-    describe(title, () => define(kafka.brokers))
-    return
-  }
-  describe.skip(`${title} (${kafka.missing})`, () => it('needs a broker', () => undefined))
+  if ('brokers' in kafka) return describeUnless(null, title, () => define(kafka.brokers))
+  return describeUnless(kafka.missing, title, () => undefined)
 }
 
 /** A prefix for topics and groups that no other test uses. */
