@@ -3,6 +3,7 @@ import {
   type Binding,
   type BindingId,
   type ClientId,
+  DEFAULT_RELAY,
   type DeadLetterReason,
   type DeliveryId,
   type EventId,
@@ -484,7 +485,16 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         issuers: new Map(
           [...issuers].map(([iss, sessionIndex]) => {
             const sessionIssuer = index.rows.some(({ session }) => session.iss === iss) ? 1 : null
-            return [iss, { bindings: byIssuer.get(iss) ?? [], sessionIndex, sessionIssuer }]
+            return [
+              iss,
+              {
+                bindings: byIssuer.get(iss) ?? [],
+                sessionIndex,
+                sessionIssuer,
+                relay: DEFAULT_RELAY,
+                networks: { allowedNetworks: null },
+              },
+            ]
           }),
         ),
         bindings: new Map(bindings),

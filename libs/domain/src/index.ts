@@ -114,6 +114,7 @@ export {
   type LogoutReason,
   logKey,
   occurrenceOf,
+  type RelayedToken,
   requestedAtOf,
   sameContent,
 } from './logout/event.ts'
@@ -271,6 +272,7 @@ export {
   ruleAfter,
   ruleAfterRemoval,
 } from './registry/networks.ts'
+export { DEFAULT_RELAY, type RelaySettings } from './registry/relay.ts'
 export {
   mergeStarts,
   netOf,

@@ -8,8 +8,9 @@ import type { LogLane } from '../ports/event-log.ts'
  * - `unreadable`: the record is no valid logout event or session change.
  * - `conflict`: another logout has the same id.
  * - `refused`: the ledger cannot store a value of the record.
+ * - `unverified`: the signature of a relayed logout token could not be verified.
  */
-export type QuarantineKind = 'unreadable' | 'conflict' | 'refused'
+export type QuarantineKind = 'unreadable' | 'conflict' | 'refused' | 'unverified'
 
 /**
  * The state of a quarantined record. `waiting`: a person has to decide. `requeue_requested`: the record is not yet in the event
@@ -79,6 +80,11 @@ export function quarantineFix({
       )
     case 'refused':
       return `Find the cause in the log of the delivery service. Correct it, then requeue the record; or have the issuer post ${again} again, and dismiss the record.`
+    case 'unverified':
+      return (
+        "Correct the issuer's jwks_uri if the reason names it, then requeue the record. Curfew requeues it by itself once it can fetch " +
+        "the issuer's keys. Dismiss the record if the token is forged."
+      )
   }
 }
 

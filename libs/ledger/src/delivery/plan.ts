@@ -159,7 +159,8 @@ const PLAN_EVENTS = `
   ),
   covered as (
     update deliveries d
-       set state = 'superseded', due_at = null, settled_at = ${$.now}, superseded_by = older.covered_by
+       set state = 'superseded', due_at = null, settled_at = ${$.now}, superseded_by = older.covered_by,
+           first_message = null
       from (
         select found.id, owed.id as covered_by
           from owed

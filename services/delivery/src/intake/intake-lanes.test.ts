@@ -3,6 +3,7 @@ import { encodeLogoutEvent } from '@curfew/contract'
 import {
   type Binding,
   type BindingId,
+  DEFAULT_RELAY,
   eventIdOf,
   type GivenEventId,
   type Issuer,
@@ -45,7 +46,13 @@ function issuerWith(iss: Issuer, count: number): KnownIssuer {
     const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, ...named }
     return binding as unknown as Binding
   })
-  return { bindings, sessionIndex: 'partial', sessionIssuer: null }
+  return {
+    bindings,
+    sessionIndex: 'partial',
+    sessionIssuer: null,
+    relay: DEFAULT_RELAY,
+    networks: { allowedNetworks: null },
+  }
 }
 
 test('a batch of interactive logouts does not wait for the pace of a mass logout', async () => {
