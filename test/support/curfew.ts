@@ -56,6 +56,7 @@ import {
   createKeyMaker,
   createKeyring,
   createLogKeeper,
+  createMessageSealer,
   createWebhookSecretSealer,
   type KeyMaker,
 } from '@curfew/tokens'
@@ -323,6 +324,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         now,
       }),
       clientKeys,
+      messages: createMessageSealer(masterKey),
       client: outbound,
       log,
       metrics: createMetrics(),
