@@ -121,6 +121,20 @@ describe('a spool', () => {
     expect(seen.toSorted()).toEqual(texts.toSorted())
   })
 
+  test('keeps an append that is under way while a drain empties the spool', async () => {
+    const spool = await openHere()
+    const texts = numbered(200)
+    const seen: string[] = []
+    for (const [index, text] of texts.entries()) {
+      const appended = spool.append(bytes(text))
+      // The drain begins at different steps of the write.
+      for (let round = 0; round < index % 20; round++) await new Promise(setImmediate)
+      seen.push(...(await drained(spool)))
+      await appended
+    }
+    expect([...seen, ...(await drained(spool))]).toEqual(texts)
+  })
+
   test('takes the bytes of an entry before append returns', async () => {
     const spool = await openHere()
     const buffer = bytes('before')
