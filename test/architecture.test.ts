@@ -27,7 +27,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'prom-client',
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
-  'libs/client': ['@curfew/domain', '@curfew/contract'],
+  'libs/client': ['node:', '@curfew/domain', '@curfew/contract'],
   'libs/channels': ['node:', '@curfew/contract', '@curfew/domain', 'typebox'],
   // The one library that combines others: it opens the resources that every service needs. It verifies the logout tokens of the
   // relay with the SDK for RPs, because the relay takes the place of an RP.
