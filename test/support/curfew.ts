@@ -60,6 +60,7 @@ import {
   createWebhookSecretSealer,
   type KeyMaker,
 } from '@curfew/tokens'
+import { createRelayedTokens } from '@curfew/wiring'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -271,6 +272,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     eventLog: wrapEventLog(eventLog),
     db: reads,
     databaseUrl: gate.url,
+    tokens: createRelayedTokens({ client: outbound, log, now: () => new Date() }),
     backlogMax: options.backlogMax ?? null,
     log,
     metrics,

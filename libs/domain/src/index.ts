@@ -82,6 +82,8 @@ export {
   type Issuer,
   type IssuerName,
   NO_ISSUER,
+  type RelayedTokenId,
+  relayedEventId,
   type Sid,
   type Subject,
   type Target,

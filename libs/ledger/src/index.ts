@@ -229,6 +229,7 @@ export {
   readRegistryRevision,
   type StoredSettings,
 } from './registry/registry.ts'
+export { type RelayIssuer, type RelayRegistry, readRelayRegistry } from './registry/relay.ts'
 export {
   countWaiting,
   type EndpointRecord,

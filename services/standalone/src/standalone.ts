@@ -32,7 +32,7 @@ import {
   createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
+import { createOpening, createRelayedTokens, eventLogChecks, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -129,6 +129,7 @@ export async function runStandalone(
       })
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
+        tokens: createRelayedTokens({ client, log, now: () => new Date() }),
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
       createConsole({
