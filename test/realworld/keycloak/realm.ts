@@ -106,10 +106,9 @@ export async function openRealm(keycloak: TestKeycloak, settings: object = {}): 
       return created.headers.get('location')?.split('/').at(-1) ?? ''
     },
     async logIn(browser, page, user) {
-      let at = page
-      while (at.url.startsWith(`${keycloak.url}/`) && at.body.includes('kc-form-login'))
-        at = await browser.submit(at, { username: user, password: user })
-      return at
+      // Keycloak answers a refused login with the same form.
+      if (!page.body.includes('kc-form-login')) return page
+      return browser.submit(page, { username: user, password: user })
     },
     async setLogoutUrl(clientId, url) {
       const client = await clientOf(clientId)
