@@ -13,6 +13,8 @@ export interface Page {
 /** A minimal browser for logins: it follows redirects, keeps cookies and sends forms. */
 export interface Browser {
   open(url: string): Promise<Page>
+  /** Opens the first link of the page whose URL matches. @returns `page` itself if there is none. */
+  follow(page: Page, url: RegExp): Promise<Page>
   /** Sends the only form of the page, with its hidden fields. */
   submit(page: Page, fields?: Readonly<Record<string, string>>): Promise<Page>
 }
@@ -61,6 +63,13 @@ export function openBrowser(): Browser {
 
   return {
     open: (url) => visit(url, null),
+    async follow(page, url) {
+      const links = [...page.body.matchAll(/href="([^"]*)"/g)].map(([, link = '']) =>
+        link.replaceAll('&amp;', '&'),
+      )
+      const link = links.find((each) => url.test(each))
+      return link === undefined ? page : visit(new URL(link, page.url).href, null)
+    },
     submit(page, fields = {}) {
       const form = /<form[^>]*>/.exec(page.body)?.[0]
       const action = /action="([^"]*)"/.exec(form ?? '')?.[1]

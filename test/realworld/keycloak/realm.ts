@@ -22,6 +22,12 @@ export interface Realm extends LoginIdp {
   logOut(browser: Browser): Promise<Page>
   /** Adds a key that Keycloak publishes and does not sign with. @returns the private JWK, with the `kid` that Keycloak publishes. */
   addPassiveKey(): Promise<Readonly<Record<string, unknown>>>
+  /** Lets users of another realm log in to this one. Both realms end their sessions together. */
+  addIdentityProvider(
+    alias: string,
+    upstream: Realm,
+    client: { readonly clientId: string; readonly clientSecret: string },
+  ): Promise<void>
   /** Calls the admin API below this realm. @throws {Error} if the answer is an error. */
   admin(method: string, path: string, body?: unknown): Promise<Response>
 }
@@ -129,6 +135,30 @@ export async function openRealm(keycloak: TestKeycloak, settings: object = {}): 
     },
     async logOut(browser) {
       return browser.submit(await browser.open(`${iss}/protocol/openid-connect/logout`), {})
+    },
+    async addIdentityProvider(alias, upstream, client) {
+      const base = `${upstream.iss}/protocol/openid-connect`
+      await admin('POST', '/identity-provider/instances', {
+        alias,
+        providerId: 'keycloak-oidc',
+        enabled: true,
+        trustEmail: true,
+        config: {
+          ...client,
+          clientAuthMethod: 'client_secret_post',
+          issuer: upstream.iss,
+          authorizationUrl: `${base}/auth`,
+          tokenUrl: `${base}/token`,
+          logoutUrl: `${base}/logout`,
+          jwksUrl: upstream.jwksUri,
+          useJwksUrl: 'true',
+          validateSignature: 'true',
+          // Without it, a logout at an RP ends on an error page of Keycloak.
+          backchannelSupported: 'true',
+          defaultScope: 'openid profile email',
+          syncMode: 'IMPORT',
+        },
+      })
     },
     async addPassiveKey() {
       const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 })
