@@ -72,7 +72,7 @@ export type DeadLetter = Static<typeof DeadLetter>
 export const DeadLetterWithAttempts = Type.Object({ ...DeadLetter.properties, attempts: Type.Array(Attempt) })
 export type DeadLetterWithAttempts = Static<typeof DeadLetterWithAttempts>
 
-const DeadLetterFilterInput = Type.Object(
+export const DeadLetterFilterInput = Type.Object(
   {
     ...filter,
     ids: Type.Optional(Type.Array(Uuid, { minItems: 1, maxItems: IDS_MAX, uniqueItems: true })),
