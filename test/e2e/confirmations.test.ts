@@ -22,7 +22,7 @@ test('a client learns of incomplete and complete logouts, and loses no confirmat
     file,
     JSON.stringify({
       client_id: 'portal',
-      curfew: { confirmation_uri: hook.url, confirmation_deadline_ms: 2_000 },
+      curfew: { confirmation_uri: hook.url, confirmation_deadline_ms: 6_000 },
     }),
   )
   const put = await runCurfew(processes, ['rp', 'put', file], {
@@ -33,7 +33,7 @@ test('a client learns of incomplete and complete logouts, and loses no confirmat
   expect(put).toMatchObject({ code: 0, stderr: '' })
   const [wiki, mail] = await Promise.all(
     ['wiki', 'mail'].map((clientId) =>
-      openRelyingParty(first, { clientId, curfew: { retry_schedule_ms: [3_000, 3_000, 3_000] } }),
+      openRelyingParty(first, { clientId, curfew: { retry_schedule_ms: [4_000, 4_000, 4_000, 4_000] } }),
     ),
   )
   onTestFinished(async () => void (await Promise.all([wiki?.close(), mail?.close()])))

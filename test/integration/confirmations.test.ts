@@ -175,7 +175,7 @@ describe('at the deadline', () => {
     const wiki = await rp('wiki', 'Wiki')
     await rp('mail', 'Mail')
     await wiki.goDown()
-    await registerPortal({ confirmation_deadline_ms: 1_000 })
+    await registerPortal({ confirmation_deadline_ms: 4_000 })
     const id = await logout()
     const [first] = await hook.told(1)
     expect(first?.data).toMatchObject({
