@@ -207,6 +207,8 @@ export interface ConfirmationRecord {
   readonly error: string | null
 }
 
+const PARTY = 'select id from relying_parties where issuer = $1 and client_id = $2'
+
 const LIST = {
   name: 'list_confirmations',
   text: walkSql({
@@ -214,10 +216,9 @@ const LIST = {
     key: ['position'],
     order: 'desc',
     byParts: false,
-    where:
-      't.relying_party_id = (select id from relying_parties where issuer = $4::text and client_id = $5::text) and t.position < $6::bigint',
+    where: 't.relying_party_id = $4::bigint and t.position < $5::bigint',
     columns: ['state'],
-    filter: '($7::text is null or w.state = $7)',
+    filter: '($6::text is null or w.state = $6)',
     returned: 'w.position',
   }),
 }
@@ -240,9 +241,16 @@ export async function listConfirmations(
     limit,
   }: { issuer: string; clientId: string; state: string | null; before: number | null; limit: number },
 ): Promise<WalkedPage<ConfirmationRecord, number>> {
+  const { rows: parties } = await db.query<{ id: number }>({
+    name: 'party_of_confirmations',
+    text: PARTY,
+    values: [issuer, clientId],
+  })
+  const [party] = parties
+  if (party === undefined) return { rows: [], reached: null }
   const { keys, reached } = await walk<{ position: number }>(db, LIST, {
     ...{ parts: null, limit },
-    values: [issuer, clientId, before ?? Number.MAX_SAFE_INTEGER, state],
+    values: [party.id, before ?? Number.MAX_SAFE_INTEGER, state],
   })
   const positions = plainArray(keys.map(({ position }) => position))
   const { rows } = await db.query<ConfirmationRecord>({ text: RECORDS, values: [positions] })
