@@ -70,9 +70,10 @@ create index webhook_deliveries_of_webhook on webhook_deliveries (webhook, posit
 -- webhook_deliveries. No column names a subject or a session: the message takes the sid from the event, so that an erasure of the
 -- event suffices. The row is deleted with its event.
 create table confirmations (
-  position          bigint generated always as identity primary key,
   -- The receiver sees it as `webhook-id`.
-  id                uuid not null unique default gen_random_uuid(),
+  id                uuid primary key default gen_random_uuid(),
+  -- The order of lists. It has no index of its own: a list would read it, and skip the rows of other clients.
+  position          bigint generated always as identity,
   event_id          uuid not null unique,
   relying_party_id  bigint not null references relying_parties (id),
   state             text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
@@ -98,4 +99,4 @@ create index confirmations_due on confirmations (relying_party_id, due_at) where
 -- Confirmations that wait for their event. Few, so that the projector sees at once whether there are any.
 create index confirmations_waiting on confirmations (event_id) where due_at is not null and attempts = 0;
 -- The list of a client's confirmations.
-create index confirmations_of_client on confirmations (relying_party_id, position);
+create unique index confirmations_of_client on confirmations (relying_party_id, position);

@@ -31,17 +31,17 @@ const OWE = `
 const MAKE_DUE = `
   update confirmations c set due_at = now()
     from (
-      select waiting.position
+      select waiting.id
         from unnest($1::uuid[], $2::uuid[]) as given(low, high)
        cross join lateral (
-         select position, event_id from confirmations
+         select id, event_id from confirmations
           where event_id between given.low and given.high and due_at > now() and attempts = 0 offset 0
        ) waiting
        where not exists (
          select from deliveries d
           where d.id between given.low and given.high and d.event_id = waiting.event_id and d.settled_at is null offset 0)
     ) settled
-   where c.position = settled.position and c.attempts = 0 and c.due_at > now()`
+   where c.id = settled.id and c.attempts = 0 and c.due_at > now()`
 
 /**
  * Owes the confirmation of each new event to the client that started it. Makes the confirmations of settled events due.

@@ -31,7 +31,6 @@ export interface WrittenConfirmation {
 
 /** A claimed confirmation. */
 export interface ClaimedConfirmation {
-  readonly position: number
   /** As for webhook deliveries: the number of the attempt, and the fencing token. */
   readonly attempt: number
   /** The `webhook-id`. */
@@ -58,11 +57,11 @@ const CLAIM = `
       from waiting where waiting.party is not null
   ),
   due as (
-    select d.position
+    select d.id
       from waiting
       left join unnest($1::bigint[], $2::int[]) as busy(party, count) on busy.party = waiting.party
       cross join lateral (
-        select position, due_at from confirmations
+        select id, due_at from confirmations
          where relying_party_id = waiting.party and due_at <= now()
          order by due_at limit greatest(0, $3 - coalesce(busy.count, 0))
            for update skip locked
@@ -73,17 +72,16 @@ const CLAIM = `
   claimed as (
     update confirmations
        set attempts = ${counted('attempts', 1)}, attempted_at = now(), due_at = now() + make_interval(secs => $5::float8 / 1000)
-     where position = any(array(select position from due))
-    returning position, attempts, id, relying_party_id, event_id, written_at, message
+     where id = any(array(select id from due))
+    returning attempts, id, relying_party_id, event_id, written_at, message
   )
-  select c.position, c.attempts as attempt, c.id, p.id as "partyId", p.issuer, p.client_id as "clientId", p.settings,
+  select c.attempts as attempt, c.id, p.id as "partyId", p.issuer, p.client_id as "clientId", p.settings,
          p.network_rule as "networkRule", i.defaults, i.network_rule as "issuerNetworkRule", c.event_id as "eventId", e.sid,
          c.written_at as "writtenAt", c.message
     from claimed c
     join relying_parties p on p.id = c.relying_party_id
     join issuers i on i.name = p.issuer
-    left join events e on e.id = c.event_id
-   order by c.position`
+    left join events e on e.id = c.event_id`
 
 interface ClaimedRow extends Omit<ClaimedConfirmation, 'receiver' | 'written'> {
   readonly settings: StoredSettings
@@ -147,15 +145,15 @@ function secretsOf(secrets: NonNullable<StoredSettings['confirmation']>): readon
 
 const WRITE = `
   update confirmations set message = $3, written_at = $4
-   where position = $1 and attempts = $2 and state = 'pending' and message is null`
+   where id = $1 and attempts = $2 and state = 'pending' and message is null`
 
 /** Stores the message of a claimed confirmation. @returns false, and stores nothing, if it was claimed again. */
 export async function writeConfirmation(
   db: Database,
-  { position, attempt }: Pick<ClaimedConfirmation, 'position' | 'attempt'>,
+  { id, attempt }: Pick<ClaimedConfirmation, 'id' | 'attempt'>,
   { writtenAt, message }: WrittenConfirmation,
 ): Promise<boolean> {
-  const values = [position, attempt, JSON.stringify(message), writtenAt]
+  const values = [id, attempt, JSON.stringify(message), writtenAt]
   const { rowCount } = await db.query({ name: 'write_confirmation', text: WRITE, values })
   return rowCount === 1
 }
@@ -164,7 +162,7 @@ const SETTLE = `
   update confirmations
      set state = $3, status = $5, error = $6, settled_at = case when $3 <> 'pending' then now() end,
          due_at = case when $3 = 'pending' then now() + make_interval(secs => $4::float8 / 1000) end
-   where position = $1 and attempts = $2 and state = 'pending'`
+   where id = $1 and attempts = $2 and state = 'pending'`
 
 /** Records the outcome of an attempt. @returns false, and records nothing, if the confirmation was claimed again. */
 export async function settleConfirmation(
@@ -176,12 +174,7 @@ export async function settleConfirmation(
     name: 'settle_confirmation',
     text: SETTLE,
     values: [
-      ...[
-        claimed.position,
-        claimed.attempt,
-        state,
-        settlement.state === 'pending' ? settlement.retryMs : null,
-      ],
+      ...[claimed.id, claimed.attempt, state, settlement.state === 'pending' ? settlement.retryMs : null],
       ...[status === null ? null : integer(status, SMALLINT_MAX), error],
     ],
   })
@@ -227,7 +220,7 @@ const RECORDS = `
          c.created_at as "createdAt", c.deadline_at as "deadlineAt", c.attempted_at as "attemptedAt", c.due_at as "dueAt",
          c.settled_at as "settledAt", c.status, c.error
     from confirmations c join events e on e.id = c.event_id
-   where c.position = any($1::bigint[])
+   where c.relying_party_id = $1 and c.position = any($2::bigint[])
    order by c.position desc`
 
 /** Lists the confirmations of a client, the latest first. @param before the last position of the page before. */
@@ -253,6 +246,6 @@ export async function listConfirmations(
     values: [party.id, before ?? Number.MAX_SAFE_INTEGER, state],
   })
   const positions = plainArray(keys.map(({ position }) => position))
-  const { rows } = await db.query<ConfirmationRecord>({ text: RECORDS, values: [positions] })
+  const { rows } = await db.query<ConfirmationRecord>({ text: RECORDS, values: [party.id, positions] })
   return { rows, reached: reached?.position ?? null }
 }
