@@ -3,6 +3,7 @@ import type {
   AcceptedOrRejected,
   ApiKey,
   ApiKeyInput,
+  Confirmation,
   DeadLetter,
   DeadLetterFilterInput,
   DeadLetterWithAttempts,
@@ -40,6 +41,7 @@ import type {
   ReplayPreview,
   RetireInput,
   RotateInput,
+  RotateSecretInput,
   Session,
   SessionAccepted,
   SessionAcceptedOrRejected,
@@ -241,6 +243,18 @@ export interface Client {
     patch: (before: RelyingParty) => RelyingPartyPatch,
   ): Promise<RelyingParty>
   deleteRelyingParty(issuer: string, clientId: string): Promise<Removed>
+  /** Lists the confirmations of the logouts that the client started, the latest first. */
+  listConfirmations(
+    issuer: string,
+    clientId: string,
+    page?: PageFilter & { readonly state?: Confirmation['state'] },
+  ): Promise<Page<Confirmation>>
+  /** Changes the secret that signs confirmations. The answer has it in `curfew.confirmation_secret`. */
+  rotateConfirmationSecret(
+    issuer: string,
+    clientId: string,
+    secret?: RotateSecretInput,
+  ): Promise<RelyingParty>
   getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
   /** @param clients NDJSON as a text or a stream. The problem of a refusal has the faults in `faults`: see `ImportFault`. */
   importRelyingParties(
@@ -410,6 +424,10 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       }
     },
     deleteRelyingParty: (issuer, clientId) => call('DELETE', partyPath(issuer, clientId)),
+    listConfirmations: (issuer, clientId, filter = {}) =>
+      call('GET', `${partyPath(issuer, clientId)}/confirmations?${query(filter)}`),
+    rotateConfirmationSecret: (issuer, clientId, secret = {}) =>
+      call('POST', `${partyPath(issuer, clientId)}/confirmations/rotate-secret`, secret),
     getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
     async importRelyingParties(issuer, clients, { dryRun = false } = {}) {
       const path = `${issuerPath(issuer)}/relying-parties/import${dryRun ? '?dry_run=true' : ''}`
