@@ -41,6 +41,7 @@ import { registerHealth } from './registry/health.ts'
 import { registerImport } from './registry/import.ts'
 import { registerIssuers } from './registry/issuers.ts'
 import { registerProbes } from './registry/probe.ts'
+import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
 import { registerSla } from './sla/sla.ts'
 
@@ -61,6 +62,8 @@ export interface ConsoleDeps {
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** The URL by which the outside reaches this deployment; null if it is not configured. */
+  readonly publicUrl: string | null
   /** The CIDRs that this deployment allows. Registrations must stay within them. */
   readonly allowedNetworks: readonly string[]
   readonly logKeeper: LogKeeper
@@ -84,11 +87,13 @@ export function createConsole(deps: ConsoleDeps): void {
   const newId = () => uuidV7(now(), randomBytes(10))
   const pages = createPages(deps.cursors)
   registerApiKeys(server, { db, pages, newId, now })
-  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages })
+  const relay = createRelayAddresses(deps.publicUrl)
+  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages, targetFault, relay })
   const registration: RelyingPartiesDeps = {
     db,
     targetFault,
     ceiling: deps.allowedNetworks,
+    relay,
     relyingPartiesMax: deps.relyingPartiesMax,
     clientKeys,
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),

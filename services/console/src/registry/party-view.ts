@@ -2,6 +2,7 @@ import type { RelyingParty, RelyingPartySettings } from '@curfew/contract'
 import { readClient } from '@curfew/domain'
 import type { Change, EndpointRecord, RelyingPartyRecord } from '@curfew/ledger'
 import { clientTlsView } from './client-tls.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** The path of a relying party. */
 export function partyPath(issuer: string, clientId: string): string {
@@ -23,7 +24,7 @@ export function documentOf(party: RelyingPartyRecord): Readonly<Record<string, u
 }
 
 /** The response body for a relying party. @param waiting number of waiting deliveries, in the answer to a change. */
-export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingParty {
+export function partyView(party: RelyingPartyRecord, relay: RelayAddresses, waiting?: number): RelyingParty {
   const self = partyPath(party.issuer, party.clientId)
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
   const enabled =
@@ -48,6 +49,7 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
       health: `${self}/health`,
       probe: `${self}/probe`,
       deliveries: `/v1/deliveries?${query}`,
+      relay: relay.of(party),
     },
   }
 }
@@ -65,7 +67,7 @@ function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoin
 }
 
 /** Makes the audit entry of a change by a credential. */
-export function partyChange(credential: string): Change<RelyingPartyRecord> {
+export function partyChange(credential: string, relay: RelayAddresses): Change<RelyingPartyRecord> {
   return (before, after) => {
     const party = after ?? before
     return {
@@ -73,8 +75,8 @@ export function partyChange(credential: string): Change<RelyingPartyRecord> {
       action: `relying_party.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
       object: party === null ? '' : partyPath(party.issuer, party.clientId),
       detail: {
-        before: before === null ? null : partyView(before),
-        after: after === null ? null : partyView(after),
+        before: before === null ? null : partyView(before, relay),
+        after: after === null ? null : partyView(after, relay),
       },
     }
   }

@@ -34,6 +34,7 @@ import {
 } from './channel-parts.ts'
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
 import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** Members that only answers have. A client that reads a registration and puts it back sends them too. */
 const OURS = ['issuer', 'status', 'links']
@@ -50,6 +51,7 @@ export interface RegistrationDeps {
   targetFault(uri: string, access: NetworkAccess): string | null
   /** The CIDRs of this deployment. Only an unbound admin can register networks beyond them. */
   readonly ceiling: readonly string[]
+  readonly relay: RelayAddresses
 }
 
 /** The schema of a posted registration, with the settings of each channel of this release. */
