@@ -2,6 +2,7 @@ import { ApiError, type Client } from '@curfew/client'
 import type { EventLogView, KeysCheck } from '@curfew/contract'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { allIssuers } from './issuer.ts'
 import { plain, table } from './table.ts'
 
 /** The result of one check. If `ok` is false, something is wrong. If `ok` is true, a `fix` is an improvement that can wait. */
@@ -178,7 +179,7 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
 
 async function ofKeys(client: Client, named: string | undefined): Promise<readonly Finding[]> {
   try {
-    const names = named === undefined ? await allIssuers(client) : [named]
+    const names = named === undefined ? (await allIssuers(client)).map(({ name }) => name) : [named]
     const findings: Finding[] = []
     for (const name of names) findings.push(...inWords(await answered(client.checkKeys(name))))
     return findings
@@ -209,18 +210,6 @@ function fixOf({ cause, message }: CallFailed, otherwise: string): string {
 /** Whether the server has the route, but not the object. */
 function isNotFound({ cause, message }: CallFailed): boolean {
   return cause instanceof ApiError && cause.status === 404 && !message.includes(NO_ROUTE)
-}
-
-async function allIssuers(client: Client): Promise<readonly string[]> {
-  const names: string[] = []
-  for (let cursor: string | null = null; ; ) {
-    const page: Awaited<ReturnType<Client['listIssuers']>> = await answered(
-      client.listIssuers({ limit: 500, ...(cursor !== null && { cursor }) }),
-    )
-    names.push(...page.items.map(({ name }) => name))
-    cursor = page.next_cursor
-    if (cursor === null) return names
-  }
 }
 
 function inWords({ issuer, discovery, jwks, rotation, keys }: KeysCheck): readonly Finding[] {
