@@ -103,7 +103,8 @@ const PARTS: Readonly<Record<string, string>> = {
   keys rewrap   seal the secrets in DATABASE_URL with CURFEW_MASTER_KEY in place of CURFEW_MASTER_KEY_OLD
   issuer:       --issuer NAME, if there are several
 `,
-  doctor: `  doctor        check the database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
+  doctor: `  doctor        check the database, event log, Kafka topics, master key, clock, quarantine, public URL, whether the IdP publishes our
+                keys, and whether the relay can verify its tokens
                 --issuer NAME     only this issuer
                 exit status 0: no faults
 `,
