@@ -161,7 +161,7 @@ function decoded(path: string): string {
   }
 }
 
-/** What a refusal says of an own address. @param place host and port, or a URL. */
+/** The reason of a refusal to dial an own address. @param place host and port, or a URL. */
 export function ownAddress(place: string): string {
   return `${place} is an address of Curfew's own, where no relying party lives`
 }
