@@ -148,6 +148,10 @@ describe('an import of an export that was made after the IdP was changed', () =>
       ['https://one.example/'],
       ['https://two.example/'],
     ])
+    const url = 'https://app.example/'
+    await imported([keycloak(url, 'https://app.example/logout')])
+    const unescaped = await imported([keycloak(url, relayOf(url))])
+    expect(unescaped.body).toMatchObject({ unchanged: 1, notices: [{ client_ids: [url] }] })
     const renamed = { ...keycloak('kc-1', relayOf('kc-1')), name: 'One' }
     expect((await imported([renamed])).body).toMatchObject({ changed: 1 })
     expect(await curfew.client.getRelyingParty(ISSUER, 'kc-1')).toMatchObject({

@@ -13,7 +13,8 @@ export function relayAddress(template: string, clientId: string): string {
 
 /** The issuer and the client that the path of a relay address names; null if the URI does not have such a path. */
 export function readRelayAddress(uri: string): { readonly issuer: string; readonly clientId: string } | null {
-  const [, issuer, client] = /\/relay\/([^/]+)\/([^/]+)$/.exec(URL.parse(uri)?.pathname ?? '') ?? []
+  // An administrator, or a proxy, may have decoded the slashes of a client id.
+  const [, issuer, client] = /^.*\/relay\/([^/]+)\/(.+)$/.exec(URL.parse(uri)?.pathname ?? '') ?? []
   if (issuer === undefined || client === undefined) return null
   try {
     return { issuer: decodeURIComponent(issuer), clientId: decodeURIComponent(client) }
