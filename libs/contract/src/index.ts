@@ -71,6 +71,7 @@ export {
   RelyingPartySettings,
   Removed,
 } from './api/registry.ts'
+export { readRelayAddress, relayAddress, relayTemplate } from './api/relay.ts'
 export {
   AcceptedSession,
   AcceptedSessionEnd,

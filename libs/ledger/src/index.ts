@@ -95,6 +95,7 @@ export {
   projectLeft,
 } from './history/journal.ts'
 export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export { hasRelayedEvents } from './history/relayed.ts'
 export {
   deleteProbes,
   deleteQuarantined,

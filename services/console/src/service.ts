@@ -42,6 +42,7 @@ import { registerHealth } from './registry/health.ts'
 import { registerImport } from './registry/import.ts'
 import { registerIssuers } from './registry/issuers.ts'
 import { registerProbes } from './registry/probe.ts'
+import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
 import { registerSla } from './sla/sla.ts'
 
@@ -62,6 +63,8 @@ export interface ConsoleDeps {
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** The URL by which the outside reaches this deployment; null if it is not configured. */
+  readonly publicUrl: string | null
   /** The CIDRs that this deployment allows. Registrations must stay within them. */
   readonly allowedNetworks: readonly string[]
   readonly logKeeper: LogKeeper
@@ -86,11 +89,13 @@ export function createConsole(deps: ConsoleDeps): void {
   const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
   const pages = createPages(deps.cursors)
   registerApiKeys(server, { db, pages, newId, now })
-  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages })
+  const relay = createRelayAddresses(deps.publicUrl)
+  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages, targetFault, relay })
   const registration: RelyingPartiesDeps = {
     db,
     targetFault,
     ceiling: deps.allowedNetworks,
+    relay,
     relyingPartiesMax: deps.relyingPartiesMax,
     clientKeys,
     newSecret,
@@ -98,7 +103,7 @@ export function createConsole(deps: ConsoleDeps): void {
   }
   registerRelyingParties(server, { ...registration, pages })
   registerImport(server, registration)
-  registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, now })
+  registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
   registerProbes(server, {
     ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },

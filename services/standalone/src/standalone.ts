@@ -144,6 +144,7 @@ export async function runStandalone(
         webhookSecrets,
         targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
         allowedNetworks,
+        publicUrl: config.publicUrl,
         logKeeper,
         logOrigin: config.receipts.origin,
         relyingPartiesMax: config.relyingPartiesMax,

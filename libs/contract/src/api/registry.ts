@@ -217,12 +217,14 @@ export const IssuerInput = Type.Object(
     ),
     session_index: Type.Optional(SessionIndexUse),
     jwks_uri: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: 2_048,
-        description:
-          "URL of the issuer's JWK Set, with which the relay verifies logout tokens. Default: the discovery document of iss names it.",
-      }),
+      nullable(
+        Type.String({
+          minLength: 1,
+          maxLength: 2_048,
+          description:
+            "URL of the issuer's JWK Set, with which the relay verifies logout tokens. Default, also for null: the discovery document of iss names it.",
+        }),
+      ),
     ),
     lenient_logout_tokens: Type.Optional(
       Type.Boolean({
@@ -266,7 +268,15 @@ export const Issuer = Type.Object({
   defaults: IssuerDefaults,
   created_at: Time,
   updated_at: Time,
-  links: Type.Object({ self: Text, jwks: Text, relying_parties: Text }),
+  links: Type.Object({
+    self: Text,
+    jwks: Text,
+    relying_parties: Text,
+    relay: Type.Union([Text, Type.Null()], {
+      description:
+        'Where the IdP posts the logout tokens of a client, with {client_id} for the percent-encoded client; null while CURFEW_PUBLIC_URL is not set.',
+    }),
+  }),
 })
 export type Issuer = Static<typeof Issuer>
 
@@ -350,7 +360,14 @@ export const RelyingParty = Type.Object(
       updated_at: Time,
     }),
     links: Type.Object({
-      ...{ self: Text, health: Text, probe: Text, deliveries: Text },
+      self: Text,
+      health: Text,
+      probe: Text,
+      deliveries: Text,
+      relay: Type.Union([Text, Type.Null()], {
+        description:
+          'The backchannel_logout_uri to set at the IdP, so that its logout tokens come by the relay; null while CURFEW_PUBLIC_URL is not set.',
+      }),
       confirmations: Type.Optional(
         Type.String({ description: 'Only if the client has a confirmation_uri.' }),
       ),
@@ -379,6 +396,18 @@ export const Imported = Type.Object({
   created: Count,
   changed: Count,
   unchanged: Count,
+  notices: Type.Array(
+    Type.Object({
+      code: Type.String({
+        description:
+          'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client.',
+      }),
+      detail: Type.String({ description: 'The notice in words, with what to do.' }),
+      total: Type.Integer({ minimum: 1, description: 'Number of clients.' }),
+      client_ids: Type.Array(Text, { description: 'The clients, at most 1000.' }),
+    }),
+    { description: 'Facts about clients that do not prevent the import.' },
+  ),
 })
 export type Imported = Static<typeof Imported>
 

@@ -29,7 +29,7 @@ const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Sco
 const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/confirmations'
 
-export interface ConfirmationsDeps extends Pick<RegistrationDeps, 'clientKeys' | 'newSecret'> {
+export interface ConfirmationsDeps extends Pick<RegistrationDeps, 'clientKeys' | 'newSecret' | 'relay'> {
   readonly pages: Pages
   readonly db: Database
   /** The database for the list. */
@@ -90,14 +90,14 @@ export function registerConfirmations(server: HttpServer, deps: ConfirmationsDep
       const faults = secretFaults(secret, '/secret')
       if (faults.length > 0) throw invalidParty(faults)
       const party = await rotate(deps, { ...request.params, secret, by: callerOf(request).name })
-      return reply.header('etag', etagOf(party)).send(partyView(party, { newSecret: secret }))
+      return reply.header('etag', etagOf(party)).send(partyView(party, deps.relay, { newSecret: secret }))
     },
   )
 }
 
 /** Stores a new secret, and keeps the present one for the overlap. Tries again if another change of the client came first. */
 async function rotate(
-  { db, clientKeys, now }: ConfirmationsDeps,
+  { db, clientKeys, relay, now }: ConfirmationsDeps,
   { secret, by, ...params }: { issuer: string; client_id: string; secret: string; by: string },
 ): Promise<RelyingPartyRecord> {
   const clientId = params.client_id as ClientId
@@ -114,7 +114,7 @@ async function rotate(
       drafts: [{ ...draft, settings }],
       expected: new Map([[clientId, revision]]),
       audit: (was, is) => ({
-        ...partyChange(by)(was, is),
+        ...partyChange(by, relay)(was, is),
         action: 'relying_party.confirmation_secret_rotated',
       }),
     })

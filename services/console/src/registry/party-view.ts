@@ -2,6 +2,7 @@ import type { RelyingParty, RelyingPartySettings } from '@curfew/contract'
 import { readClient } from '@curfew/domain'
 import type { Change, EndpointRecord, RelyingPartyRecord } from '@curfew/ledger'
 import { clientTlsView } from './client-tls.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** The path of a relying party. */
 export function partyPath(issuer: string, clientId: string): string {
@@ -33,7 +34,11 @@ export interface ShownOnce {
 }
 
 /** The response body for a relying party. @param shown given in the answer to a change. */
-export function partyView(party: RelyingPartyRecord, shown: ShownOnce | null = null): RelyingParty {
+export function partyView(
+  party: RelyingPartyRecord,
+  relay: RelayAddresses,
+  shown: ShownOnce | null = null,
+): RelyingParty {
   const self = partyPath(party.issuer, party.clientId)
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
   const { confirmation_uri: confirmationUri, confirmation } = party.settings
@@ -65,6 +70,7 @@ export function partyView(party: RelyingPartyRecord, shown: ShownOnce | null = n
       probe: `${self}/probe`,
       deliveries: `/v1/deliveries?${query}`,
       ...(confirmationUri !== undefined && { confirmations: `${self}/confirmations` }),
+      relay: relay.of(party),
     },
   }
 }
@@ -82,7 +88,7 @@ function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoin
 }
 
 /** Makes the audit entry of a change by a credential. */
-export function partyChange(credential: string): Change<RelyingPartyRecord> {
+export function partyChange(credential: string, relay: RelayAddresses): Change<RelyingPartyRecord> {
   return (before, after) => {
     const party = after ?? before
     return {
@@ -90,8 +96,8 @@ export function partyChange(credential: string): Change<RelyingPartyRecord> {
       action: `relying_party.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
       object: party === null ? '' : partyPath(party.issuer, party.clientId),
       detail: {
-        before: before === null ? null : partyView(before),
-        after: after === null ? null : partyView(after),
+        before: before === null ? null : partyView(before, relay),
+        after: after === null ? null : partyView(after, relay),
       },
     }
   }

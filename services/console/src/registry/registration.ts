@@ -35,6 +35,7 @@ import {
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
 import { confirmationFaults, confirmationSecrets } from './confirmation-secrets.ts'
 import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** Members that only answers have. A client that reads a registration and puts it back sends them too. */
 const OURS = ['issuer', 'status', 'links']
@@ -53,6 +54,7 @@ export interface RegistrationDeps {
   targetFault(uri: string, access: NetworkAccess): string | null
   /** The CIDRs of this deployment. Only an unbound admin can register networks beyond them. */
   readonly ceiling: readonly string[]
+  readonly relay: RelayAddresses
 }
 
 /** The schema of a posted registration, with the settings of each channel of this release. */

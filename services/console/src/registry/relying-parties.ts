@@ -90,7 +90,7 @@ export function registerRelyingParties(
       return reply
         .code(created ? 201 : 200)
         .header('etag', etagOf(party))
-        .send(partyView(party, shown))
+        .send(partyView(party, deps.relay, shown))
     },
   )
 
@@ -122,7 +122,7 @@ export function registerRelyingParties(
           enableAgain: (kind) => enables(request.body.curfew, kind),
         }
       })
-      return reply.header('etag', etagOf(party)).send(partyView(party, shown))
+      return reply.header('etag', etagOf(party)).send(partyView(party, deps.relay, shown))
     },
   )
 
@@ -138,7 +138,7 @@ export function registerRelyingParties(
       if (party === null) throw noSuchParty(request.params)
       reply.header('etag', etagOf(party))
       if (isKnown(request.headers, party)) return reply.code(304 as 200).send(NO_BODY)
-      return partyView(party)
+      return partyView(party, deps.relay)
     },
   )
 
@@ -165,7 +165,7 @@ export function registerRelyingParties(
           },
           ruleLeft: (rule) =>
             ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling: deps.ceiling }),
-          audit: partyChange(callerOf(request).name),
+          audit: partyChange(callerOf(request).name, deps.relay),
         },
       )
       if (result.ok) return { client_id: clientId, issuer, waiting: result.waiting }
@@ -211,7 +211,7 @@ export function registerRelyingParties(
         parties,
         limit,
         ({ clientId }) => clientId,
-        (party) => partyView(party),
+        (party) => partyView(party, deps.relay),
       )
     },
   )
@@ -260,7 +260,7 @@ async function change(
       issuerRevision: issuer.revision,
       drafts: [draft],
       expected: new Map([[clientId, before?.revision ?? null]]),
-      audit: partyChange(caller.name),
+      audit: partyChange(caller.name, deps.relay),
       quota: deps.relyingPartiesMax,
     })
     if (result.ok) {
