@@ -27,6 +27,8 @@ export interface RunningKeycloak {
   readonly url: string
   /** The administrator of all realms. */
   readonly admin: { readonly username: string; readonly password: string }
+  /** The folder of `kcadm.sh`. */
+  readonly bin: string
   /** Ends the server and deletes its data. Idempotent. */
   stop(): Promise<void>
 }
@@ -60,7 +62,7 @@ export async function openKeycloak({
     log(`starting Keycloak on 127.0.0.1:${port}`)
     child = spawn('java', serveArguments(home, port), { stdio: ['ignore', 'pipe', 'pipe'] })
     await untilReady(child, SERVING)
-    return { how: 'maven', url: `http://127.0.0.1:${port}`, admin: ADMIN, stop }
+    return { how: 'maven', url: `http://127.0.0.1:${port}`, admin: ADMIN, bin: join(home, 'bin'), stop }
   } catch (error) {
     await stop()
     throw error

@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew } from '../../support/curfew.ts'
 import { describeWithKeycloak, type TestKeycloak } from '../../support/keycloak.ts'
@@ -14,6 +17,8 @@ import { openRealm, type Realm } from './realm.ts'
 await describeWithKeycloak('Keycloak through the relay', define)
 
 const ISSUER = 'keycloak'
+/** Each call of kcadm.sh starts a Java machine. */
+const PREPARE_MS = 300_000
 
 function define(keycloak: TestKeycloak): void {
   const processes = useProcesses('file')
@@ -31,6 +36,7 @@ function define(keycloak: TestKeycloak): void {
     const env = { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey }
     const done = await runCurfew(processes, [...args, '--issuer', ISSUER], env)
     expect(done, done.stderr).toMatchObject({ code: 0 })
+    return done.stdout
   }
 
   beforeAll(async () => {
@@ -48,10 +54,19 @@ function define(keycloak: TestKeycloak): void {
     passiveKid = jwk.kid
     await writeFile(join(folder, 'key.jwk'), JSON.stringify(jwk))
     await curfewCommand('keys', 'import', join(folder, 'key.jwk'), '--sign-now')
-    await writeFile(join(folder, 'clients.json'), JSON.stringify({ clients: await realm.exportClients() }))
-    await curfewCommand('rp', 'import', join(folder, 'clients.json'))
-    for (const { clientId } of rps) await realm.setLogoutUrl(clientId, relayUrl(clientId))
-  })
+    await writeFile(join(folder, 'realm.json'), JSON.stringify({ clients: await realm.exportClients() }))
+    const imported = await curfewCommand(
+      'rp',
+      'import',
+      join(folder, 'realm.json'),
+      '--relay',
+      '--json',
+      '--url',
+      curfew.url,
+    )
+    const { relay } = JSON.parse(imported) as { relay: { calls: readonly { readonly script: string }[] } }
+    await runCalls(keycloak, folder, relay.calls[0]?.script ?? '')
+  }, PREPARE_MS)
   afterAll(async () => {
     await processes.end()
     await curfew.stop()
@@ -187,4 +202,20 @@ function define(keycloak: TestKeycloak): void {
     await settled(sid)
     expect(await usersOf(browser)).toEqual([null, null, null])
   })
+}
+
+/** Logs in the administrator with Keycloak's own `kcadm.sh`, and runs the script with it. */
+async function runCalls({ url, admin, bin }: TestKeycloak, folder: string, script: string): Promise<void> {
+  const login = `kcadm.sh config credentials --server ${url} --realm master --user ${admin.username} --password ${admin.password}`
+  const shell = spawn('sh', ['-ec', `${login}\n${script}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // kcadm.sh keeps its session in the home folder.
+    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}`, KC_OPTS: `-Duser.home=${folder}` },
+  })
+  const [output, complaints, [code]] = await Promise.all([
+    text(shell.stdout),
+    text(shell.stderr),
+    once(shell, 'exit'),
+  ])
+  expect(code, output + complaints).toBe(0)
 }
