@@ -1,8 +1,11 @@
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Curfew } from '../support/curfew.ts'
-import { readPages } from '../support/docs-pages.ts'
+import { ROOT, readPages } from '../support/docs-pages.ts'
 import type { Browser } from './browser.ts'
 import type { Idp } from './idp.ts'
-import type { Served } from './serve.ts'
+import { type Served, serve } from './serve.ts'
 
 const PAGES = readPages()
 
@@ -24,6 +27,27 @@ export function recipe(page: string, language: string, names: Readonly<Record<st
     if (!text.includes(name)) throw new Error(`${page}: the ${language} block does not have ${name}`)
     return text.replaceAll(name, here)
   }, block.text)
+}
+
+/** Runs the program of a page, the only block of `js`, in an empty folder with the packages of this repository. */
+export async function serveProgram(
+  page: string,
+  names: Readonly<Record<string, string>>,
+  { url, env }: { readonly url: string; readonly env: Readonly<Record<string, string>> },
+): Promise<Served> {
+  const folder = await mkdtemp(join(tmpdir(), 'curfew-recipe-'))
+  await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
+  await writeFile(join(folder, 'program.mjs'), recipe(page, 'js', names))
+  const served = await serve(process.execPath, ['program.mjs'], { url, cwd: folder, env })
+  return {
+    get log() {
+      return served.log
+    },
+    async close() {
+      await served.close()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
 }
 
 /** An RP with the configuration of a page. Its page `/` names the user of the session; `/sid` requires one, and shows its `sid`. */

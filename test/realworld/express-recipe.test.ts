@@ -1,14 +1,9 @@
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePort } from '../../deploy/kafka/ports.ts'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { ROOT } from '../support/docs-pages.ts'
 import { openBrowser } from './browser.ts'
 import { type Idp, openIdp } from './idp.ts'
-import { failedMusts, openPages, type RecipeRp, recipe } from './recipe.ts'
-import { serve } from './serve.ts'
+import { failedMusts, openPages, type RecipeRp, serveProgram } from './recipe.ts'
 
 // Goal: the application of docs/rp/express-openid-connect.md works as it is pasted.
 // Method: runs it as a process; oidc-provider as the IdP; browsers that log in.
@@ -35,28 +30,22 @@ async function openShop(): Promise<RecipeRp> {
     { redirect_uris: [`${url}/callback`], backchannel_logout_uri: logoutUri },
     { subject_claims: 'sid' },
   )
-  const folder = await mkdtemp(join(tmpdir(), 'curfew-express-'))
-  await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
   const names = {
     'https://idp.example': idp.iss,
     'https://shop.example': url,
     'web-shop': clientId,
     '3000': String(port),
   }
-  await writeFile(join(folder, 'shop.mjs'), recipe('docs/rp/express-openid-connect.md', 'js', names))
   const env = { CLIENT_SECRET: clientSecret, COOKIE_SECRET: 'a secret of the test that is long enough' }
-  const served = await serve(process.execPath, ['shop.mjs'], { url, cwd: folder, env })
+  const served = await serveProgram('docs/rp/express-openid-connect.md', names, { url, env })
   return {
     clientId,
     logoutUri,
     get log() {
       return served.log
     },
+    close: served.close,
     ...openPages(idp, url, served),
-    async close() {
-      await served.close()
-      await rm(folder, { recursive: true, force: true })
-    },
   }
 }
 
