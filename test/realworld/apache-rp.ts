@@ -9,7 +9,7 @@ import { end } from '../../deploy/kafka/process.ts'
 import type { ApacheFiles } from './apache-files.ts'
 import type { Browser } from './browser.ts'
 import type { Idp } from './idp.ts'
-import { recipe } from './recipe.ts'
+import { recipe } from './recipes/recipe.ts'
 import { untilServing } from './serve.ts'
 
 /** A real RP: Apache that protects all of its pages with mod_auth_openidc. */

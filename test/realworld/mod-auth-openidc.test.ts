@@ -7,7 +7,7 @@ import { openBrowser } from './browser.ts'
 import { type Idp, openIdp } from './idp.ts'
 import { firstAttempt } from './ledger.ts'
 import { listen } from './listener.ts'
-import { failedMusts } from './recipe.ts'
+import { failedMusts } from './recipes/recipe.ts'
 
 // Goal: a widely used third-party RP ends the session that Curfew names, and refuses tokens that are not of its IdP.
 // Method: Debian's Apache with mod_auth_openidc and sessions in shared memory; oidc-provider as the IdP; browsers that log in.

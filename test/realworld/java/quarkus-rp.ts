@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { cached } from '../../../deploy/kafka/cache.ts'
 import { freePort } from '../../../deploy/kafka/ports.ts'
 import type { Idp } from '../idp.ts'
-import { openPages, type RecipeRp, recipe } from '../recipe.ts'
+import { openPages, type RecipeRp, recipe } from '../recipes/recipe.ts'
 import { serve } from '../serve.ts'
 import { build, JVM_OPTIONS } from './java.ts'
 

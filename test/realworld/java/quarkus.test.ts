@@ -3,7 +3,7 @@ import { type Curfew, eventually, openCurfew } from '../../support/curfew.ts'
 import { type Browser, openBrowser } from '../browser.ts'
 import { type Idp, openIdp } from '../idp.ts'
 import { firstAttempt } from '../ledger.ts'
-import { failedMusts, type RecipeRp } from '../recipe.ts'
+import { failedMusts, type RecipeRp } from '../recipes/recipe.ts'
 import { missingJava } from './java.ts'
 import { buildQuarkus, openQuarkusRp, type QuarkusRpOptions } from './quarkus-rp.ts'
 

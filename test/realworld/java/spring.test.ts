@@ -5,7 +5,7 @@ import { type Browser, openBrowser } from '../browser.ts'
 import { type Idp, openIdp } from '../idp.ts'
 import { firstAttempt } from '../ledger.ts'
 import { listen } from '../listener.ts'
-import { failedMusts, type RecipeRp } from '../recipe.ts'
+import { failedMusts, type RecipeRp } from '../recipes/recipe.ts'
 import { missingJava } from './java.ts'
 import { compileSpring, openSpringRp, type SpringApp, type SpringRpOptions } from './spring-rp.ts'
 

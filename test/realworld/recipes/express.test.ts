@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { freePort } from '../../deploy/kafka/ports.ts'
-import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { openBrowser } from './browser.ts'
-import { type Idp, openIdp } from './idp.ts'
+import { freePort } from '../../../deploy/kafka/ports.ts'
+import { type Curfew, openCurfew } from '../../support/curfew.ts'
+import { openBrowser } from '../browser.ts'
+import { type Idp, openIdp } from '../idp.ts'
 import { failedMusts, openPages, type RecipeRp, serveProgram } from './recipe.ts'
 
 // Goal: the application of docs/rp/express-openid-connect.md works as it is pasted.

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { freePort } from '../../deploy/kafka/ports.ts'
-import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { freePort } from '../../../deploy/kafka/ports.ts'
+import { type Curfew, openCurfew } from '../../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../../support/relying-party.ts'
 import { serveProgram } from './recipe.ts'
 
 // Goal: the programs of docs/idp/okta.md and docs/idp/entra.md turn requests of these products into logouts.

@@ -1,11 +1,13 @@
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Curfew } from '../support/curfew.ts'
-import { ROOT, readPages } from '../support/docs-pages.ts'
-import type { Browser } from './browser.ts'
-import type { Idp } from './idp.ts'
-import { type Served, serve } from './serve.ts'
+import type { Curfew } from '../../support/curfew.ts'
+import { ROOT, readPages } from '../../support/docs-pages.ts'
+import type { Browser } from '../browser.ts'
+import type { Idp } from '../idp.ts'
+import { type Served, serve } from '../serve.ts'
+
+// The configurations and programs of the recipes in docs/. The tests run them as a reader pastes them.
 
 const PAGES = readPages()
 
