@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { freePort } from '../../../deploy/kafka/ports.ts'
-import { type Curfew, openCurfew } from '../../support/curfew.ts'
+import { type Curfew, eventually, openCurfew } from '../../support/curfew.ts'
+import { createProviderKey, openIdentityProvider, postToRelay } from '../../support/identity-provider.ts'
 import { openRelyingParty, type RelyingParty } from '../../support/relying-party.ts'
 import { serveProgram } from './recipe.ts'
 
-// Goal: the programs of docs/idp/okta.md and docs/idp/entra.md turn requests of these products into logouts.
-// Method: runs each program as a process, and sends it requests in the shape that documentation of the product shows.
+// Goal: the relay takes the tokens of Auth0, and the programs of docs/idp/okta.md and docs/idp/entra.md turn requests of these
+// products into logouts. Method: sends what the documentation of each product shows; the programs run as processes.
 
 let curfew: Curfew
 const opened: { close(): Promise<void> }[] = []
@@ -109,4 +110,25 @@ test('the program for Entra ends the session that the browser names', async () =
   expect([answer.status, answer.headers.get('cache-control')]).toEqual([200, 'no-store'])
   const [{ claims } = { claims: null }] = await shop.told(1)
   expect(claims).toMatchObject({ iss, sid })
+})
+
+test('a token as Auth0 documents it passes the relay of a lenient issuer, and reaches the RP unchanged', async () => {
+  const iss = 'https://tenant.eu.auth0.com/'
+  await using auth0 = await openIdentityProvider({ iss })
+  const key = await createProviderKey('tenant-key', 'RS256')
+  auth0.keys = [key]
+  const settings = { iss, jwks_uri: auth0.jwksUri }
+  await curfew.client.putIssuer('auth0', settings)
+  const shop = await openRelyingParty(curfew, {
+    ...{ clientId: 'k3LmN0pQrStUvWxY', issuer: 'auth0', iss, algorithm: 'RS256' },
+  })
+  opened.push(shop)
+  const claims = auth0.claims(shop.clientId, { sub: 'auth0|65f0c2d19a3b', trace_id: '5d1f0a9c3b7e2468' })
+  const token = await key.sign(claims, { typ: 'JWT' })
+  const post = () => postToRelay(curfew.url, { issuer: 'auth0', clientId: shop.clientId, token })
+  expect((await post()).status).toBe(400)
+  await curfew.client.putIssuer('auth0', { ...settings, lenient_logout_tokens: true })
+  await eventually(async () => expect((await post()).status).toBe(200))
+  const [received] = await shop.told(1)
+  expect(new URLSearchParams(received?.body).get('logout_token')).toBe(token)
 })
