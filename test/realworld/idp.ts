@@ -1,11 +1,15 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { createClient } from '@curfew/client'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createOutbox, type OutboxOptions } from '@curfew/client/outbox'
 import type { RelyingPartySettings } from '@curfew/contract'
 import { Provider } from 'oidc-provider'
 import { expect } from 'vitest'
 import type { Curfew } from '../support/curfew.ts'
 import type { Browser, Page } from './browser.ts'
 import { listen } from './listener.ts'
+import { runSnippet } from './snippet.ts'
 
 /** The client metadata in the IdP's answer to a registration (RFC 7591). */
 export interface RegisteredClient {
@@ -38,7 +42,10 @@ export interface IdpOptions {
   readonly importKeys?: boolean
 }
 
-export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
+/** The used part of a Curfew. */
+export type IdpCurfew = Pick<Curfew, 'url' | 'client' | 'call' | 'keyFor'>
+
+export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
   const listener = await listen()
   const iss = listener.url
   await curfew.client.putIssuer(name, { iss })
@@ -73,20 +80,28 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
   })
-  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+  const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
   const posted: string[] = []
-  // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
-  provider.Client.prototype.backchannelLogout = async function (sub, sid) {
-    const initiator = Provider.ctx?.oidc.session.state?.clientId
-    const { id } = await curfewClient.postLogoutEvent({
-      iss,
-      sub,
-      sid,
-      clients: [this.clientId],
-      ...(initiator !== undefined && { initiator }),
-    })
-    posted.push(id)
-  }
+  let shutDown: () => Promise<void> = async () => undefined
+  await runSnippet('docs/idp/oidc-provider.md', {
+    provider,
+    Provider,
+    async createOutbox(options: OutboxOptions) {
+      const outbox = await createOutbox(options)
+      const post: typeof outbox.post = async (event) => {
+        const accepted = await outbox.post(event)
+        posted.push(accepted.id)
+        return accepted
+      }
+      return { ...outbox, post }
+    },
+    process: {
+      env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.keyFor('events:write'), CURFEW_OUTBOX: directory },
+      once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
+        shutDown = handler
+      },
+    },
+  })
   provider.on('backchannel.error', (_ctx, error, { clientId }) => {
     process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
   })
@@ -123,7 +138,11 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     async logOut(browser) {
       return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
     },
-    close: () => listener.close(),
+    async close() {
+      await listener.close()
+      await shutDown()
+      await rm(directory, { recursive: true, force: true })
+    },
   }
 }
 

@@ -374,6 +374,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
+        clientKeys,
         retention: readEnvironment({}, readRetention),
         receipts: { subject: 'plain', origin: null, ...options.receipts },
         sessionsMax: options.sessionsMax ?? 20_000_000,

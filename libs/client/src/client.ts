@@ -3,6 +3,7 @@ import type {
   AcceptedOrRejected,
   ApiKey,
   ApiKeyInput,
+  Confirmation,
   DeadLetter,
   DeadLetterFilterInput,
   DeadLetterWithAttempts,
@@ -40,6 +41,7 @@ import type {
   ReplayPreview,
   RetireInput,
   RotateInput,
+  RotateSecretInput,
   Session,
   SessionAccepted,
   SessionAcceptedOrRejected,
@@ -241,6 +243,18 @@ export interface Client {
     patch: (before: RelyingParty) => RelyingPartyPatch,
   ): Promise<RelyingParty>
   deleteRelyingParty(issuer: string, clientId: string): Promise<Removed>
+  /** Lists the confirmations of the logouts that the client started, the latest first. */
+  listConfirmations(
+    issuer: string,
+    clientId: string,
+    page?: PageFilter & { readonly state?: Confirmation['state'] },
+  ): Promise<Page<Confirmation>>
+  /** Changes the secret that signs confirmations. The answer has it in `curfew.confirmation_secret`. */
+  rotateConfirmationSecret(
+    issuer: string,
+    clientId: string,
+    secret?: RotateSecretInput,
+  ): Promise<RelyingParty>
   getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
   /** @param clients NDJSON as a text or a stream. The problem of a refusal has the faults in `faults`: see `ImportFault`. */
   importRelyingParties(
@@ -290,7 +304,7 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       headers = {},
     }: { body?: string | ReadableStream<Uint8Array>; headers?: Readonly<Record<string, string>> } = {},
   ): Promise<Response> {
-    const credential = typeof key === 'string' ? key : await key()
+    const credential = checkedKey(typeof key === 'string' ? key : await key())
     const response = await fetch(base + path, {
       method,
       headers: { authorization: `Bearer ${credential}`, ...headers },
@@ -410,6 +424,10 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       }
     },
     deleteRelyingParty: (issuer, clientId) => call('DELETE', partyPath(issuer, clientId)),
+    listConfirmations: (issuer, clientId, filter = {}) =>
+      call('GET', `${partyPath(issuer, clientId)}/confirmations?${query(filter)}`),
+    rotateConfirmationSecret: (issuer, clientId, secret = {}) =>
+      call('POST', `${partyPath(issuer, clientId)}/confirmations/rotate-secret`, secret),
     getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
     async importRelyingParties(issuer, clients, { dryRun = false } = {}) {
       const path = `${issuerPath(issuer)}/relying-parties/import${dryRun ? '?dry_run=true' : ''}`
@@ -434,6 +452,15 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     listWebhookDeliveries: (name, filter = {}) =>
       call('GET', `${webhookPath(name)}/deliveries?${query(filter)}`),
   }
+}
+
+/** The key without the line end of its file. @throws {Error} for a key that `fetch` would refuse with an error that shows it. */
+function checkedKey(key: string): string {
+  const trimmed = key.trim()
+  if (/^[\x21-\x7e]*$/.test(trimmed)) return trimmed
+  throw new Error(
+    'The key for Curfew has characters that no key has, such as a line end. Check the place that it comes from.',
+  )
 }
 
 /** @throws {ApiError} if the answer is not Curfew's. */

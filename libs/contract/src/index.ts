@@ -16,6 +16,12 @@ export {
   type Scope,
 } from './api/common.ts'
 export {
+  Confirmation,
+  ConfirmationsQuery,
+  confirmationBody,
+  confirmationMessage,
+} from './api/confirmations.ts'
+export {
   AuditEntry,
   DeadLetter,
   type DeadLetterFilterInput,

@@ -133,6 +133,16 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './keys/signing-keys.ts'
+export { projectConfirmations } from './notify/confirmation-projection.ts'
+export {
+  type ClaimedConfirmation,
+  type ConfirmationRecord,
+  claimConfirmations,
+  listConfirmations,
+  settleConfirmation,
+  type WrittenConfirmation,
+  writeConfirmation,
+} from './notify/confirmations.ts'
 export {
   deleteNotifications,
   fanOutNotifications,
@@ -227,6 +237,7 @@ export {
   type Registry,
   readRegistry,
   readRegistryRevision,
+  type StoredConfirmationSecrets,
   type StoredSettings,
 } from './registry/registry.ts'
 export { type RelayIssuer, type RelayRegistry, readRelayRegistry } from './registry/relay.ts'

@@ -75,7 +75,12 @@ async function put(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const party = await answered(client.putRelyingParty(issuer, clientId, body))
-  print(values.json, party, () => partyText(party))
+  const { confirmation_secret: secret } = party.curfew
+  const kept =
+    secret === undefined
+      ? ''
+      : `\nStore the secret of its confirmations, which Curfew does not show again:\n${secret}\n`
+  print(values.json, party, () => `${partyText(party)}${kept}`)
   return 0
 }
 

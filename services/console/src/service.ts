@@ -37,6 +37,7 @@ import { registerLogAudit } from './proof/log-audit.ts'
 import { createLogReader } from './proof/log-reader.ts'
 import { registerReceiptLog } from './proof/receipt-log.ts'
 import { registerReceipts } from './proof/receipts.ts'
+import { registerConfirmations } from './registry/confirmations.ts'
 import { registerHealth } from './registry/health.ts'
 import { registerImport } from './registry/import.ts'
 import { registerIssuers } from './registry/issuers.ts'
@@ -82,6 +83,7 @@ export function createConsole(deps: ConsoleDeps): void {
   const { now = () => new Date() } = deps
   const identity = { db: reads, names: createIssuerNames(reads) }
   const newId = () => uuidV7(now(), randomBytes(10))
+  const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
   const pages = createPages(deps.cursors)
   registerApiKeys(server, { db, pages, newId, now })
   registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages })
@@ -91,10 +93,12 @@ export function createConsole(deps: ConsoleDeps): void {
     ceiling: deps.allowedNetworks,
     relyingPartiesMax: deps.relyingPartiesMax,
     clientKeys,
+    newSecret,
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, { ...registration, pages })
   registerImport(server, registration)
+  registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, now })
   registerHealth(server, { db: reads })
   registerProbes(server, {
     ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },
@@ -112,7 +116,7 @@ export function createConsole(deps: ConsoleDeps): void {
     pages,
     targetFault,
     sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
-    newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
+    newSecret,
   })
   registerAudit(server, { db: reads, pages })
   registerSla(server, { db: reads, now })

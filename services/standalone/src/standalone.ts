@@ -170,6 +170,7 @@ export async function runStandalone(
         publisher,
         client,
         webhookSecrets,
+        clientKeys,
         retention: config.retention,
         receipts: config.receipts,
         sessionsMax: config.sessionsMax,

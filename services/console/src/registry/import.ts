@@ -186,7 +186,18 @@ async function registrationsOf(
     const before = known.get(clientId) ?? null
     const rule = before?.networkRule ?? rulesLeft.get(clientId) ?? null
     const networks = { rank, rule, named: true }
-    return { line, registration: { issuer, clientId, body, before, networks, enableAgain: () => false } }
+    return {
+      line,
+      registration: {
+        issuer,
+        clientId,
+        body,
+        before,
+        networks,
+        enableAgain: () => false,
+        showsSecrets: false,
+      },
+    }
   })
 }
 
@@ -242,7 +253,11 @@ async function* draftsOf(
     const registrations = await registrationsOf(deps, target, bodies)
     yield await Promise.all(
       registrations.map(async ({ registration }) => {
-        const { signs: _, ...draft } = await draftOf(readRegistration(registration, deps), deps)
+        const {
+          signs: _,
+          newSecret: __,
+          ...draft
+        } = await draftOf(readRegistration(registration, deps), deps)
         return draft
       }),
     )
