@@ -9,12 +9,17 @@ import { listen } from './listener.ts'
 export interface ExpressRp {
   readonly clientId: string
   readonly url: string
+  /** The answered requests at the back-channel endpoint, in order. */
+  readonly logouts: readonly { readonly token: string; readonly status: number }[]
   /** Logs in at the IdP, or through the browser's session at the IdP. @returns the sid of the ID token. */
   logIn(browser: Browser, user: string): Promise<string>
   /** The user of the browser's session at this RP, or null. */
   userOf(browser: Browser): Promise<string | null>
   /** Logs out at this RP, which redirects to the logout of the IdP (RP-Initiated Logout). */
   logOut(browser: Browser): Promise<Page>
+  /** Refuses connections until `comeUp`. */
+  goDown(): Promise<void>
+  comeUp(): Promise<void>
   close(): Promise<void>
 }
 
@@ -25,7 +30,7 @@ export interface ExpressRpOptions {
 }
 
 export async function openExpressRp(
-  idp: Idp,
+  idp: Pick<Idp, 'iss' | 'register' | 'logIn'>,
   { name, algorithm = 'RS256', settings }: ExpressRpOptions,
 ): Promise<ExpressRp> {
   const listener = await listen()
@@ -43,7 +48,14 @@ export async function openExpressRp(
 
   // The store of express-openid-connect: it keeps a logout until the ended sessions would have expired.
   const loggedOut = new Map<string, unknown>()
+  const logouts: { token: string; status: number }[] = []
   const app = express()
+  app.use('/backchannel-logout', (request, response, next) => {
+    response.once('finish', () => {
+      logouts.push({ token: request.body?.logout_token ?? '', status: response.statusCode })
+    })
+    next()
+  })
   app.use(
     auth({
       issuerBaseURL: idp.iss,
@@ -84,6 +96,7 @@ export async function openExpressRp(
   return {
     clientId,
     url,
+    logouts,
     async logIn(browser, user) {
       const page = await idp.logIn(browser, await browser.open(`${url}/profile`), user)
       if (page.url !== `${url}/profile` && page.url !== `${url}/`)
@@ -96,6 +109,8 @@ export async function openExpressRp(
       return (JSON.parse(body) as { readonly sub: string | null }).sub
     },
     logOut: (browser) => browser.open(`${url}/logout`),
-    close: () => listener.close(),
+    goDown: listener.goDown,
+    comeUp: listener.comeUp,
+    close: listener.close,
   }
 }

@@ -13,11 +13,27 @@ export interface RegisteredClient {
   readonly client_secret: string
 }
 
+/** A real IdP as it comes. It knows nothing of Curfew. */
+export interface PlainIdp {
+  readonly iss: string
+  /** The private signing keys, as JWKs. */
+  privateKeys(): Promise<readonly Readonly<Record<string, unknown>>[]>
+  /** Clients whose logout the IdP failed to post and gave up, in order. */
+  readonly lost: readonly string[]
+  register(metadata: Readonly<Record<string, unknown>>): Promise<RegisteredClient>
+  /** Sets the URI to which the IdP posts the logouts of this client. */
+  repoint(clientId: string, backchannelLogoutUri: string): Promise<void>
+  /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
+  logIn(browser: Browser, page: Page, user: string): Promise<Page>
+  /** Ends the browser's session at the IdP. */
+  logOut(browser: Browser): Promise<Page>
+  close(): Promise<void>
+}
+
 /** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
-export interface Idp {
+export interface Idp extends Omit<PlainIdp, 'privateKeys' | 'lost' | 'repoint'> {
   /** The name of the issuer at Curfew. */
   readonly name: string
-  readonly iss: string
   /** The ids of the posted events, in order. */
   readonly posted: readonly string[]
   /** Registers a client at the IdP (RFC 7591), and registers the answered metadata at Curfew. */
@@ -25,11 +41,6 @@ export interface Idp {
     metadata: Readonly<Record<string, unknown>>,
     settings?: RelyingPartySettings,
   ): Promise<RegisteredClient>
-  /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
-  logIn(browser: Browser, page: Page, user: string): Promise<Page>
-  /** Ends the browser's session at the IdP. */
-  logOut(browser: Browser): Promise<Page>
-  close(): Promise<void>
 }
 
 export interface IdpOptions {
@@ -39,26 +50,103 @@ export interface IdpOptions {
 }
 
 export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
-  const listener = await listen()
-  const iss = listener.url
-  await curfew.client.putIssuer(name, { iss })
-  const keys = [
-    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
-    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
-  ]
+  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+  const posted: string[] = []
+  const { privateKeys, ...provider } = await openProvider(async (iss, { clientId, sub, sid, initiator }) => {
+    const { id } = await curfewClient.postLogoutEvent({
+      iss,
+      sub,
+      sid,
+      clients: [clientId],
+      ...(initiator !== undefined && { initiator }),
+    })
+    posted.push(id)
+  })
+  await curfew.client.putIssuer(name, { iss: provider.iss })
   if (importKeys) {
-    for (const jwk of keys) {
+    for (const jwk of await privateKeys()) {
       const imported = await curfew.call('POST', `/v1/issuers/${name}/keys`, { jwk, sign_from: 'now' })
       expect(imported.status).toBe(201)
     }
   }
+  return {
+    ...provider,
+    name,
+    posted,
+    async register(metadata, settings) {
+      const client = await provider.register(metadata)
+      await curfew.client.putRelyingParty(name, client.client_id, {
+        ...client,
+        backchannel_logout_uri: String(metadata.backchannel_logout_uri),
+        // With true, Curfew would not send the logout of a subject, which has no sid.
+        backchannel_logout_session_required: false,
+        ...(settings !== undefined && { curfew: settings }),
+      })
+      return client
+    },
+  }
+}
 
-  const provider = new Provider(iss, {
+/** One logout that oidc-provider would post to one client. */
+interface ClientLogout {
+  readonly clientId: string
+  readonly sub: string
+  /** The sid of that client: oidc-provider gives each client its own. */
+  readonly sid: string
+  /** The client that started the logout. */
+  readonly initiator: string | undefined
+}
+
+/** @param onLogout replaces the post to a client. Default: oidc-provider posts by itself. */
+export async function openProvider(
+  onLogout?: (iss: string, logout: ClientLogout) => Promise<void>,
+): Promise<PlainIdp> {
+  const listener = await listen()
+  const iss = listener.url
+  const keys = [
+    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
+    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
+  ]
+  const provider = new Provider(iss, configuration(keys))
+  if (onLogout !== undefined) {
+    // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
+    provider.Client.prototype.backchannelLogout = async function (sub, sid) {
+      const initiator = Provider.ctx?.oidc.session.state?.clientId
+      await onLogout(iss, { clientId: this.clientId, sub, sid, initiator })
+    }
+  }
+  const lost: string[] = []
+  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
+    lost.push(clientId)
+    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
+  })
+  listener.serve(provider.callback())
+  const clients = createRegistrations(iss)
+  return {
+    iss,
+    lost,
+    privateKeys: async () => keys,
+    ...clients,
+    async logIn(browser, page, user) {
+      let at = page
+      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
+      return at
+    },
+    async logOut(browser) {
+      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
+    },
+    close: listener.close,
+  }
+}
+
+function configuration(keys: readonly unknown[]): Readonly<Record<string, unknown>> {
+  return {
     jwks: { keys },
     cookies: { keys: ['a secret of the test'] },
     features: {
       backchannelLogout: { enabled: true },
       registration: { enabled: true },
+      registrationManagement: { enabled: true, rotateRegistrationAccessToken: false },
       devInteractions: { enabled: true },
       rpInitiatedLogout: {
         logoutSource: (ctx: { body: string }, form: string) => {
@@ -72,58 +160,41 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
-  })
-  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
-  const posted: string[] = []
-  // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
-  provider.Client.prototype.backchannelLogout = async function (sub, sid) {
-    const initiator = Provider.ctx?.oidc.session.state?.clientId
-    const { id } = await curfewClient.postLogoutEvent({
-      iss,
-      sub,
-      sid,
-      clients: [this.clientId],
-      ...(initiator !== undefined && { initiator }),
-    })
-    posted.push(id)
   }
-  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
-    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
-  })
-  listener.serve(provider.callback())
+}
 
+/** Registers clients (RFC 7591) and changes their registrations (RFC 7592). */
+function createRegistrations(iss: string): Pick<PlainIdp, 'register' | 'repoint'> {
+  const registered = new Map<string, { readonly token: string; readonly metadata: object }>()
+  async function send(method: string, path: string, body: object, token?: string) {
+    const response = await fetch(`${iss}${path}`, {
+      method,
+      headers: {
+        'content-type': 'application/json',
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      },
+      body: JSON.stringify(body),
+    })
+    const answer = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
+    if (!response.ok) throw new Error(JSON.stringify(answer))
+    return answer
+  }
   return {
-    name,
-    iss,
-    posted,
-    async register(metadata, settings) {
-      const response = await fetch(`${iss}/reg`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
+    async register(metadata) {
+      const answer = await send('POST', '/reg', {
         // Without this setting, oidc-provider puts no sid into ID tokens.
-        body: JSON.stringify({ backchannel_logout_session_required: true, ...metadata }),
+        ...{ backchannel_logout_session_required: true, ...metadata },
       })
-      const client = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
-      if (response.status !== 201) throw new Error(JSON.stringify(client))
-      const { backchannel_logout_uri: uri } = client
-      await curfew.client.putRelyingParty(name, client.client_id, {
-        ...client,
-        backchannel_logout_uri: String(uri),
-        // With true, Curfew would not send the logout of a subject, which has no sid.
-        backchannel_logout_session_required: false,
-        ...(settings !== undefined && { curfew: settings }),
-      })
+      const { registration_access_token: token, registration_client_uri: _uri, ...client } = answer
+      const { client_id_issued_at: _at, client_secret_expires_at: _expiry, ...rest } = client
+      registered.set(client.client_id, { token: String(token), metadata: rest })
       return client
     },
-    async logIn(browser, page, user) {
-      let at = page
-      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
-      return at
+    async repoint(clientId, backchannelLogoutUri) {
+      const { token, metadata } = registered.get(clientId) ?? { token: '', metadata: {} }
+      const changed = { ...metadata, backchannel_logout_uri: backchannelLogoutUri }
+      await send('PUT', `/reg/${clientId}`, changed, token)
     },
-    async logOut(browser) {
-      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
-    },
-    close: () => listener.close(),
   }
 }
 
