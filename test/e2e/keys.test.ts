@@ -84,7 +84,9 @@ test('a key is imported from a JWK Set, and --kid chooses among several private 
     expect.stringContaining('--kid: set-old, set-spare.'),
   ])
   expect(ambiguous.stderr).not.toContain(String(old.d))
-  expect((await run(['keys', 'import', file, '--kid', 'set-spare'])).stdout).toMatch(/^set-spare +EdDSA /m)
+  expect((await run(['keys', 'import', file, '--kid', 'set-spare', '--sign-now'])).stdout).toMatch(
+    /^set-spare +EdDSA /m,
+  )
   await writeFile(file, JSON.stringify({ keys: [published] }))
   expect(await run(['keys', 'import', file])).toMatchObject({
     code: 2,

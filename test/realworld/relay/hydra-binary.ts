@@ -9,7 +9,7 @@ import { run } from '../../../deploy/kafka/process.ts'
 /** The Go module that pins Hydra and its dependencies. */
 const MODULE = fileURLToPath(new URL('../../../deploy/hydra', import.meta.url))
 const ASK_TIMEOUT_MS = 20_000
-/** On two cores a first build takes about five minutes, most of it compilation. */
+/** A first build takes about four minutes of processor time, and more on a busy machine. */
 const BUILD_TIMEOUT_MS = 1_500_000
 /** Hydra leaves SQLite out without these tags. */
 const TAGS = 'sqlite,json1'
