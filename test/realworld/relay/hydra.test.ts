@@ -7,7 +7,7 @@ import { runCurfew, useProcesses } from '../../support/processes.ts'
 import { openBrowser } from '../browser.ts'
 import { type ExpressRp, openExpressRp } from '../express-rp.ts'
 import { firstAttempt } from '../ledger.ts'
-import { type Hydra, type HydraOptions, openHydra } from './hydra.ts'
+import { type Hydra, type HydraOptions, openHydra, PUBLISHED_KEYS } from './hydra.ts'
 import { findHydra } from './hydra-binary.ts'
 import { claimsOf, defineRelay, headerOf } from './relay.contract.ts'
 
@@ -78,7 +78,7 @@ function defineAlone(binary: string): void {
 function defineLogoutPage(binary: string): void {
   const processes = useProcesses()
 
-  /** Imports Hydra's key by the commands of docs/idp/hydra.md. */
+  /** The commands of docs/idp/hydra.md that let Curfew sign with the key of Hydra. */
   async function importKey(curfew: Curfew, hydra: Hydra): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'curfew-hydra-keys-'))
     onTestFinished(() => rm(folder, { recursive: true }))
@@ -88,32 +88,43 @@ function defineLogoutPage(binary: string): void {
     const env = { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey }
     expect(await runCurfew(processes, command, env)).toMatchObject({ code: 0, stderr: '' })
   }
+  /** The call of docs/idp/hydra.md that lets Hydra publish the public keys of Curfew. */
+  async function publishKeys(curfew: Curfew, hydra: Hydra): Promise<void> {
+    await curfew.client.addKey('hydra', { alg: 'RS256' })
+    await hydra.admin('PUT', `/admin/keys/${PUBLISHED_KEYS}`, await curfew.client.getJwks('hydra'))
+  }
 
-  test('the RP accepts the token that Curfew mints with the exported key, and two visits of the page are one logout', async () => {
-    const curfew = await openCurfew()
-    onTestFinished(curfew.stop)
-    const events: string[] = []
-    const { hydra, shop } = await hydraAndShop({
-      binary,
-      async onLogout({ challenge: id, subject: sub, sid }) {
-        for (const _visit of [1, 2])
-          events.push((await curfew.client.postLogoutEvent({ id, iss: hydra.iss, sub, sid })).id)
-      },
-    })
-    await curfew.client.putIssuer('hydra', { iss: hydra.iss })
-    await importKey(curfew, hydra)
-    const { backchannel_logout_uri, ...client } = await hydra.admin<{
-      readonly client_id: string
-      readonly backchannel_logout_uri: string
-    }>('GET', `/admin/clients/${shop.clientId}`)
-    await curfew.client.putRelyingParty('hydra', client.client_id, { ...client, backchannel_logout_uri })
-    await hydra.repoint(shop.clientId, '')
-    const browser = openBrowser()
-    await shop.logIn(browser, 'alice')
-    await hydra.logOut(browser)
-    expect(await firstAttempt(curfew, events[0])).toMatchObject({ status: 204, outcome: 'acknowledged' })
-    expect(new Set(events).size).toBe(1)
-    expect(shop.logouts).toHaveLength(1)
-    expect(await shop.userOf(browser)).toBeNull()
-  })
+  test.each([
+    ['the exported key of Hydra', importKey],
+    ['a key of its own that Hydra publishes', publishKeys],
+  ])(
+    'the RP accepts the token that Curfew signs with %s, and two visits of the page are one logout',
+    async (_, shareKeys) => {
+      const curfew = await openCurfew()
+      onTestFinished(curfew.stop)
+      const events: string[] = []
+      const { hydra, shop } = await hydraAndShop({
+        binary,
+        async onLogout({ challenge: id, subject: sub, sid }) {
+          for (const _visit of [1, 2])
+            events.push((await curfew.client.postLogoutEvent({ id, iss: hydra.iss, sub, sid })).id)
+        },
+      })
+      await curfew.client.putIssuer('hydra', { iss: hydra.iss })
+      await shareKeys(curfew, hydra)
+      const exported = await hydra.admin<{ readonly backchannel_logout_uri: string }>(
+        'GET',
+        `/admin/clients/${shop.clientId}`,
+      )
+      await curfew.client.putRelyingParty('hydra', shop.clientId, exported)
+      await hydra.repoint(shop.clientId, '')
+      const browser = openBrowser()
+      await shop.logIn(browser, 'alice')
+      await hydra.logOut(browser)
+      expect(await firstAttempt(curfew, events[0])).toMatchObject({ status: 204, outcome: 'acknowledged' })
+      expect(new Set(events).size).toBe(1)
+      expect(shop.logouts).toHaveLength(1)
+      expect(await shop.userOf(browser)).toBeNull()
+    },
+  )
 }

@@ -35,6 +35,11 @@ export interface HydraOptions {
   readonly onLogout?: (request: LogoutRequest) => Promise<void>
 }
 
+/** The key set of Hydra that signs ID tokens and logout tokens. */
+const SIGNING_KEYS = 'hydra.openid.id-token'
+/** A key set that Hydra publishes beside its own. */
+export const PUBLISHED_KEYS = 'curfew'
+
 /** Ory Hydra in a process of its own with its data in SQLite, and the app for login, consent and logout that it needs. */
 export async function openHydra(options: HydraOptions): Promise<Hydra> {
   const app = await listen()
@@ -58,6 +63,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
         logout: `${app.url}/logout`,
         post_logout_redirect: `${app.url}/bye`,
       },
+      webfinger: { jwks: { broadcast_keys: [SIGNING_KEYS, PUBLISHED_KEYS] } },
       secrets: { system: ['a secret of the test'] },
     }),
   )
@@ -77,7 +83,9 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
     return child
   }
   let running = await start()
-  for (const set of ['hydra.openid.id-token', 'hydra.jwt.access-token']) await putKey(admin, set)
+  await putKey(admin, SIGNING_KEYS)
+  await putKey(admin, 'hydra.jwt.access-token')
+  await admin('PUT', `/admin/keys/${PUBLISHED_KEYS}`, { keys: [] })
 
   return {
     iss,
@@ -87,7 +95,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
     async privateKeys() {
       const set = await admin<{ readonly keys: readonly Record<string, unknown>[] }>(
         'GET',
-        '/admin/keys/hydra.openid.id-token',
+        `/admin/keys/${SIGNING_KEYS}`,
       )
       return set.keys
     },
