@@ -20,6 +20,11 @@ create table issuers (
   --   partial   RPs known to hold a session get a delivery by sid; the others get one as well
   --   complete  only RPs known to hold a session get a delivery
   session_index        text not null check (session_index in ('off', 'partial', 'complete')),
+  -- The relay's settings. The URL of the issuer's keys; null: its discovery document names it. Whether logout tokens may lack `exp`
+  -- and `typ`. Whether a relayed logout notifies the issuer's other relying parties as well.
+  jwks_uri             text,
+  lenient_logout_tokens boolean not null default false,
+  widen                boolean not null default false,
   -- Default settings of its relying parties.
   defaults             jsonb not null,
   sla_within_ms        integer not null check (sla_within_ms > 0),

@@ -21,6 +21,10 @@ create table events (
   reason             text,
   initiator          text,
   clients            text[],
+  -- The client that the identity provider addressed its logout token to, if the event came by the relay.
+  relayed_for        text,
+  -- The identity provider's own id of the logout (RFC 8417 section 2.2), if its token had one. Tokens of the event repeat it.
+  txn                text,
   include_initiator  boolean not null,
   -- Whether the identity provider stated occurred_at, by its own clock. If not, occurred_at is requested_at.
   occurred_stated    boolean not null,
@@ -45,7 +49,7 @@ create table events (
     and (scope <> 'device' or sub is not null and device is not null)
     and (scope <> 'issuer' or sub is null and sid is null))),
   constraint no_names_when_erased check (
-    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub) = 0 end)
+    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub, txn) = 0 end)
 );
 -- Finds the events of one given_id at all issuers.
 create index events_given_id on events (given_id);
@@ -55,6 +59,8 @@ create index events_planned on events (planned_at, id);
 -- session; of its issuer.
 create index events_of_subject on events (iss, sub, requested_at) where sub is not null;
 create index events_of_session on events (iss, sid) where sid is not null;
+-- Finds the relayed logouts of a session, so that no other way delivers the same logout again.
+create index events_relayed on events (iss, sid) where relayed_for is not null and sid is not null;
 create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
 create index events_of_session_sub on events (iss, session_sub) where session_sub is not null;
@@ -115,6 +121,9 @@ create table deliveries (
   dead_letter_reason  text,
   -- SHA-256 of the last token sent. The token itself is stored nowhere.
   token_digest        bytea check (octet_length(token_digest) = 32),
+  -- The message that the first attempt sends, a compact JWE under the master key: the identity provider's own token. Null in all other
+  -- deliveries, and after the first attempt.
+  first_message       text,
   constraint due_exactly_while_pending check ((state = 'pending') = (due_at is not null)),
   constraint leased_in_flight check (state <> 'in_flight' or (leased_by is not null and leased_at is not null)),
   constraint settled_exactly_when_terminal check ((state in ('pending', 'in_flight')) = (settled_at is null)),
@@ -122,6 +131,7 @@ create table deliveries (
   constraint reason_exactly_when_dead check ((state = 'dead_lettered') = (dead_letter_reason is not null)),
   constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0),
   constraint superseded_by_another check ((state = 'superseded') = (superseded_by is not null)),
+  constraint no_first_message_when_settled check (first_message is null or settled_at is null),
   constraint replay_begins_a_generation check (replay_id is null or generation > 0),
   constraint no_names_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
   constraint settled_when_erased check (erased_at is null or settled_at is not null)
@@ -148,8 +158,9 @@ create table attempts (
   -- When the row was written, by the clock of PostgreSQL. Readers ask for the rows written since they last asked.
   recorded_at        timestamptz not null default now(),
   worker_id          uuid not null,
-  -- The id of the token, for a search in the relying party's log. The token itself is stored nowhere.
-  jti                uuid,
+  -- The id of the token, for a search in the relying party's log. The token itself is stored nowhere. A forwarded token has the id that
+  -- its identity provider gave it, which need not be a UUID.
+  jti                text,
   status             smallint,
   outcome            text not null check (outcome in
                        ('acknowledged', 'unavailable', 'refused', 'misconfigured', 'undeliverable')),

@@ -27,9 +27,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'prom-client',
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
-  'libs/client': ['@curfew/domain', '@curfew/contract'],
+  'libs/client': ['node:', '@curfew/domain', '@curfew/contract'],
   'libs/channels': ['node:', '@curfew/contract', '@curfew/domain', 'typebox'],
-  // The one library that combines others: it opens what every service needs.
+  // The one library that combines others: it opens the resources that every service needs. It verifies the logout tokens of the
+  // relay with the SDK for RPs, because the relay takes the place of an RP.
   'libs/wiring': [
     'node:',
     '@curfew/contract',
@@ -38,16 +39,19 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
+    '@curfew/rp',
     '@curfew/runtime',
   ],
   // Runs the server of a ledger, and asks the ledger which errors mean that the server is unavailable.
   'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
+  // Reads the requests of identity providers by the rules of the SDK for RPs.
   'services/ingest': [
     '@curfew/wiring',
     '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
+    '@curfew/rp',
     '@curfew/runtime',
     'typebox',
   ],

@@ -5,6 +5,7 @@ import { createClient } from '@curfew/client'
 import type { LogoutEventStatus } from '@curfew/contract'
 import { createIngest } from '@curfew/ingest'
 import { createDatabase } from '@curfew/ledger'
+import { createGuardedClient } from '@curfew/outbound'
 import {
   adminKey,
   createApiKeyAuthenticator,
@@ -14,6 +15,7 @@ import {
   hashApiKey,
   httpService,
 } from '@curfew/runtime'
+import { createRelayedTokens } from '@curfew/wiring'
 import { expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -38,11 +40,13 @@ async function openIngest(curfew: Curfew) {
     authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(curfew.adminKey))]),
     checks: {},
   })
+  const client = createGuardedClient({ allowedNetworks: [] })
   const services = createIngest({
     server,
     eventLog: curfew.eventLog,
     db,
     databaseUrl: curfew.gate.url,
+    tokens: createRelayedTokens({ client, log, now: () => new Date() }),
     log,
     metrics,
     backlogMax: null,
@@ -59,6 +63,7 @@ async function openIngest(curfew: Curfew) {
   const stop = async () => {
     stopping.abort()
     await Promise.all(running)
+    await client.close()
     await db.end()
   }
   return {

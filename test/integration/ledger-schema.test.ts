@@ -69,6 +69,7 @@ const IMPOSSIBLE: readonly (readonly [
   [{ superseded_by: BASE.id }, without(['superseded']), 'superseded_by_another'],
   [{ generation: -1 }, STATES, 'deliveries_generation_check'],
   [{ replay_id: BASE.id }, STATES, 'replay_begins_a_generation'],
+  [{ first_message: 'jwe' }, TERMINAL, 'no_first_message_when_settled'],
   [{ token_digest: '\\x00' }, STATES, 'deliveries_token_digest_check'],
   [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
   [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'no_names_when_erased'],

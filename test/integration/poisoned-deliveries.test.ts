@@ -105,6 +105,7 @@ const COLUMNS = {
   status: nullable(anySmallint),
   dead_letter_reason: text,
   token_digest: nullable(fc.constantFrom(`\\x${'00'.repeat(32)}`, `\\x${'ff'.repeat(32)}`)),
+  first_message: nullable(text),
   target: nullable(fc.uuid()),
   replay_id: fc.uuid(),
 } satisfies Record<string, fc.Arbitrary<unknown>>
@@ -144,7 +145,7 @@ async function poison(
 }
 
 const PENDING = ['settled_at', 'dead_letter_reason', 'announced_at']
-const DEAD = ['due_at', 'announced_at']
+const DEAD = ['due_at', 'announced_at', 'first_message']
 
 async function three(leased = true): Promise<readonly [InFlightDelivery, ...InFlightDelivery[]]> {
   const [first, ...others] = await planned(database.db, registry, { workerId, count: 3, leased })

@@ -56,9 +56,11 @@ import {
   createKeyMaker,
   createKeyring,
   createLogKeeper,
+  createMessageSealer,
   createWebhookSecretSealer,
   type KeyMaker,
 } from '@curfew/tokens'
+import { createRelayedTokens } from '@curfew/wiring'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -270,6 +272,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     eventLog: wrapEventLog(eventLog),
     db: reads,
     databaseUrl: gate.url,
+    tokens: createRelayedTokens({ client: outbound, log, now: () => new Date() }),
     backlogMax: options.backlogMax ?? null,
     log,
     metrics,
@@ -323,6 +326,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         now,
       }),
       clientKeys,
+      messages: createMessageSealer(masterKey),
       client: outbound,
       log,
       metrics: createMetrics(),

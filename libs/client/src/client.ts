@@ -75,8 +75,10 @@ export class ApiError extends Error {
 export interface ClientOptions {
   /** The base URL of Curfew, such as `http://127.0.0.1:8480`. */
   readonly url: string
-  /** An API key or a JWT access token. */
-  readonly key: string
+  /** An API key or a JWT access token. A function is called for each request, so that a rotated key counts at once. */
+  readonly key: string | (() => string | Promise<string>)
+  /** The longest time for one request with its answer, in milliseconds. Default: that of `fetch`. */
+  readonly timeoutMs?: number
 }
 
 /** The issuer that gave an event its id. A key that is bound to an issuer does not need it. */
@@ -277,7 +279,7 @@ const NDJSON = 'application/x-ndjson'
 /** The number of attempts to patch a relying party while other changes come first. */
 const CHANGE_TRIES = 10
 
-export function createClient({ url, key }: ClientOptions): Client {
+export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
   // `url` may have a path of its own, as behind a proxy.
   const base = url.replace(/\/+$/, '')
   async function send(
@@ -288,9 +290,11 @@ export function createClient({ url, key }: ClientOptions): Client {
       headers = {},
     }: { body?: string | ReadableStream<Uint8Array>; headers?: Readonly<Record<string, string>> } = {},
   ): Promise<Response> {
+    const credential = typeof key === 'string' ? key : await key()
     const response = await fetch(base + path, {
       method,
-      headers: { authorization: `Bearer ${key}`, ...headers },
+      headers: { authorization: `Bearer ${credential}`, ...headers },
+      ...(timeoutMs !== undefined && { signal: AbortSignal.timeout(timeoutMs) }),
       // fetch requires this setting for a streamed body.
       ...(body !== undefined && { body, duplex: 'half' }),
     })
@@ -471,9 +475,17 @@ function query(
   return parameters.toString()
 }
 
+/** The title that the client gives to the answer of a proxy. */
+const foreignTitle = (status: number) => `HTTP ${status}`
+
+/** Whether the answer is not Curfew's, but for example that of a proxy. */
+export function isForeign({ problem }: ApiError): boolean {
+  return problem.title === foreignTitle(problem.status)
+}
+
 function readProblem(text: string, status: number): Problem {
   // An answer of a proxy, whose page or JSON has only its status in common with Curfew's problems.
-  const unknown = { type: 'about:blank', title: `HTTP ${status}`, status }
+  const unknown = { type: 'about:blank', title: foreignTitle(status), status }
   try {
     const parsed: unknown = JSON.parse(text)
     const ours = typeof parsed === 'object' && parsed !== null && 'title' in parsed && 'type' in parsed

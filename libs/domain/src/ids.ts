@@ -48,6 +48,27 @@ export function eventIdOf(iss: Issuer, givenId: GivenEventId, digest: Digest): E
 }
 
 /**
+ * Derives the given id of a relayed logout from its token: a UUIDv8 (RFC 9562 section 5.8). The same token always gives the same id,
+ * so a repeated post is one logout. The id includes the client, because an identity provider may give one `jti` to the tokens of
+ * several clients. The first 48 bits are the time of the token, with a hash as its milliseconds, because `iat` has whole seconds.
+ */
+export function relayedEventId({ iss, clientId, jti, iat }: RelayedTokenId, digest: Digest): GivenEventId {
+  const hex = digest(JSON.stringify([iss, clientId, jti]))
+  const ms = Math.floor(iat) * 1_000 + (Number.parseInt(hex.slice(0, 6), 16) % 1_000)
+  const time = ms.toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-8${hex.slice(6, 9)}-${variant(hex.slice(9))}${hex.slice(10, 13)}-${hex.slice(13, 25)}` as GivenEventId
+}
+
+/** The claims of a logout token that identify it. */
+export interface RelayedTokenId {
+  readonly iss: Issuer
+  readonly clientId: ClientId
+  readonly jti: string
+  /** In seconds since 1970; not negative. */
+  readonly iat: number
+}
+
+/**
  * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a UUIDv8 (RFC
  * 9562 section 5.8). The first 64 bits equal the event's, except the version. Deliveries of one event are therefore adjacent, and
  * `deliveryIdRange` finds them. The remaining bits are a hash.

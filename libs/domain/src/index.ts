@@ -54,6 +54,7 @@ export {
   LedgerSchemaError,
   LedgerUnavailableError,
   LogKeyError,
+  MessageSealError,
   NoEncryptionKeyError,
   NoSigningKeyError,
   QueryTimeoutError,
@@ -81,6 +82,8 @@ export {
   type Issuer,
   type IssuerName,
   NO_ISSUER,
+  type RelayedTokenId,
+  relayedEventId,
   type Sid,
   type Subject,
   type Target,
@@ -114,8 +117,10 @@ export {
   type LogoutReason,
   logKey,
   occurrenceOf,
+  type RelayedToken,
   requestedAtOf,
   sameContent,
+  widened,
 } from './logout/event.ts'
 export {
   REASONS_OF_REMOVAL,
@@ -271,6 +276,7 @@ export {
   ruleAfter,
   ruleAfterRemoval,
 } from './registry/networks.ts'
+export { DEFAULT_RELAY, type RelaySettings } from './registry/relay.ts'
 export {
   mergeStarts,
   netOf,

@@ -12,8 +12,7 @@ export type ReadToken =
 
 /** Reads the `logout_token` from a form, and ignores other fields (Back-Channel Logout 2.5). Never rejects. */
 export async function readLogoutToken(request: Request): Promise<ReadToken> {
-  const [type = ''] = (request.headers.get('content-type') ?? '').split(';')
-  if (type.trim().toLowerCase() !== FORM_TYPE) return fault(`the body is not ${FORM_TYPE}`)
+  if (!isForm(request.headers.get('content-type'))) return NOT_A_FORM
   if (Number(request.headers.get('content-length') ?? 0) > BODY_BYTES_MAX)
     return fault('the body is too large')
   let body: string
@@ -22,10 +21,26 @@ export async function readLogoutToken(request: Request): Promise<ReadToken> {
   } catch (cause) {
     return { ...fault('the body is too large or cannot be read'), cause }
   }
+  return tokenOf(body)
+}
+
+/** Reads the `logout_token` of a body that was read already. @param contentType the header of the request. */
+export function readLogoutForm(contentType: string | null | undefined, body: string): ReadToken {
+  return isForm(contentType) ? tokenOf(body) : NOT_A_FORM
+}
+
+function isForm(contentType: string | null | undefined): boolean {
+  const [type = ''] = (contentType ?? '').split(';')
+  return type.trim().toLowerCase() === FORM_TYPE
+}
+
+function tokenOf(body: string): ReadToken {
   const [token, ...others] = new URLSearchParams(body).getAll('logout_token')
   if (!token) return fault('logout_token is missing')
   return others.length > 0 ? fault('logout_token is present more than once') : { ok: true, token }
 }
+
+const NOT_A_FORM = fault(`the body is not ${FORM_TYPE}`)
 
 function fault(description: string) {
   return { ok: false as const, description }

@@ -1,5 +1,6 @@
 export { LOGOUT_EVENT, type LogoutTokenClaims } from './claims.ts'
-export { KeysUnavailableError } from './keys.ts'
+export { type ReadToken, readLogoutForm } from './form.ts'
+export { type IssuerKeys, KeysUnavailableError, keysOf } from './keys.ts'
 export {
   createLogoutReceiver,
   type Logout,

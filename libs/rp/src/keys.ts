@@ -14,6 +14,21 @@ export interface IssuerKeysOptions {
   readonly onError: (error: unknown) => void
 }
 
+/**
+ * Finds the public key for the header of a token. Rejects with a {@link KeysUnavailableError} if the issuer's keys are unavailable,
+ * and with the error of `keysOf` if none of them matches.
+ */
+export type IssuerKeys = JWTVerifyGetKey
+
+/**
+ * Finds keys in a JWK Set.
+ *
+ * @throws {errors.JWKSInvalid} if it is no JWK Set.
+ */
+export function keysOf(jwks: unknown): IssuerKeys {
+  return createLocalJWKSet(jwks as JSONWebKeySet)
+}
+
 /** The issuer's keys are unavailable, so a token can be neither accepted nor refused. */
 export class KeysUnavailableError extends Error {
   override name = 'KeysUnavailableError'
@@ -33,7 +48,7 @@ const RETRY_WITHOUT_KEYS_MS = 1_000
 const RETRY_WITH_KEYS_MS = 30_000
 
 interface Known {
-  readonly select: JWTVerifyGetKey
+  readonly select: IssuerKeys
   readonly atMs: number
 }
 
@@ -45,8 +60,8 @@ interface Known {
  * @returns a function for jose, which rejects with a {@link KeysUnavailableError} if there are no usable keys.
  * @throws {TypeError} if `jwks` is not a JWK Set, or a URL must not be fetched.
  */
-export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
-  if (options.jwks !== undefined) return createLocalJWKSet(options.jwks)
+export function createIssuerKeys(options: IssuerKeysOptions): IssuerKeys {
+  if (options.jwks !== undefined) return keysOf(options.jwks)
   const { issuer, jwksUri, allowInsecureHttp, fetch, now, onError } = options
   const fetchOptions = { fetch, allowHttp: allowInsecureHttp }
   assertFetchable(jwksUri ?? issuer, allowInsecureHttp)
@@ -90,7 +105,7 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
   async function load(): Promise<void> {
     try {
       const { keys } = await fetchJson(jwksUri ?? (await discover()), fetchOptions)
-      known = { select: createLocalJWKSet({ keys } as JSONWebKeySet), atMs: nowMs() }
+      known = { select: keysOf({ keys }), atMs: nowMs() }
       failedMs = Number.NEGATIVE_INFINITY
     } catch (error) {
       failedMs = nowMs()

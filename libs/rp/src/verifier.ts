@@ -1,8 +1,8 @@
-import { errors, type JSONWebKeySet, type JWK, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import { errors, type JSONWebKeySet, type JWK, jwtVerify, UnsecuredJWT } from 'jose'
 import { claimsFault, type LogoutTokenClaims, usableForS } from './claims.ts'
 import { decryptToken } from './decrypt.ts'
 import { headerOf } from './header.ts'
-import { createIssuerKeys, KeysUnavailableError } from './keys.ts'
+import { createIssuerKeys, type IssuerKeys, KeysUnavailableError } from './keys.ts'
 
 export interface LogoutTokenVerifierOptions {
   /** The issuer identifier, byte for byte as in ID tokens. Its discovery document names the URL of its keys. */
@@ -13,6 +13,8 @@ export interface LogoutTokenVerifierOptions {
   readonly jwks?: JSONWebKeySet | undefined
   /** The URL of the issuer's keys, for an issuer without discovery. */
   readonly jwksUri?: string | undefined
+  /** Finds the issuer's keys, so that the verifiers of several clients share them. If it is given, the verifier fetches nothing. */
+  readonly keys?: IssuerKeys | undefined
   /** The accepted signature algorithms. Set the one that is registered for ID tokens. Default: every asymmetric one. */
   readonly algorithms?: readonly string[] | undefined
   /**
@@ -52,8 +54,17 @@ export type Verification =
     }
 
 export interface LogoutTokenVerifier {
-  /** Verifies a token. Never rejects. It does not check for a used `jti`: the receiver does. */
-  verify(token: string): Promise<Verification>
+  /**
+   * Verifies a token. Never rejects. It does not check for a used `jti`: the receiver does.
+   *
+   * @param at the time at which the token must be valid. Default: now.
+   */
+  verify(token: string, at?: Date): Promise<Verification>
+  /**
+   * Checks everything that needs no key, for a program that stores the token and verifies it later. Never rejects. The signature
+   * is not verified, so no session may end because of the result.
+   */
+  preview(token: string, at?: Date): Promise<Verification>
 }
 
 const ALGORITHMS = [
@@ -62,6 +73,8 @@ const ALGORITHMS = [
 ]
 /** Far above the length of any OP's token. */
 const TOKEN_LENGTH_MAX = 16 * 1024
+/** The header `{"alg":"none"}` in base64url. */
+const UNSECURED = 'eyJhbGciOiJub25lIn0'
 
 /**
  * Creates a verifier of logout tokens with the rules for RPs (Back-Channel Logout 2.6, steps 1 to 7).
@@ -87,29 +100,33 @@ export function createLogoutTokenVerifier(options: LogoutTokenVerifierOptions): 
     throw new TypeError(
       `algorithms must contain some of ${ALGORITHMS.join(', ')} and no others; it has ${algorithms.join(', ') || 'none'}`,
     )
-  const keys = createIssuerKeys({ ...options, allowInsecureHttp, fetch, now, onError })
+  const keys = options.keys ?? createIssuerKeys({ ...options, allowInsecureHttp, fetch, now, onError })
 
   return {
-    async verify(token) {
-      try {
-        return await verify(token, keys)
-      } catch (cause) {
-        if (cause instanceof KeysUnavailableError)
-          return {
-            ok: false,
-            error: 'logout_failed',
-            description: 'the keys of the issuer are unavailable',
-            cause,
-          }
-        if (cause instanceof errors.JOSEError)
-          return { ok: false, error: 'invalid_request', description: describe(cause), cause }
-        // For example, a key of the issuer is too short or broken.
-        return { ok: false, error: 'logout_failed', description: 'the token could not be verified', cause }
-      }
-    },
+    verify: (token, at) => settled(check(token, at, keys)),
+    preview: (token, at) => settled(check(token, at, null)),
   }
 
-  async function verify(token: string, keys: JWTVerifyGetKey): Promise<Verification> {
+  async function settled(verification: Promise<Verification>): Promise<Verification> {
+    try {
+      return await verification
+    } catch (cause) {
+      if (cause instanceof KeysUnavailableError)
+        return {
+          ok: false,
+          error: 'logout_failed',
+          description: 'the keys of the issuer are unavailable',
+          cause,
+        }
+      if (cause instanceof errors.JOSEError)
+        return { ok: false, error: 'invalid_request', description: describe(cause), cause }
+      // For example, a key of the issuer is too short or broken.
+      return { ok: false, error: 'logout_failed', description: 'the token could not be verified', cause }
+    }
+  }
+
+  /** @param keys null to leave the signature unverified. */
+  async function check(token: string, at = now(), keys: IssuerKeys | null): Promise<Verification> {
     if (token.length > TOKEN_LENGTH_MAX) return refuse('the token is too long')
     const encrypted = token.split('.').length === 5
     if (encrypted && decryptionKeys.length === 0)
@@ -122,19 +139,26 @@ export function createLogoutTokenVerifier(options: LogoutTokenVerifierOptions): 
     // Check the type first: a wrong one needs no fetch of keys.
     const typeFault = faultOfType(headerOf(jws).typ)
     if (typeFault !== null) return refuse(typeFault)
-    const currentDate = now()
-    const { payload } = await jwtVerify(jws, keys, {
-      issuer,
-      audience: clientId,
-      algorithms: [...algorithms],
-      clockTolerance: skewS,
-      currentDate,
-    })
-    const times = { nowS: currentDate.getTime() / 1_000, skewS }
+    const rules = { issuer, audience: clientId, clockTolerance: skewS, currentDate: at }
+    const { payload } =
+      keys === null
+        ? UnsecuredJWT.decode(withoutSignature(jws), rules)
+        : await jwtVerify(jws, keys, { ...rules, algorithms: [...algorithms] })
+    const times = { nowS: at.getTime() / 1_000, skewS }
     const fault = claimsFault(payload, { lenient, ...times })
     if (fault !== null) return refuse(fault)
     const claims = payload as unknown as LogoutTokenClaims
     return { ok: true, claims, usableForS: usableForS(claims, times) }
+  }
+
+  /** The same claims as an unsecured token, on which jose applies its checks of claims alone. */
+  function withoutSignature(jws: string): string {
+    const { alg, crit } = headerOf(jws)
+    if (typeof alg !== 'string' || !algorithms.includes(alg)) throw new errors.JOSEAlgNotAllowed()
+    if (crit !== undefined) throw new errors.JOSENotSupported('crit is not supported')
+    const [, payload, signature, ...rest] = jws.split('.')
+    if (payload === undefined || !signature || rest.length > 0) throw new errors.JWTInvalid()
+    return `${UNSECURED}.${payload}.`
   }
 
   /** Checks `typ`, which tells a logout token from the issuer's other JWTs (Back-Channel Logout 4.1, RFC 8725 3.11). */

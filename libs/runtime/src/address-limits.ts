@@ -10,12 +10,20 @@ export interface AddressLimits {
   take(address: string): number
 }
 
-export function createAddressLimits({
-  monotonicMs = () => performance.now(),
-}: {
+export interface AddressLimitsOptions {
+  /** Requests per second of one address. Default 10. */
+  readonly perSecond?: number
+  /** Requests that an address may make at once. Default 2 s of its rate, and at least 20. */
+  readonly burst?: number
   readonly monotonicMs?: () => number
-} = {}): AddressLimits {
-  const limits = createRequestLimits({ perSecond: PER_SECOND, monotonicMs })
+}
+
+export function createAddressLimits({
+  perSecond = PER_SECOND,
+  burst,
+  monotonicMs = () => performance.now(),
+}: AddressLimitsOptions = {}): AddressLimits {
+  const limits = createRequestLimits({ perSecond, monotonicMs, ...(burst !== undefined && { burst }) })
   return { take: (address) => limits.pay({ name: ownerOf(address), requestsPerSecond: null }, 'public', 1) }
 }
 

@@ -121,6 +121,7 @@ const PATTERNS: readonly (readonly [begins: string, words: string])[] = [
   ['^[a-z0-9]([a-z0-9-]{0,61}', 'at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end'],
   ['^[0-9a-fA-F]{8}-', 'a UUID'],
   ['^[^\\s@', 'an email address'],
+  ['^[\\x20-\\x7e]+$', 'printable ASCII'],
   ['^[\\x21-\\x7e]+$', 'printable ASCII without spaces'],
 ]
 

@@ -1,4 +1,5 @@
 export type { RouteAccess } from './access.ts'
+export { type AddressLimits, createAddressLimits } from './address-limits.ts'
 export { ambiguousEvent } from './ambiguous-event.ts'
 export { type AccessConfig, readAccessConfig } from './authorization-servers.ts'
 export { type Batcher, createBatcher, DEFERRED, QueueFullError } from './batcher.ts'

@@ -11,8 +11,15 @@ const DEPTH_MAX = 64
 /** Escapes that may stand for invalid text: U+0000, and one half of a surrogate pair. */
 const SUSPICIOUS = /\\u(?:0000|[dD][89a-fA-F])/
 
-/** The media types of bodies. A route accepts only `application/json` unless its `accepts` names others. */
-export type BodyType = 'application/json' | 'application/merge-patch+json' | 'application/x-ndjson'
+/**
+ * The media types of bodies. A route accepts only `application/json` unless its `accepts` names others. A route that accepts forms
+ * has a parser of its own.
+ */
+export type BodyType =
+  | 'application/json'
+  | 'application/merge-patch+json'
+  | 'application/x-ndjson'
+  | 'application/x-www-form-urlencoded'
 
 /** The types that are parsed once the whole body has arrived. */
 const WHOLE_TYPES = ['application/json', 'application/merge-patch+json'] as const

@@ -50,12 +50,17 @@ export function sizeUnits(bytes: number, values: number): number {
   return Math.max(bytes / BYTES_PER_UNIT, values / VALUES_PER_UNIT)
 }
 
-/** @param perSecond the rate of credentials without their own; null means no limit. */
+/**
+ * @param perSecond the rate of credentials without their own; null means no limit.
+ * @param burst the size of every budget. Default: by the rate.
+ */
 export function createRequestLimits({
   perSecond,
+  burst,
   monotonicMs,
 }: {
   perSecond: number | null
+  burst?: number
   monotonicMs: () => number
 }): RequestLimits {
   const buckets = new Map<string, Bucket>()
@@ -76,7 +81,7 @@ export function createRequestLimits({
       buckets.get(key) ?? null,
       rate,
       monotonicMs(),
-      Math.max(BURST_MIN, rate * BURST_S),
+      burst ?? Math.max(BURST_MIN, rate * BURST_S),
     )
     return { key, bucket, rate }
   }

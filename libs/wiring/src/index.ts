@@ -1,5 +1,11 @@
 export { readCommonConfig, readMasterKeys, readOutboundConfig, readProcessConfig } from './config.ts'
 export { createEncrypter, type Encrypter, type TokenReceiver } from './encrypter.ts'
 export { createOpening, eventLogChecks, type Opening } from './opening.ts'
+export {
+  createRelayedTokens,
+  type RelayedTokenSource,
+  type RelayedTokens,
+  type RelayedVerification,
+} from './relayed-tokens.ts'
 export { runService } from './run.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

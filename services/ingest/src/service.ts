@@ -8,6 +8,7 @@ import {
   settledEvents,
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
+import type { RelayedTokens } from '@curfew/wiring'
 import { createAppend } from './append.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
@@ -15,6 +16,11 @@ import { registerGetSummary } from './get-summary.ts'
 import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
+import { createRelayLimits } from './relay/limits.ts'
+import { createIsMinted } from './relay/minted.ts'
+import { createRegistryCopy } from './relay/registry-copy.ts'
+import { registerRelay } from './relay/route.ts'
+import { createStore } from './relay/store.ts'
 import { createSessionQuotas } from './session-quotas.ts'
 import { createWaiters } from './waiters.ts'
 import { type Awaited, givenIdOf } from './waiting-list.ts'
@@ -29,6 +35,8 @@ export interface IngestDeps {
   readonly db: Database
   /** The URL of the same database, for the connection that listens for settled deliveries. */
   readonly databaseUrl: string
+  /** Verifies the logout tokens of the relay. */
+  readonly tokens: RelayedTokens
   readonly log: Log
   readonly metrics: Metrics
   /**
@@ -41,7 +49,7 @@ export interface IngestDeps {
 
 /** Wires ingest, which accepts posts of IdPs and reports the state of logouts. Opens and starts nothing. */
 export function createIngest(deps: IngestDeps): readonly Service[] {
-  const { server, eventLog, db, databaseUrl, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
+  const { server, eventLog, db, databaseUrl, tokens, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
     settledEvents: (awaited) => settledAmong(db, awaited),
     follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
@@ -60,7 +68,14 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const eventDeps = { waiters, reader: createEventReader(db), names, db }
   registerGetEvent(server, eventDeps)
   registerGetSummary(server, { ...eventDeps, now })
-  return [waiters.service, lanes.service, quotas.service]
+  const registry = createRegistryCopy({ db, log })
+  registerRelay(server, {
+    ...{ registry, tokens, log, metrics, now },
+    limits: createRelayLimits(),
+    isMinted: createIsMinted(db),
+    store: createStore(append),
+  })
+  return [waiters.service, lanes.service, quotas.service, registry.service]
 }
 
 /** The awaited events that are settled. An id that is awaited at any issuer is settled once one of its events is settled. */

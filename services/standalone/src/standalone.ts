@@ -29,9 +29,10 @@ import {
   createClientKeySealer,
   createCursorSealer,
   createLogKeeper,
+  createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
+import { createOpening, createRelayedTokens, eventLogChecks, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -128,6 +129,7 @@ export async function runStandalone(
       })
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
+        tokens: createRelayedTokens({ client, log, now: () => new Date() }),
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
       createConsole({
@@ -154,6 +156,7 @@ export async function runStandalone(
         ledger: createDeliveryLedger(db, { beats, onFault: logDeliveryFaults(log) }),
         keyring,
         clientKeys,
+        messages: createMessageSealer(masterKey, oldMasterKey),
         client,
         log,
         metrics,

@@ -2,6 +2,7 @@ import { createHash, hash, randomBytes, randomUUID } from 'node:crypto'
 import {
   type Binding,
   type ClientId,
+  DEFAULT_RELAY,
   eventIdOf,
   type Issuer,
   type IssuerName,
@@ -166,6 +167,7 @@ async function registerParties(
       slaWindowDays: 30,
       sidSupported: true,
       sessionIndex: 'partial',
+      relay: DEFAULT_RELAY,
       defaults: {},
     },
     { audit },

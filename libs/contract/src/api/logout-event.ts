@@ -145,6 +145,22 @@ export const AcceptedLogoutEvent = Type.Object(
     requested_by: Type.Optional(
       Type.String({ description: 'With scope issuer: name of the credential of the request.' }),
     ),
+    relay: Type.Optional(
+      Type.Object(
+        {
+          client_id: ClientIdText,
+          token: Type.String({ maxLength: 16_384, description: 'The logout token, as the IdP posted it.' }),
+          verified: Type.Boolean({
+            description:
+              "False: the issuer's keys were unavailable, so the token must be verified before use.",
+          }),
+        },
+        { additionalProperties: false, description: 'The logout token that the relay received.' },
+      ),
+    ),
+    txn: Type.Optional(
+      Type.String({ maxLength: 255, description: "The IdP's own id of the logout (RFC 8417 section 2.2)." }),
+    ),
   },
   { additionalProperties: false, title: 'AcceptedLogoutEvent' },
 )

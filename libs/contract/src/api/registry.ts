@@ -179,6 +179,26 @@ export const IssuerInput = Type.Object(
       }),
     ),
     session_index: Type.Optional(SessionIndexUse),
+    jwks_uri: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 2_048,
+        description:
+          "URL of the issuer's JWK Set, with which the relay verifies logout tokens. Default: the discovery document of iss names it.",
+      }),
+    ),
+    lenient_logout_tokens: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether the relay accepts logout tokens without exp, and with typ JWT or none, as older OpenID Providers make them. Default false.',
+      }),
+    ),
+    widen: Type.Optional(
+      Type.Boolean({
+        description:
+          "Whether a logout that arrives by the relay notifies the issuer's other relying parties as well. Default false.",
+      }),
+    ),
     quotas: Type.Optional(
       Type.Partial(Quotas, {
         additionalProperties: false,
@@ -202,6 +222,9 @@ export const Issuer = Type.Object({
   }),
   sid_supported: Type.Boolean(),
   session_index: SessionIndexUse,
+  jwks_uri: nullable(Text),
+  lenient_logout_tokens: Type.Boolean(),
+  widen: Type.Boolean(),
   quotas: Quotas,
   defaults: IssuerDefaults,
   created_at: Time,

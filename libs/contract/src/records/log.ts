@@ -6,6 +6,7 @@ import type {
   Issuer,
   LogoutEvent,
   LogRecord,
+  RelayedToken,
   Sid,
   Subject,
 } from '@curfew/domain'
@@ -94,7 +95,13 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
     ...(event.parentId !== undefined && { parent_id: event.parentId }),
     ...(event.parentAcceptedAt !== undefined && { parent_accepted_at: event.parentAcceptedAt.toISOString() }),
     ...(event.scope === 'issuer' && { requested_by: event.requestedBy }),
+    ...(event.relayed !== undefined && { relay: toRelay(event.relayed) }),
+    ...(event.txn !== undefined && { txn: event.txn }),
   }
+}
+
+function toRelay({ clientId, token, verified }: RelayedToken): NonNullable<AcceptedLogoutEvent['relay']> {
+  return { client_id: clientId, token, verified }
 }
 
 /** Parses an RFC 3339 time. Null if the time does not exist, such as 30 February, which `Date.parse` reads as 2 March. */
@@ -119,6 +126,14 @@ function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEven
   return logoutEventOf(accepted, times, digest)
 }
 
+function relayedOf({
+  client_id: clientId,
+  token,
+  verified,
+}: NonNullable<AcceptedLogoutEvent['relay']>): RelayedToken {
+  return { clientId: clientId as ClientId, token, verified }
+}
+
 /** Makes the domain's event from validated members and times. Only this function gives the members their branded types. */
 export function logoutEventOf(
   accepted: Omit<AcceptedLogoutEvent, 'occurred_at' | 'accepted_at' | 'parent_accepted_at'>,
@@ -137,6 +152,8 @@ export function logoutEventOf(
     lane: accepted.lane,
     ...times,
     ...(accepted.parent_id !== undefined && { parentId: accepted.parent_id.toLowerCase() as EventId }),
+    ...(accepted.relay !== undefined && { relayed: relayedOf(accepted.relay) }),
+    ...(accepted.txn !== undefined && { txn: accepted.txn }),
   }
   const sub = (accepted.sub ?? null) as Subject | null
   const sid = (accepted.sid ?? null) as Sid | null

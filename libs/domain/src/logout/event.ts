@@ -1,9 +1,20 @@
 import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from '../ids.ts'
+import type { RelaySettings } from '../registry/relay.ts'
 
 /** `interactive`: a person waits for the logout. `bulk`: a mass logout, which never delays an interactive one. */
 export type Lane = 'interactive' | 'bulk'
 /** Why the session ended, as the IdP stated it. */
 export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
+
+/** The logout token that the IdP posted to the relay, from which the event was made. */
+export interface RelayedToken {
+  /** The client that the IdP addressed the token to: its `aud`. */
+  readonly clientId: ClientId
+  /** A compact JWS, byte for byte as the IdP posted it. */
+  readonly token: string
+  /** False: the issuer's keys were unavailable when the token was accepted, so intake verifies it before it plans the event. */
+  readonly verified: boolean
+}
 
 interface LogoutBase {
   /** Derived from `iss` and `givenId`, because two issuers may give the same id. */
@@ -29,6 +40,10 @@ interface LogoutBase {
   readonly parentId?: EventId
   /** When Curfew accepted the issuer logout `parentId`, by its own clock. */
   readonly parentAcceptedAt?: Date
+  /** Absent if the event did not come by the relay. */
+  readonly relayed?: RelayedToken
+  /** The IdP's own id of the logout (`txn`, RFC 8417 section 2.2), which every token of the event repeats. Absent if it gave none. */
+  readonly txn?: string
 }
 
 /** The session `sid` at `iss` ended. */
@@ -78,6 +93,11 @@ export function logKey(event: {
   return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
 }
 
+/** Widens a relayed event to all clients of its issuer, if the issuer's relay settings say so. */
+export function widened(event: LogoutEvent, relay: Pick<RelaySettings, 'widen'> | undefined): LogoutEvent {
+  return event.relayed !== undefined && relay?.widen === true ? { ...event, clients: null } : event
+}
+
 /** When the logout was requested, by our clock. For a part of an issuer logout, this is when the issuer logout was accepted. */
 export function requestedAtOf({
   acceptedAt,
@@ -94,11 +114,11 @@ export function occurrenceOf(
 }
 
 /**
- * The content that two posts of one id must share, as text. It contains neither our own timestamps nor the requester, which
- * differ between posts. It does not contain `givenId`, because `id` is derived from it.
+ * The content that two posts of one id must share, as text. It contains neither our own timestamps, nor the requester, nor whether
+ * a relayed token was verified, which differ between posts. It does not contain `givenId`, because `id` is derived from it.
  */
 export function sameContent(event: LogoutEvent): string {
-  const { acceptedAt, parentAcceptedAt, occurredAt, givenId: _, ...content } = event
+  const { acceptedAt, parentAcceptedAt, occurredAt, givenId: _, relayed, ...content } = event
   const occurred = occurredAt?.toISOString() ?? null
   const members = Object.entries(content).filter(([name]) => name !== 'requestedBy')
   return JSON.stringify([...members.sort(([a], [b]) => (a < b ? -1 : 1)), occurred])

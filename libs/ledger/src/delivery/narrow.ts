@@ -102,7 +102,8 @@ const NARROW = `
   narrowed as (
     update deliveries d
        set state = case when g.named_by is null then 'dead_lettered' else 'superseded' end, superseded_by = g.named_by,
-           dead_letter_reason = case when g.named_by is null then 'later_session' end, settled_at = now()
+           dead_letter_reason = case when g.named_by is null then 'later_session' end, settled_at = now(),
+           first_message = null
       from given g
      where d.id = g.id and d.state = 'in_flight' and d.leased_by = $1
     returning d.id, d.event_id, d.binding_id, d.state, d.generation

@@ -94,7 +94,7 @@ const ATTEMPTS = rowParameters<AttemptRow>(
     error_class: ['word', ({ outcome }) => errorClass(outcome)],
     error: ['text', ({ outcome }) => withoutNul('error' in outcome ? outcome.error : null)],
     error_description: ['text', ({ outcome }) => withoutNul(description(outcome))],
-    jti: ['uuid', ({ jti }) => jti],
+    jti: ['text', ({ jti }) => jti],
     note: ['text', ({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)],
   },
   { after: SETTLED },
@@ -116,7 +116,7 @@ const SETTLE_DELIVERIES = `
            attempts = ${counted('d.attempts', 's.attempts')}, unsent = ${counted('d.unsent', 's.unsent')}, retries = s.retries, refusals = s.refusals,
            due_at = case when ${EXTENDED} then ${$.now} else s.due_at end,
            settled_at = case when s.state = 'pending' or ${EXTENDED} then null else ${$.now} end,
-           level = s.level, dead_letter_reason = s.reason,
+           level = s.level, dead_letter_reason = s.reason, first_message = null,
            first_attempt_at = case when d.attempts = d.unsent then s.first_attempt_at else d.first_attempt_at end,
            status = case when s.attempts > 0 then s.status else d.status end,
            token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
@@ -264,7 +264,8 @@ const YOUNGEST_FIRST =
 const SUPERSEDE_OLDER = `
   with covered as (
     update deliveries d
-       set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest
+       set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest,
+           first_message = null
       from (
         select w.id, w.sid, w.event_id,
                case w.lane when 'bulk' then first_value(w.id) over alike else first_value(w.id) over in_lane end as youngest,
@@ -341,7 +342,8 @@ export async function bringForward(
 const GIVE_UP = `
   with given_up as (
     update deliveries d
-       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unreachable'
+       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unreachable',
+           first_message = null
      where d.id = any (array(
        select found.id
          from unnest($1::bigint[], $2::timestamptz[]) as given(binding_id, due_before)

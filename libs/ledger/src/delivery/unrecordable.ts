@@ -8,7 +8,8 @@ import { oweSuccessors } from './successors.ts'
 const GIVE_UP_UNRECORDABLE = `
   with given_up as (
     update deliveries d
-       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unrecordable'
+       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unrecordable',
+           first_message = null
      where d.id = $1
        and case d.state when 'in_flight' then d.leased_by = $2::uuid when 'pending' then $2::uuid is null else false end
     returning d.id, d.event_id, d.binding_id, d.state, d.generation

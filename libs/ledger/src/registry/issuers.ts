@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Issuer, IssuerName, NetworkRule, SessionIndexUse } from '@curfew/domain'
+import type { Issuer, IssuerName, NetworkRule, RelaySettings, SessionIndexUse } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
@@ -34,6 +34,7 @@ export interface IssuerRecord {
   readonly sidSupported: boolean
   /** How planning uses the issuer's sessions in the index. */
   readonly sessionIndex: SessionIndexUse
+  readonly relay: RelaySettings
   readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
   /** The networks that an unbound admin set; null if none did. */
@@ -46,6 +47,7 @@ export interface IssuerRecord {
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
   sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
+  jsonb_build_object('jwksUri', jwks_uri, 'lenient', lenient_logout_tokens, 'widen', widen) as relay,
   jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
   network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 
@@ -100,6 +102,9 @@ const ISSUER = namedParameters({
   sid_supported: 'boolean',
   session_index: 'text',
   sla_window_days: 'integer',
+  jwks_uri: 'text',
+  lenient_logout_tokens: 'boolean',
+  widen: 'boolean',
   sessions_max: 'bigint',
   relying_parties_max: 'integer',
   network_rule: 'jsonb',
@@ -116,6 +121,7 @@ const PUT_ISSUER = `
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
+         jwks_uri = excluded.jwks_uri, lenient_logout_tokens = excluded.lenient_logout_tokens, widen = excluded.widen,
          sessions_max = case when ${GIVEN.$.sessions} then excluded.sessions_max else issuers.sessions_max end,
          relying_parties_max = case when ${GIVEN.$.parties} then excluded.relying_parties_max else issuers.relying_parties_max end,
          network_rule = case when ${GIVEN.$.rule} then excluded.network_rule else issuers.network_rule end,
@@ -129,7 +135,8 @@ const SAME_ISSUER = `
   select 1 from issuers
    where name = ${$.name} and iss = ${$.iss} and sla_within_ms = ${$.sla_within_ms} and sla_objective = ${$.sla_objective}
      and defaults = ${$.defaults} and sid_supported = ${$.sid_supported} and session_index = ${$.session_index}
-     and sla_window_days = ${$.sla_window_days}
+     and sla_window_days = ${$.sla_window_days} and jwks_uri is not distinct from ${$.jwks_uri}
+     and lenient_logout_tokens = ${$.lenient_logout_tokens} and widen = ${$.widen}
      and (not ${GIVEN.$.sessions} or sessions_max is not distinct from ${$.sessions_max})
      and (not ${GIVEN.$.parties} or relying_parties_max is not distinct from ${$.relying_parties_max})
      and (not ${GIVEN.$.rule} or network_rule is not distinct from ${$.network_rule}) and deleted_at is null`
@@ -173,6 +180,9 @@ export async function putIssuer(
       sid_supported: issuer.sidSupported,
       session_index: issuer.sessionIndex,
       sla_window_days: issuer.slaWindowDays,
+      jwks_uri: issuer.relay.jwksUri,
+      lenient_logout_tokens: issuer.relay.lenient,
+      widen: issuer.relay.widen,
       sessions_max: quotas?.sessions ?? null,
       relying_parties_max: quotas?.relyingParties ?? null,
       network_rule: networkRule == null ? null : JSON.stringify(networkRule),

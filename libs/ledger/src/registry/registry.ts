@@ -6,11 +6,14 @@ import {
   DEFAULT_RETRY_POLICY,
   type Issuer,
   type IssuerName,
+  issuerNetworkAccess,
   type Level,
   type Names,
+  type NetworkAccess,
   type NetworkRule,
   networkAccess,
   type RegisteredIssuer,
+  type RelaySettings,
   type SessionIndexUse,
 } from '@curfew/domain'
 import { writeAudit } from '../access/audit.ts'
@@ -48,6 +51,9 @@ export function effectiveSettings(own: StoredSettings, defaults: StoredSettings)
 export interface KnownIssuer extends RegisteredIssuer {
   /** Its number in the session index; null if none of its sessions was ever posted. */
   readonly sessionIssuer: number | null
+  readonly relay: RelaySettings
+  /** The networks that its key set may be in. */
+  readonly networks: NetworkAccess
 }
 
 /** The registered issuers and bindings, for planning and attempts. */
@@ -135,6 +141,7 @@ const SESSION_INDEX_USE = `
 
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
+         jsonb_build_object('jwksUri', i.jwks_uri, 'lenient', i.lenient_logout_tokens, 'widen', i.widen) as relay,
          ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
          b.settings as channel_settings, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule
@@ -152,6 +159,7 @@ interface RegistryRow {
   readonly iss: Issuer
   readonly defaults: StoredSettings
   readonly issuer_network_rule: NetworkRule | null
+  readonly relay: RelaySettings
   readonly session_index: SessionIndexUse
   readonly session_issuer: number | null
   readonly id: BindingId | null
@@ -177,8 +185,7 @@ export async function readRegistry(db: Database): Promise<Registry> {
   const bindings = new Map<BindingId, Binding>()
   for (const row of rows) {
     if (row.name === null) continue
-    const { session_index: sessionIndex, session_issuer: sessionIssuer } = row
-    const issuer = issuers.get(row.iss) ?? { bindings: [], sessionIndex, sessionIssuer }
+    const issuer = issuers.get(row.iss) ?? toIssuer(row)
     issuers.set(row.iss, issuer)
     if (row.id === null) continue
     const binding = toBinding({ ...row, name: row.name, id: row.id })
@@ -186,6 +193,15 @@ export async function readRegistry(db: Database): Promise<Registry> {
     bindings.set(binding.id, binding)
   }
   return { revision: rows[0]?.revision ?? 0, issuers, bindings }
+}
+
+function toIssuer(row: RegistryRow): KnownIssuer & { readonly bindings: Binding[] } {
+  const { relay, session_index: sessionIndex, session_issuer: sessionIssuer } = row
+  const networks = issuerNetworkAccess({
+    chosen: row.defaults.allowed_networks,
+    rule: row.issuer_network_rule,
+  })
+  return { bindings: [], sessionIndex, sessionIssuer, relay, networks }
 }
 
 function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: BindingId }): Binding {

@@ -97,6 +97,11 @@ export function registerIssuers(
           slaWindowDays: sla?.window_days ?? 30,
           sidSupported,
           sessionIndex,
+          relay: {
+            jwksUri: request.body.jwks_uri ?? null,
+            lenient: request.body.lenient_logout_tokens ?? false,
+            widen: request.body.widen ?? false,
+          },
           ...(quotas !== null && { quotas }),
           defaults: {
             ...(defaults as StoredSettings),
@@ -291,6 +296,9 @@ function issuerView(issuer: IssuerRecord): Issuer {
     },
     sid_supported: issuer.sidSupported,
     session_index: issuer.sessionIndex,
+    jwks_uri: issuer.relay.jwksUri,
+    lenient_logout_tokens: issuer.relay.lenient,
+    widen: issuer.relay.widen,
     quotas: { sessions: issuer.quotas.sessions, relying_parties: issuer.quotas.relyingParties },
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),

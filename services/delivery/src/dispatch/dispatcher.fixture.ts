@@ -8,6 +8,7 @@ import type {
   Lane,
   WorkerId,
 } from '@curfew/domain'
+import { DEFAULT_RELAY } from '@curfew/domain'
 import type { DeliveryLedger, KnownIssuer } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { onTestFinished, vi } from 'vitest'
@@ -47,7 +48,13 @@ const bindingsOf = (n: number) =>
 const ISSUERS: ReadonlyMap<Issuer, KnownIssuer> = new Map(
   Array.from({ length: 10 }, (_, n) => [
     issuerOf(n * 1_000),
-    { bindings: bindingsOf(n), sessionIndex: 'off', sessionIssuer: null },
+    {
+      bindings: bindingsOf(n),
+      sessionIndex: 'off',
+      sessionIssuer: null,
+      relay: DEFAULT_RELAY,
+      networks: { allowedNetworks: null },
+    },
   ]),
 )
 let serial = 0

@@ -3,6 +3,7 @@ import { encodeLogoutEvent } from '@curfew/contract'
 import {
   type Binding,
   type BindingId,
+  DEFAULT_RELAY,
   eventIdOf,
   type GivenEventId,
   type Issuer,
@@ -45,7 +46,13 @@ function issuerWith(iss: Issuer, count: number): KnownIssuer {
     const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, ...named }
     return binding as unknown as Binding
   })
-  return { bindings, sessionIndex: 'partial', sessionIssuer: null }
+  return {
+    bindings,
+    sessionIndex: 'partial',
+    sessionIssuer: null,
+    relay: DEFAULT_RELAY,
+    networks: { allowedNetworks: null },
+  }
 }
 
 test('a batch of interactive logouts does not wait for the pace of a mass logout', async () => {
@@ -68,10 +75,13 @@ test('a batch of interactive logouts does not wait for the pace of a mass logout
         findSessions: async () => new Map(),
         async planEvents({ batch }: PlanRequest) {
           planned.push(...batch.map(({ event }) => event.iss))
-          return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
+          const ids = new Set(batch.map(({ event }) => event.id))
+          return { ok: true, planned: ids, conflicts: new Set(), needless: new Set() }
         },
       },
       log: createLog({ service: 'test', level: 'silent' }),
+      messages: { seal: async (message) => message },
+      relayedTokens: { verify: async () => ({ ok: true }) as const },
       registry: { current: () => registry, refresh: async () => undefined } as never,
       worker: {
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),

@@ -5,6 +5,7 @@ import {
   type Binding,
   type BindingId,
   type ClientId,
+  DEFAULT_RELAY,
   type Digest,
   type EventId,
   eventIdOf,
@@ -45,6 +46,10 @@ const EVENT = {
   acceptedAt: new Date(0),
   sessionEndsAt: null,
 } as unknown as LogoutEvent
+const RELAY = {
+  messages: { seal: async (message: string) => `sealed ${message}` },
+  relayedTokens: { verify: async () => ({ ok: true }) as const },
+}
 const WORKER = 'w1' as WorkerId
 /** The binding that the dispatcher knows to be unavailable. */
 const UNAVAILABLE = 200
@@ -75,6 +80,8 @@ function rig({
           bindings: Array.from({ length: count }, (_, n) => bindingAt(n) as Binding),
           sessionIndex: 'partial',
           sessionIssuer: null,
+          relay: DEFAULT_RELAY,
+          networks: { allowedNetworks: null },
         },
       ]),
     ),
@@ -100,7 +107,12 @@ function rig({
       if (registryRevision !== null && registryRevision !== revision)
         return { ok: false, why: 'registry_changed' }
       const ids = batch.map(({ event }) => event.id)
-      return { ok: true, planned: new Set(ids.filter((id) => !conflicts.has(id))), conflicts }
+      return {
+        ok: true,
+        planned: new Set(ids.filter((id) => !conflicts.has(id))),
+        conflicts,
+        needless: new Set(),
+      }
     },
   }
   const lines: unknown[] = []
@@ -117,6 +129,7 @@ function rig({
     ledger,
     log,
     registry,
+    ...RELAY,
     worker: {
       id: () => WORKER,
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),

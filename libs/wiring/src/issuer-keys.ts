@@ -1,0 +1,184 @@
+import { accessName, type Issuer, type NetworkAccess } from '@curfew/domain'
+import type { FetchedJson } from '@curfew/outbound'
+import { type IssuerKeys, KeysUnavailableError, keysOf } from '@curfew/rp'
+
+/** Where the keys of an issuer are published. */
+export interface KeySource {
+  readonly iss: Issuer
+  /** The URL of its JWK Set. Null: its discovery document names it. */
+  readonly jwksUri: string | null
+  /** The networks that the key set may be in. */
+  readonly networks: NetworkAccess
+}
+
+export interface IssuerKeyStoreDeps {
+  /** Fetches a JSON document. Never rejects. */
+  readonly fetch: (uri: string, networks: NetworkAccess) => Promise<FetchedJson>
+  readonly nowMs: () => number
+  /** Longest time that a token waits for a fetch, in milliseconds. The fetch goes on without it. */
+  readonly patienceMs: number
+  /** Called with each failed fetch. */
+  readonly onFailed: (source: KeySource, detail: string) => void
+}
+
+/** The keys of many issuers, shared by all verifiers of an issuer. */
+export interface IssuerKeyStore {
+  /** The keys of an issuer. They are fetched when the first token needs them. */
+  keysFor(source: KeySource): SharedKeys
+}
+
+export interface SharedKeys {
+  readonly find: IssuerKeys
+  /** Fetches the keys again, unless that happened a moment ago. @returns whether the keys were fetched after `sinceMs`. */
+  renew(sinceMs: number): Promise<boolean>
+}
+
+/** The age at which keys are fetched again, in the background, in milliseconds. */
+const FRESH_MS = 10 * 60_000
+/** How long keys stay in use while their issuer does not answer, in milliseconds. */
+const STALE_MS = 24 * 3_600_000
+/** Least time between two fetches because of unknown keys, in milliseconds: a stranger can invent a `kid`. */
+const COOLDOWN_MS = 10_000
+/** Pause after a failed fetch while no keys are known, in milliseconds. */
+const RETRY_MS = 1_000
+/** Most issuers whose keys are kept. The least recently used one is dropped first. */
+const KEPT_MAX = 1_000
+
+/** The code of jose's error when no key of a set matches a token. */
+const NO_MATCH = 'ERR_JWKS_NO_MATCHING_KEY'
+
+interface Known {
+  readonly find: IssuerKeys
+  /** When the fetch of these keys began: keys that the issuer published later may be missing. */
+  readonly startedMs: number
+}
+
+export function createIssuerKeyStore(deps: IssuerKeyStoreDeps): IssuerKeyStore {
+  const kept = new Map<string, SharedKeys>()
+  return {
+    keysFor(source) {
+      const name = JSON.stringify([source.iss, source.jwksUri, accessName(source.networks)])
+      const keys = kept.get(name) ?? createSharedKeys(source, deps)
+      kept.delete(name)
+      kept.set(name, keys)
+      const [oldest] = kept.keys()
+      if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest)
+      return keys
+    },
+  }
+}
+
+function createSharedKeys(source: KeySource, deps: IssuerKeyStoreDeps): SharedKeys {
+  const { nowMs, patienceMs, onFailed } = deps
+  let known: Known | null = null
+  let triedMs = Number.NEGATIVE_INFINITY
+  let failure = 'they were not fetched yet'
+  let pending: Promise<void> | null = null
+
+  /** Fetches the keys. Callers share a fetch under way. Never rejects. */
+  function refresh(): Promise<void> {
+    pending ??= load().finally(() => {
+      pending = null
+    })
+    return pending
+  }
+
+  async function load(): Promise<void> {
+    triedMs = nowMs()
+    const startedMs = triedMs
+    const fetched = await fetchKeys(source, deps.fetch)
+    if ('failure' in fetched) {
+      failure = fetched.failure
+      onFailed(source, failure)
+    } else {
+      known = { find: fetched.find, startedMs }
+    }
+  }
+
+  /** @param pauseMs the least time since the last fetch began. */
+  function mayRefresh(pauseMs: number): boolean {
+    return pending !== null || nowMs() - triedMs >= pauseMs
+  }
+
+  function usable(): Known | null {
+    return known !== null && nowMs() - known.startedMs < STALE_MS ? known : null
+  }
+
+  async function current(): Promise<Known> {
+    if (usable() === null && mayRefresh(RETRY_MS)) await within(refresh(), patienceMs)
+    const current = usable()
+    if (current === null) throw unavailable()
+    if (nowMs() - current.startedMs >= FRESH_MS && mayRefresh(COOLDOWN_MS)) void refresh()
+    return current
+  }
+
+  async function renew(sinceMs: number): Promise<boolean> {
+    const renewed = () => known !== null && known.startedMs >= sinceMs
+    if (!renewed() && mayRefresh(COOLDOWN_MS)) await within(refresh(), patienceMs)
+    return renewed()
+  }
+
+  function unavailable(): KeysUnavailableError {
+    return new KeysUnavailableError(`the keys of ${source.iss} are unavailable: ${failure}`)
+  }
+
+  return {
+    renew,
+    async find(header, token) {
+      const arrivedMs = nowMs()
+      const { find, startedMs } = await current()
+      try {
+        return await find(header, token)
+      } catch (error) {
+        if (!isNoMatch(error) || startedMs >= arrivedMs) throw error
+        // The issuer may have published the key since. Without newer keys the token may be genuine.
+        if (await renew(arrivedMs)) return (await current()).find(header, token)
+        throw new KeysUnavailableError(
+          `the keys of ${source.iss} have no key for the token, and newer keys are unavailable`,
+          { cause: error },
+        )
+      }
+    },
+  }
+}
+
+function isNoMatch(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === NO_MATCH
+}
+
+/** Waits for a promise for at most `ms`. */
+async function within(promise: Promise<void>, ms: number): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, ms)
+  await Promise.race([promise, late])
+  clearTimeout(timer)
+}
+
+async function fetchKeys(
+  { iss, jwksUri, networks }: KeySource,
+  fetch: IssuerKeyStoreDeps['fetch'],
+): Promise<{ readonly find: IssuerKeys } | { readonly failure: string }> {
+  const uri = jwksUri ?? (await discover(iss, networks, fetch))
+  if (typeof uri !== 'string') return uri
+  const answer = await fetch(uri, networks)
+  if (!answer.ok) return { failure: `${uri} ${answer.detail}` }
+  try {
+    return { find: keysOf(answer.value) }
+  } catch {
+    return { failure: `${uri} is no JWK Set` }
+  }
+}
+
+/** The `jwks_uri` in the discovery document of an issuer (OpenID Connect Discovery 4). */
+async function discover(
+  iss: Issuer,
+  networks: NetworkAccess,
+  fetch: IssuerKeyStoreDeps['fetch'],
+): Promise<string | { readonly failure: string }> {
+  const uri = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
+  const answer = await fetch(uri, networks)
+  if (!answer.ok) return { failure: `${uri} ${answer.detail}` }
+  const { issuer, jwks_uri }: { issuer?: unknown; jwks_uri?: unknown } = Object(answer.value)
+  if (issuer !== iss) return { failure: `${uri} names another issuer than ${iss}` }
+  return typeof jwks_uri === 'string' ? jwks_uri : { failure: `${uri} has no jwks_uri` }
+}
