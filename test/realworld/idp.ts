@@ -27,11 +27,13 @@ export interface PlainIdp {
   logIn(browser: Browser, page: Page, user: string): Promise<Page>
   /** Ends the browser's session at the IdP. */
   logOut(browser: Browser): Promise<Page>
+  /** Sends SIGKILL, and starts the IdP again with the same data. Missing if the IdP runs in the process of the test. */
+  restart?(): Promise<void>
   close(): Promise<void>
 }
 
 /** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
-export interface Idp extends Omit<PlainIdp, 'privateKeys' | 'lost' | 'repoint'> {
+export interface Idp extends Omit<PlainIdp, 'privateKeys' | 'lost' | 'repoint' | 'restart'> {
   /** The name of the issuer at Curfew. */
   readonly name: string
   /** The ids of the posted events, in order. */
@@ -157,6 +159,9 @@ function configuration(keys: readonly unknown[]): Readonly<Record<string, unknow
         },
       },
     },
+    // By default oidc-provider posts to no address of this machine (the dispatcher), and waits 2.5 seconds (the signal).
+    fetch: (url: string, { dispatcher: _guard, signal: _limit, ...options }: RequestInit) =>
+      fetch(url, options),
     ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),

@@ -121,7 +121,9 @@ function defineLogoutPage(binary: string): void {
       const browser = openBrowser()
       await shop.logIn(browser, 'alice')
       await hydra.logOut(browser)
-      expect(await firstAttempt(curfew, events[0])).toMatchObject({ status: 204, outcome: 'acknowledged' })
+      expect(await firstAttempt(curfew, events[0])).toMatchObject({
+        ...{ status: 204, outcome: 'acknowledged', error_description: null },
+      })
       expect(new Set(events).size).toBe(1)
       expect(shop.logouts).toHaveLength(1)
       expect(await shop.userOf(browser)).toBeNull()

@@ -23,8 +23,6 @@ export interface LogoutRequest {
 export interface Hydra extends PlainIdp {
   /** Calls the admin API. @throws {Error} with the answer unless it is a success. */
   admin<Answer>(method: string, path: string, body?: unknown): Promise<Answer>
-  /** Sends SIGKILL, and starts Hydra again with the same data. */
-  restart(): Promise<void>
 }
 
 export interface HydraOptions {
@@ -83,9 +81,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
     return child
   }
   let running = await start()
-  await putKey(admin, SIGNING_KEYS)
-  await putKey(admin, 'hydra.jwt.access-token')
-  await admin('PUT', `/admin/keys/${PUBLISHED_KEYS}`, { keys: [] })
+  for (const set of [SIGNING_KEYS, PUBLISHED_KEYS, 'hydra.jwt.access-token']) await putKey(admin, set)
 
   return {
     iss,
@@ -119,7 +115,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
 
 type Admin = Hydra['admin']
 
-/** Hydra would generate RSA keys of 4,096 bits when they are first asked for, which can take longer than its own timeout. */
+/** Without a key in a set, Hydra generates one of 4,096 bits when the set is first asked for. RPs time out meanwhile. */
 async function putKey(admin: Admin, set: string): Promise<void> {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 })
   const key = { ...privateKey.export({ format: 'jwk' }), kid: `key of ${set}`, alg: 'RS256', use: 'sig' }

@@ -12,13 +12,16 @@ test('oidc-provider alone loses the logout of an RP that is unavailable', async 
   onTestFinished(idp.close)
   const shop = await openExpressRp(idp, { name: 'shop' })
   onTestFinished(shop.close)
-  const browser = openBrowser()
-  await shop.logIn(browser, 'alice')
+  const [first, second] = [openBrowser(), openBrowser()]
+  await shop.logIn(first, 'alice')
+  await shop.logIn(second, 'bob')
+  await idp.logOut(first)
+  expect([idp.lost, shop.logouts.map(({ status }) => status)]).toEqual([[], [204]])
   await shop.goDown()
-  await idp.logOut(browser)
+  await idp.logOut(second)
   expect(idp.lost).toEqual([shop.clientId])
   await shop.comeUp()
-  expect(await shop.userOf(browser)).toBe('alice')
+  expect([await shop.userOf(first), await shop.userOf(second)]).toEqual([null, 'bob'])
 })
 
 describe('oidc-provider behind the relay', () => {

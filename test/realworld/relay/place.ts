@@ -4,6 +4,9 @@ import { type Processes, type Standalone, startStandalone } from '../../support/
 import type { Idp, PlainIdp } from '../idp.ts'
 import { openTap, type Tap } from './tap.ts'
 
+/** The first start makes a database cluster. A busy machine takes long for it. */
+const START_TIMEOUT_MS = 90_000
+
 /** `curfew up` in a process of its own at a port that it keeps, behind a proxy that records the posts of IdPs. */
 export interface Place {
   /** Of the running process. */
@@ -24,7 +27,9 @@ export async function openPlace(processes: Processes): Promise<Place> {
     // The IdPs and the RPs of the tests are on this machine.
     CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
   }
-  let running: Standalone = await startStandalone(processes, { dataFolder, env })
+  const start = (adminKey: string | null) =>
+    startStandalone(processes, { dataFolder, env, adminKey, timeoutMs: START_TIMEOUT_MS })
+  let running: Standalone = await start(null)
   const { adminKey } = running
   const tap = await openTap(`http://127.0.0.1:${port}`)
   return {
@@ -34,7 +39,7 @@ export async function openPlace(processes: Processes): Promise<Place> {
     tap,
     kill: () => running.process.kill(),
     async start() {
-      running = await startStandalone(processes, { dataFolder, env, adminKey })
+      running = await start(adminKey)
     },
     close: tap.close,
   }
