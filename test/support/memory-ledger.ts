@@ -127,7 +127,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const removed = new Map<BindingId, Binding>()
   /** By binding, including removed ones. */
   const clientOf = new Map<BindingId, ClientId>()
-  /** What planning said of a delivery that no column keeps. */
+  /** The parts of a planned delivery that no column keeps. */
   const bornAs = new Map<DeliveryId, { readonly postedAt: Date | null; readonly isLater: boolean }>()
   let revision = 0
   let skewMs = 0

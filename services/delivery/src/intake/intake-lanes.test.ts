@@ -81,7 +81,7 @@ test('a batch of interactive logouts does not wait for the pace of a mass logout
       },
       log: createLog({ service: 'test', level: 'silent' }),
       messages: { seal: async (message) => message },
-      relayedTokens: { verify: async () => ({ ok: true }) as const },
+      relayedTokens: { verify: async () => ({ ok: true, claims: {} as never }) },
       registry: { current: () => registry, refresh: async () => undefined } as never,
       worker: {
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),

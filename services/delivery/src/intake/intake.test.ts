@@ -48,7 +48,7 @@ const EVENT = {
 } as unknown as LogoutEvent
 const RELAY = {
   messages: { seal: async (message: string) => `sealed ${message}` },
-  relayedTokens: { verify: async () => ({ ok: true }) as const },
+  relayedTokens: { verify: async () => ({ ok: true, claims: {} as never }) as const },
 }
 const WORKER = 'w1' as WorkerId
 /** The binding that the dispatcher knows to be unavailable. */

@@ -36,6 +36,7 @@ function incoming(over: object): Incoming & { readonly record: ConsumedRecord } 
 const relayedFor = (clientId: string, verified = true) =>
   incoming({ relayed: { clientId, token: `token of ${clientId}`, verified }, clients: [clientId] })
 
+const GOOD = { ok: true, claims: {} as never } as const
 type Result = Awaited<ReturnType<RelayedTokens['verify']>>
 async function verify(events: readonly Incoming[], result: Result, registry = registryWith(false)) {
   const asked: unknown[] = []
@@ -62,7 +63,7 @@ async function verify(events: readonly Incoming[], result: Result, registry = re
 describe('an event with a token that the relay could not verify', () => {
   test('is verified as of its acceptance, by the settings of its issuer', async () => {
     const event = relayedFor('mail', false)
-    const { verified, quarantined, asked, slow } = await verify([event], { ok: true })
+    const { verified, quarantined, asked, slow } = await verify([event], GOOD)
     expect([verified, quarantined, slow]).toEqual([[event], [], 1])
     expect(asked).toEqual([
       {
@@ -87,7 +88,7 @@ describe('an event with a token that the relay could not verify', () => {
 
   test('is quarantined if its issuer is not registered', async () => {
     const nowhere = { revision: 1, issuers: new Map(), bindings: new Map() }
-    const { quarantined, asked } = await verify([relayedFor('mail', false)], { ok: true }, nowhere)
+    const { quarantined, asked } = await verify([relayedFor('mail', false)], GOOD, nowhere)
     expect(quarantined).toMatchObject([{ kind: 'unverified', reason: expect.stringContaining(ISS) }])
     expect(asked).toEqual([])
   })
@@ -95,7 +96,7 @@ describe('an event with a token that the relay could not verify', () => {
 
 test('a batch without such tokens is verified without a query', async () => {
   const events = [relayedFor('mail'), incoming({ clients: null })]
-  expect(await verify(events, { ok: true })).toMatchObject({ verified: events, slow: 0, asked: [] })
+  expect(await verify(events, GOOD)).toMatchObject({ verified: events, slow: 0, asked: [] })
 })
 
 describe('events that may be one logout by different ways', () => {
