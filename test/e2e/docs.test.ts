@@ -30,7 +30,6 @@ const DEMO_CLIENTS: readonly string[] = ['crm', 'mail', 'wiki']
 const NOT_RUN: readonly string[] = [
   'README.md sh: installs and starts',
   'docs/idp/hydra.md sh: needs the IdP',
-  "docs/idp/hydra.md sh: needs the export of Hydra's clients",
   'docs/idp/keycloak.md sh: needs the IdP',
   'docs/idp/keycloak.md sh: needs the export of a realm',
   'docs/idp/oidc-provider.md sh: needs the private key of an IdP',
