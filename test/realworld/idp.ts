@@ -13,36 +13,42 @@ export interface RegisteredClient {
   readonly client_secret: string
 }
 
-/** A real IdP as it comes. It knows nothing of Curfew. */
-export interface PlainIdp {
+/** The part of a real IdP that RPs and logins use. */
+export interface LoginIdp {
   readonly iss: string
+  /** Registers a client at the IdP. @param metadata as in RFC 7591. */
+  register(
+    metadata: Readonly<Record<string, unknown>>,
+    settings?: RelyingPartySettings,
+  ): Promise<RegisteredClient>
+  /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
+  logIn(browser: Browser, page: Page, user: string): Promise<Page>
+}
+
+/** A real IdP: oidc-provider, which delegates its logouts to Curfew. It registers its clients at Curfew, too. */
+export interface Idp extends LoginIdp {
+  /** The name of the issuer at Curfew. */
+  readonly name: string
+  /** The ids of the posted events, in order. */
+  readonly posted: readonly string[]
+  /** Ends the browser's session at the IdP. */
+  logOut(browser: Browser): Promise<Page>
+  close(): Promise<void>
+}
+
+/** A real IdP as it comes. It knows nothing of Curfew. */
+export interface PlainIdp extends LoginIdp {
   /** The private signing keys, as JWKs. */
   privateKeys(): Promise<readonly Readonly<Record<string, unknown>>[]>
   /** Clients whose logout the IdP failed to post and gave up, in order. */
   readonly lost: readonly string[]
-  register(metadata: Readonly<Record<string, unknown>>): Promise<RegisteredClient>
   /** Sets the URI to which the IdP posts the logouts of this client. */
   repoint(clientId: string, backchannelLogoutUri: string): Promise<void>
-  /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
-  logIn(browser: Browser, page: Page, user: string): Promise<Page>
   /** Ends the browser's session at the IdP. */
   logOut(browser: Browser): Promise<Page>
   /** Sends SIGKILL, and starts the IdP again with the same data. Missing if the IdP runs in the process of the test. */
   restart?(): Promise<void>
   close(): Promise<void>
-}
-
-/** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
-export interface Idp extends Omit<PlainIdp, 'privateKeys' | 'lost' | 'repoint' | 'restart'> {
-  /** The name of the issuer at Curfew. */
-  readonly name: string
-  /** The ids of the posted events, in order. */
-  readonly posted: readonly string[]
-  /** Registers a client at the IdP (RFC 7591), and registers the answered metadata at Curfew. */
-  register(
-    metadata: Readonly<Record<string, unknown>>,
-    settings?: RelyingPartySettings,
-  ): Promise<RegisteredClient>
 }
 
 export interface IdpOptions {
@@ -54,17 +60,21 @@ export interface IdpOptions {
 export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
   const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
   const posted: string[] = []
-  const { privateKeys, ...provider } = await openProvider(async (iss, { clientId, sub, sid, initiator }) => {
-    const { id } = await curfewClient.postLogoutEvent({
-      iss,
-      sub,
-      sid,
-      clients: [clientId],
-      ...(initiator !== undefined && { initiator }),
-    })
-    posted.push(id)
+  const { privateKeys, ...plain } = await openProvider((provider) => {
+    // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
+    provider.Client.prototype.backchannelLogout = async function (sub, sid) {
+      const initiator = Provider.ctx?.oidc.session.state?.clientId
+      const { id } = await curfewClient.postLogoutEvent({
+        iss: provider.issuer,
+        sub,
+        sid,
+        clients: [this.clientId],
+        ...(initiator !== undefined && { initiator }),
+      })
+      posted.push(id)
+    }
   })
-  await curfew.client.putIssuer(name, { iss: provider.iss })
+  await curfew.client.putIssuer(name, { iss: plain.iss })
   if (importKeys) {
     for (const jwk of await privateKeys()) {
       const imported = await curfew.call('POST', `/v1/issuers/${name}/keys`, { jwk, sign_from: 'now' })
@@ -72,11 +82,11 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     }
   }
   return {
-    ...provider,
+    ...plain,
     name,
     posted,
     async register(metadata, settings) {
-      const client = await provider.register(metadata)
+      const client = await plain.register(metadata)
       await curfew.client.putRelyingParty(name, client.client_id, {
         ...client,
         backchannel_logout_uri: String(metadata.backchannel_logout_uri),
@@ -89,20 +99,8 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
   }
 }
 
-/** One logout that oidc-provider would post to one client. */
-interface ClientLogout {
-  readonly clientId: string
-  readonly sub: string
-  /** The sid of that client: oidc-provider gives each client its own. */
-  readonly sid: string
-  /** The client that started the logout. */
-  readonly initiator: string | undefined
-}
-
-/** @param onLogout replaces the post to a client. Default: oidc-provider posts by itself. */
-export async function openProvider(
-  onLogout?: (iss: string, logout: ClientLogout) => Promise<void>,
-): Promise<PlainIdp> {
+/** Opens oidc-provider. @param prepare changes it before it serves. Default: it posts its logouts by itself. */
+export async function openProvider(prepare?: (provider: Provider) => void): Promise<PlainIdp> {
   const listener = await listen()
   const iss = listener.url
   const keys = [
@@ -110,13 +108,7 @@ export async function openProvider(
     privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
   ]
   const provider = new Provider(iss, configuration(keys))
-  if (onLogout !== undefined) {
-    // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
-    provider.Client.prototype.backchannelLogout = async function (sub, sid) {
-      const initiator = Provider.ctx?.oidc.session.state?.clientId
-      await onLogout(iss, { clientId: this.clientId, sub, sid, initiator })
-    }
-  }
+  prepare?.(provider)
   const lost: string[] = []
   provider.on('backchannel.error', (_ctx, error, { clientId }) => {
     lost.push(clientId)

@@ -7,33 +7,33 @@ export interface Listener {
   /** The URL without a trailing slash. */
   readonly url: string
   serve(handler: RequestListener): void
-  /** Refuses connections until `comeUp`, and ends those that are open. */
-  goDown(): Promise<void>
-  /** Listens at the same port again. */
-  comeUp(): Promise<void>
+  /** Refuses connections until `resume`. */
+  pause(): Promise<void>
+  /** Listens again on the same port. */
+  resume(): Promise<void>
   close(): Promise<void>
 }
 
 export async function listen(): Promise<Listener> {
   const server = createServer()
-  const open = async (port: number) => {
+  const start = async (port: number) => {
     server.listen(port, '127.0.0.1')
     await once(server, 'listening')
     return (server.address() as AddressInfo).port
   }
-  const close = async () => {
+  const stop = async () => {
     if (!server.listening) return
     const closed = once(server, 'close')
     server.close()
     server.closeAllConnections()
     await closed
   }
-  const port = await open(0)
+  const port = await start(0)
   return {
     url: `http://127.0.0.1:${port}`,
     serve: (handler) => void server.on('request', handler),
-    goDown: close,
-    comeUp: async () => void (await open(port)),
-    close,
+    pause: stop,
+    resume: async () => void (await start(port)),
+    close: stop,
   }
 }

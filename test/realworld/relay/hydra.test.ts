@@ -39,8 +39,8 @@ function defineAlone(binary: string): void {
     const browser = openBrowser()
     const sid = await shop.logIn(browser, 'alice')
     await hydra.logOut(browser)
-    await eventually(() => expect(shop.logouts).toMatchObject([{ status: 204 }]))
-    const [{ token } = { token: '' }] = shop.logouts
+    await eventually(() => expect(shop.received).toMatchObject([{ status: 204 }]))
+    const [{ token } = { token: '' }] = shop.received
     expect(await shop.userOf(browser)).toBeNull()
     // If this fails because exp or a typ of logout+jwt is there, remove lenient_logout_tokens from docs/idp/hydra.md.
     expect(headerOf(token)).toMatchObject({ alg: 'RS256', typ: 'JWT' })
@@ -52,11 +52,11 @@ function defineAlone(binary: string): void {
     const { hydra, shop } = await hydraAndShop({ binary })
     const browser = openBrowser()
     await shop.logIn(browser, 'alice')
-    await shop.goDown()
+    await shop.pause()
     await hydra.logOut(browser)
     await eventually(() => expect(hydra.lost).toEqual([shop.clientId]))
-    await shop.comeUp()
-    expect([await shop.userOf(browser), shop.logouts]).toEqual(['alice', []])
+    await shop.resume()
+    expect([await shop.userOf(browser), shop.received]).toEqual(['alice', []])
   })
 
   test('posts nothing when the sessions of a subject are deleted, and nothing for logins that it does not remember', async () => {
@@ -70,7 +70,7 @@ function defineAlone(binary: string): void {
     await hydra.admin('DELETE', `${sessions}?sid=${forgottenSid}`)
     await shop.logOut(forgotten)
     await hydra.admin('DELETE', `${sessions}?sid=${sid}`)
-    await eventually(() => expect(shop.logouts.map(({ token }) => claimsOf(token).sid)).toEqual([sid]))
+    await eventually(() => expect(shop.received.map(({ token }) => claimsOf(token).sid)).toEqual([sid]))
     expect([await shop.userOf(bySubject), await shop.userOf(bySid)]).toEqual(['subject', null])
   })
 }
@@ -125,7 +125,7 @@ function defineLogoutPage(binary: string): void {
         ...{ status: 204, outcome: 'acknowledged', error_description: null },
       })
       expect(new Set(events).size).toBe(1)
-      expect(shop.logouts).toHaveLength(1)
+      expect(shop.received).toHaveLength(1)
       expect(await shop.userOf(browser)).toBeNull()
     },
   )

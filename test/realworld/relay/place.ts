@@ -1,7 +1,7 @@
 import type { Client } from '@curfew/client'
 import { freePort } from '../../../deploy/kafka/ports.ts'
 import { type Processes, type Standalone, startStandalone } from '../../support/processes.ts'
-import type { Idp, PlainIdp } from '../idp.ts'
+import type { LoginIdp, PlainIdp } from '../idp.ts'
 import { openTap, type Tap } from './tap.ts'
 
 /** The first start makes a database cluster. A busy machine takes long for it. */
@@ -60,7 +60,7 @@ export async function relayed(
   idp: PlainIdp,
   place: Place,
   { name, lenient }: RelayedOptions,
-): Promise<Pick<Idp, 'iss' | 'register' | 'logIn'>> {
+): Promise<LoginIdp> {
   await place.client.putIssuer(name, {
     iss: idp.iss,
     ...(lenient && { lenient_logout_tokens: true }),

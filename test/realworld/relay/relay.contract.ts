@@ -43,7 +43,7 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
   }
   /** The requests about this session that the shop answered with success. */
   const notified = (sid: string) =>
-    shop.logouts.filter(({ token, status }) => status < 300 && claimsOf(token).sid === sid)
+    shop.received.filter(({ token, status }) => status < 300 && claimsOf(token).sid === sid)
   const accepted = (sid: string) =>
     place.tap.posts.filter(({ token, status }) => status === 200 && claimsOf(token).sid === sid)
 
@@ -57,7 +57,7 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
 
   test('the IdP gets 200 while the RP is unavailable, and the RP is notified once when it is available', async () => {
     const { browser, sid } = await loggedIn('alice')
-    await shop.goDown()
+    await shop.pause()
     await idp.logOut(browser)
     await eventually(() => expect(accepted(sid)).toHaveLength(1))
     await eventually(async () => {
@@ -67,7 +67,7 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
     })
     // The IdP's part is over with its 200.
     await idp.restart?.()
-    await shop.comeUp()
+    await shop.resume()
     await eventually(() => expect(notified(sid)).toHaveLength(1))
     // The IdP's own token was for the first attempt. This one is minted, with the IdP's key.
     expect(notified(sid)[0]?.token).not.toBe(accepted(sid)[0]?.token)
@@ -78,14 +78,14 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
     const sessions: { readonly browser: Browser; readonly sid: string }[] = []
     // One after the other: Hydra over SQLite refuses concurrent logins.
     for (const user of USERS) sessions.push(await loggedIn(user))
-    await shop.goDown()
+    await shop.pause()
     const logouts = Promise.all(sessions.map(({ browser }) => idp.logOut(browser)))
     const isAccepted = ({ sid }: { readonly sid: string }) => accepted(sid).length > 0
     await eventually(() => expect(sessions.filter(isAccepted).length).toBeGreaterThanOrEqual(2))
     await place.kill()
     await logouts
     await place.start()
-    await shop.comeUp()
+    await shop.resume()
     for (const { browser, sid } of sessions.filter(isAccepted)) {
       await eventually(() => expect(notified(sid)).toHaveLength(1))
       expect(await shop.userOf(browser)).toBeNull()
@@ -111,7 +111,7 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
     const { browser, sid } = await loggedIn('last')
     await idp.logOut(browser)
     await eventually(() => expect(notified(sid)).toHaveLength(1))
-    const sids = shop.logouts.filter(({ status }) => status < 300).map(({ token }) => claimsOf(token).sid)
+    const sids = shop.received.filter(({ status }) => status < 300).map(({ token }) => claimsOf(token).sid)
     expect(sids).toEqual([...new Set(sids)])
   }
 }
