@@ -1,11 +1,15 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { createClient } from '@curfew/client'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createOutbox, type OutboxOptions } from '@curfew/client/outbox'
 import type { RelyingPartySettings } from '@curfew/contract'
 import { Provider } from 'oidc-provider'
 import { expect } from 'vitest'
 import type { Curfew } from '../support/curfew.ts'
 import type { Browser, Page } from './browser.ts'
 import { listen } from './listener.ts'
+import { runSnippet } from './snippet.ts'
 
 /** The client metadata in the IdP's answer to a registration (RFC 7591). */
 export interface RegisteredClient {
@@ -57,23 +61,34 @@ export interface IdpOptions {
   readonly importKeys?: boolean
 }
 
-export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
-  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+/** The used part of a Curfew. */
+export type IdpCurfew = Pick<Curfew, 'url' | 'client' | 'call' | 'keyFor'>
+
+export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
+  const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
   const posted: string[] = []
-  const { privateKeys, ...plain } = await openProvider((provider) => {
-    // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
-    provider.Client.prototype.backchannelLogout = async function (sub, sid) {
-      const initiator = Provider.ctx?.oidc.session.state?.clientId
-      const { id } = await curfewClient.postLogoutEvent({
-        iss: provider.issuer,
-        sub,
-        sid,
-        clients: [this.clientId],
-        ...(initiator !== undefined && { initiator }),
-      })
-      posted.push(id)
-    }
-  })
+  let shutDown: () => Promise<void> = async () => undefined
+  const { privateKeys, ...plain } = await openProvider((provider) =>
+    runSnippet('docs/idp/oidc-provider.md', {
+      provider,
+      Provider,
+      async createOutbox(options: OutboxOptions) {
+        const outbox = await createOutbox(options)
+        const post: typeof outbox.post = async (event) => {
+          const accepted = await outbox.post(event)
+          posted.push(accepted.id)
+          return accepted
+        }
+        return { ...outbox, post }
+      },
+      process: {
+        env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.keyFor('events:write'), CURFEW_OUTBOX: directory },
+        once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
+          shutDown = handler
+        },
+      },
+    }),
+  )
   await curfew.client.putIssuer(name, { iss: plain.iss })
   if (importKeys) {
     for (const jwk of await privateKeys()) {
@@ -96,11 +111,16 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
       })
       return client
     },
+    async close() {
+      await plain.close()
+      await shutDown()
+      await rm(directory, { recursive: true, force: true })
+    },
   }
 }
 
 /** Opens oidc-provider. @param prepare changes it before it serves. Default: it posts its logouts by itself. */
-export async function openProvider(prepare?: (provider: Provider) => void): Promise<PlainIdp> {
+export async function openProvider(prepare?: (provider: Provider) => Promise<void>): Promise<PlainIdp> {
   const listener = await listen()
   const iss = listener.url
   const keys = [
@@ -108,7 +128,7 @@ export async function openProvider(prepare?: (provider: Provider) => void): Prom
     privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
   ]
   const provider = new Provider(iss, configuration(keys))
-  prepare?.(provider)
+  await prepare?.(provider)
   const lost: string[] = []
   provider.on('backchannel.error', (_ctx, error, { clientId }) => {
     lost.push(clientId)

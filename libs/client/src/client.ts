@@ -290,7 +290,7 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       headers = {},
     }: { body?: string | ReadableStream<Uint8Array>; headers?: Readonly<Record<string, string>> } = {},
   ): Promise<Response> {
-    const credential = typeof key === 'string' ? key : await key()
+    const credential = checkedKey(typeof key === 'string' ? key : await key())
     const response = await fetch(base + path, {
       method,
       headers: { authorization: `Bearer ${credential}`, ...headers },
@@ -434,6 +434,15 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     listWebhookDeliveries: (name, filter = {}) =>
       call('GET', `${webhookPath(name)}/deliveries?${query(filter)}`),
   }
+}
+
+/** The key without the line end of its file. @throws {Error} for a key that `fetch` would refuse with an error that shows it. */
+function checkedKey(key: string): string {
+  const trimmed = key.trim()
+  if (/^[\x21-\x7e]*$/.test(trimmed)) return trimmed
+  throw new Error(
+    'The key for Curfew has characters that no key has, such as a line end. Check the place that it comes from.',
+  )
 }
 
 /** @throws {ApiError} if the answer is not Curfew's. */
