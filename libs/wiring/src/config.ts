@@ -55,6 +55,27 @@ export function readProcessConfig(
   }
 }
 
+/** The disk on which records wait while the event log is unavailable. */
+export interface SpoolConfig {
+  readonly directory: string
+  readonly bytesMax: number
+}
+
+type SpoolReader = Pick<EnvironmentReader, 'optional' | 'integer'>
+
+/** @param fallback the directory without a setting. Null: no spool. */
+export function readSpool(read: SpoolReader, fallback: string): SpoolConfig
+export function readSpool(read: SpoolReader, fallback: null): SpoolConfig | null
+export function readSpool(read: SpoolReader, fallback: string | null): SpoolConfig | null {
+  const directory = read.optional('CURFEW_SPOOL') ?? fallback
+  const bytesMax = read.integer('CURFEW_SPOOL_MAX_BYTES', {
+    fallback: 256 * 1024 * 1024,
+    min: 1024 * 1024,
+    max: 1024 ** 4,
+  })
+  return directory === null ? null : { directory, bytesMax }
+}
+
 /** The master key and its predecessor, which still opens old values while the new key replaces it. */
 export interface MasterKeys {
   readonly masterKey: Uint8Array

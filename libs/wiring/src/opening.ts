@@ -6,6 +6,7 @@ import {
   createKafkaPublisher,
   identifyKafka,
 } from '@curfew/broker'
+import { openSpool, type Spool } from '@curfew/client/spool'
 import { SCOPES } from '@curfew/contract'
 import type { EventLogMonitor } from '@curfew/domain'
 import {
@@ -39,7 +40,7 @@ import {
   type Service,
 } from '@curfew/runtime'
 import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
-import type { CommonConfig, MasterKeys } from './config.ts'
+import type { CommonConfig, MasterKeys, SpoolConfig } from './config.ts'
 
 export interface OpeningOptions {
   /** The name of the process, such as `ingest`. Logs, PostgreSQL and Kafka show it. */
@@ -107,6 +108,13 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       })
       scope.defer('event log', () => eventLog.close())
       return eventLog
+    },
+    /** Opens a durable queue on disk. @throws {SpoolLockedError} if another process uses its directory. */
+    async spool({ directory, bytesMax }: SpoolConfig): Promise<Spool> {
+      const onError = (error: Error) => log.error({ event: 'spool.damaged', err: error })
+      const spool = await openSpool({ directory, bytesMax, onError })
+      scope.defer('spool', () => spool.close())
+      return spool
     },
     monitor: (db: Database): EventLogMonitor =>
       kafka === null
