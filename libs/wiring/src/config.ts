@@ -20,6 +20,8 @@ export interface CommonConfig extends OutboundConfig {
   readonly port: number
   /** Null if the service's own port serves `/metrics` too. */
   readonly metricsPort: number | null
+  /** Proxies whose `X-Forwarded-For` names the address of a client, in CIDR notation. */
+  readonly trustedProxies: readonly string[]
   readonly logLevel: LogLevel
   readonly stopDeadlineMs: number
 }
@@ -41,8 +43,14 @@ export function readCommonConfig(read: EnvironmentReader, { port }: { readonly p
     host: read.string('HOST', '0.0.0.0'),
     port: read.integer('PORT', { fallback: port, min: 0, max: 65_535 }),
     metricsPort: readMetricsPort(read),
+    trustedProxies: readTrustedProxies(read),
     ...readProcessConfig(read),
   }
+}
+
+/** `CURFEW_TRUSTED_PROXIES`. The limits by address count the clients of these proxies, and not the proxies. */
+export function readTrustedProxies(read: Pick<EnvironmentReader, 'cidrs'>): readonly string[] {
+  return read.cidrs('CURFEW_TRUSTED_PROXIES')
 }
 
 /** Reads the settings of the process itself. */

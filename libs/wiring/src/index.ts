@@ -4,6 +4,7 @@ export {
   readOutboundConfig,
   readProcessConfig,
   readSpool,
+  readTrustedProxies,
   type SpoolConfig,
 } from './config.ts'
 export { createEncrypter, type Encrypter, type TokenReceiver } from './encrypter.ts'

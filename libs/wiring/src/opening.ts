@@ -62,7 +62,8 @@ export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkC
 }
 
 export function createOpening({ name, config, scope, log }: OpeningOptions) {
-  const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort } = config
+  const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort, trustedProxies } =
+    config
   const metrics = createMetrics()
   const own = createOwnAddresses({ databaseUrl, brokers: config.kafka?.brokers ?? [], publicUrl })
   const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
@@ -145,7 +146,10 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
         now,
       }),
     server: (options: Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'>) =>
-      createHttpServer({ ...options, log, metrics, metricsApart: metricsPort !== null }),
+      createHttpServer({
+        ...{ ...options, log, metrics, metricsApart: metricsPort !== null },
+        ...(trustedProxies.length > 0 && { trustProxy: trustedProxies.join(',') }),
+      }),
     /** The listeners: the server, and `/metrics` if it has its own port. */
     listeners(
       server: HttpServer,

@@ -10,7 +10,7 @@ import {
   readMetricsPort,
   readReadTimeout,
 } from '@curfew/runtime'
-import { readOutboundConfig, readProcessConfig, readSpool } from '@curfew/wiring'
+import { readOutboundConfig, readProcessConfig, readSpool, readTrustedProxies } from '@curfew/wiring'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
@@ -28,6 +28,7 @@ export function readStandaloneConfig(env: Environment) {
       port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
       /** Null if `/metrics` is served on the main port. */
       metricsPort: readMetricsPort(read),
+      trustedProxies: readTrustedProxies(read),
       readTimeoutMs: readReadTimeout(read),
       /** Null if a key is generated into `dataDir`. */
       masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
