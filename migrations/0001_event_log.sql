@@ -57,7 +57,7 @@ create table quarantined_records (
   -- Whether value, key or headers are incomplete. Such a record cannot be requeued.
   cut_short       boolean not null,
   -- Why the record is in quarantine, for programs; `reason` is for people.
-  kind            text not null check (kind in ('unreadable', 'conflict', 'refused', 'unverified')),
+  kind            text not null check (kind in ('unreadable', 'conflict', 'refused', 'unverified', 'forged')),
   reason          text not null,
   -- The issuer and the event, if every part of the record that names one agrees; else null.
   iss             text,

@@ -49,7 +49,7 @@ create table events (
     and (scope <> 'device' or sub is not null and device is not null)
     and (scope <> 'issuer' or sub is null and sid is null))),
   constraint no_names_when_erased check (
-    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub) = 0 end)
+    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub, txn) = 0 end)
 );
 -- Finds the events of one given_id at all issuers.
 create index events_given_id on events (given_id);

@@ -62,7 +62,7 @@ export interface DeliveryLedgerHarness {
   projectIndex(): Promise<void>
   /** The sessions of alice in the index, by client and sid. */
   sessions(): Promise<readonly SessionState[]>
-  /** Makes every heartbeat and every lease older by this many milliseconds. */
+  /** Makes every heartbeat, every lease and every settlement older by this many milliseconds. */
   age(ms: number): Promise<void>
   /** The approximate time of the database. */
   now(): Date
@@ -251,6 +251,9 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       for (const table of ['deliveries', 'leases']) {
         await db.query(`update ${table} set leased_at = leased_at - make_interval(secs => $1)`, [ms / 1_000])
       }
+      await db.query('update deliveries set settled_at = settled_at - make_interval(secs => $1)', [
+        ms / 1_000,
+      ])
     },
     now: () => new Date(),
     close: drop,

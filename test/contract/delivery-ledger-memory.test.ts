@@ -1,8 +1,10 @@
 import { deliveryLedgerContract } from './delivery-ledger.contract.ts'
 import { fallbackContract } from './delivery-ledger-fallbacks.contract.ts'
 import { openMemoryHarness } from './delivery-ledger-harness.ts'
+import { relayContract } from './delivery-ledger-relay.contract.ts'
 import { sessionIndexContract } from './delivery-ledger-sessions.contract.ts'
 
 deliveryLedgerContract('the memory ledger', openMemoryHarness)
 sessionIndexContract('the memory ledger', openMemoryHarness)
 fallbackContract('the memory ledger', openMemoryHarness)
+relayContract('the memory ledger', openMemoryHarness)

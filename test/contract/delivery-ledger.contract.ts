@@ -96,7 +96,12 @@ export function deliveryLedgerContract(
         ...{ registryRevision: registry.revision, now: at },
       }
       const result = await ledger.planEvents(request)
-      expect(result).toEqual({ ok: true, planned: new Set([event.id]), conflicts: new Set() })
+      expect(result).toEqual({
+        ok: true,
+        planned: new Set([event.id]),
+        conflicts: new Set(),
+        needless: new Set(),
+      })
       const [first, second] = planned.deliveries.map(({ delivery }) => delivery)
       if (first === undefined || second === undefined) throw new Error('expected two bindings')
       return [first, second]
@@ -145,11 +150,11 @@ export function deliveryLedgerContract(
         await plan([planFor(event, bindings())])
         const before = await harness.rows()
         const again = await plan([planFor(event, bindings())])
-        expect(again).toEqual({ ok: true, planned: new Set(), conflicts: new Set() })
+        expect(again).toEqual({ ok: true, planned: new Set(), conflicts: new Set(), needless: new Set() })
         expect(await harness.rows()).toEqual(before)
         const mixed = await plan([other, fresh])
         const planned = new Set([fresh.event.id])
-        expect(mixed).toEqual({ ok: true, planned, conflicts: new Set([event.id]) })
+        expect(mixed).toEqual({ ok: true, planned, conflicts: new Set([event.id]), needless: new Set() })
         expect(await harness.rows()).toHaveLength(4)
       })
 

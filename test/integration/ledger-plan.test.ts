@@ -54,10 +54,16 @@ describe('planning the same batch again', () => {
       ok: true,
       planned: new Set(batch.map(({ event }) => event.id)),
       conflicts: new Set(),
+      needless: new Set(),
     })
     const before = await readDeliveries(database.db)
     expect(before).toHaveLength(6)
-    expect(await planNow(batch)).toEqual({ ok: true, planned: new Set(), conflicts: new Set() })
+    expect(await planNow(batch)).toEqual({
+      ok: true,
+      planned: new Set(),
+      conflicts: new Set(),
+      needless: new Set(),
+    })
     expect(await readDeliveries(database.db)).toEqual(before)
     expect(await count(database.db, 'events')).toBe(2)
   })
@@ -90,6 +96,7 @@ describe('planning the same batch again', () => {
       ok: true,
       planned: new Set([fresh.event.id]),
       conflicts: new Set(),
+      needless: new Set(),
     })
     expect(await readDeliveries(database.db)).toHaveLength(6)
   })
@@ -106,6 +113,7 @@ describe('an event id with other content', () => {
       ok: true,
       planned: new Set([beside.event.id]),
       conflicts: new Set([id]),
+      needless: new Set(),
     })
     const { rows } = await database.db.query('select sub from events where id = $1', [id])
     expect(rows).toEqual([{ sub: 'alice' }])
@@ -125,7 +133,12 @@ describe('an event id with other content', () => {
       await rival.query('commit')
       return { waiting }
     })
-    expect(await planning.waiting).toEqual({ ok: true, planned: new Set(), conflicts: new Set([id]) })
+    expect(await planning.waiting).toEqual({
+      ok: true,
+      planned: new Set(),
+      conflicts: new Set([id]),
+      needless: new Set(),
+    })
   })
 })
 

@@ -57,6 +57,7 @@ import {
   createKeyMaker,
   createKeyring,
   createLogKeeper,
+  createMessageSealer,
   createWebhookSecretSealer,
   type KeyMaker,
 } from '@curfew/tokens'
@@ -331,6 +332,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         now,
       }),
       clientKeys,
+      messages: createMessageSealer(masterKey),
       client: outbound,
       log,
       metrics: createMetrics(),

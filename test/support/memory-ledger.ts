@@ -127,6 +127,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const removed = new Map<BindingId, Binding>()
   /** By binding, including removed ones. */
   const clientOf = new Map<BindingId, ClientId>()
+  /** The parts of a planned delivery that no column keeps. */
+  const bornAs = new Map<DeliveryId, { readonly postedAt: Date | null; readonly isLater: boolean }>()
   let revision = 0
   let skewMs = 0
   const noteSkew = (now: Date) => {
@@ -134,7 +136,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   }
 
   /** Changes a row like `update … set`: completely, or not at all if a CHECK of the schema refuses. */
-  function change(row: MemoryDelivery, to: Partial<MemoryDelivery>): void {
+  function change(row: MemoryDelivery, changed: Partial<MemoryDelivery>): void {
+    // Every statement that settles a delivery erases its first message.
+    const to = { ...changed, ...(changed.settledAt != null && { firstMessage: null }) }
     checkRow({ ...row, ...to })
     Object.assign(row, to)
     if (row.settledAt === null) unsettled.add(row)
@@ -149,7 +153,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const leasedBy = (id: WorkerId) =>
     [...unsettled].filter((row) => row.state === 'in_flight' && row.leasedBy === id)
   /** Gives deliveries of lost leases back. As in the SQL, only deliveries listed in a lease are found. */
-  const giveBack = (lost: readonly MemoryLease[], held: readonly DeliveryId[] = []) => {
+  const giveBack = (
+    lost: readonly MemoryLease[],
+    held: readonly DeliveryId[] = [],
+    keepsMessage: (workerId: WorkerId) => boolean = () => true,
+  ) => {
     const dueAt = clock()
     const rows = lost.flatMap(({ workerId, leasedAt, ids }) =>
       leasedBy(workerId).filter(
@@ -157,7 +165,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
           ids.includes(row.id) && row.leasedAt?.getTime() === leasedAt.getTime() && !held.includes(row.id),
       ),
     )
-    for (const row of rows) change(row, { state: 'pending', dueAt })
+    for (const row of rows) {
+      const kept = row.leasedBy !== null && keepsMessage(row.leasedBy)
+      change(row, { state: 'pending', dueAt, firstMessage: kept ? row.firstMessage : null })
+    }
     return rows.length
   }
   const lease = ({ workerId, number }: Lease, rows: readonly MemoryDelivery[]) => {
@@ -191,15 +202,44 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const byRequest = (a: MemoryDelivery, b: MemoryDelivery) =>
     a.delivery.sid === null && b.delivery.sid === null ? timesOf(a).askedMs - timesOf(b).askedMs : 0
 
-  function bury(dead: readonly WorkerId[]): number {
+  function bury(dead: readonly WorkerId[], retired: WorkerId | null = null): number {
     for (const id of dead) workers.delete(id)
     breakers = breakers.filter(({ workerId }) => !dead.includes(workerId))
     const [kept, ended] = [true, false].map((alive) =>
       leases.filter(({ workerId }) => workers.has(workerId) === alive),
     ) as [MemoryLease[], MemoryLease[]]
     leases = kept
-    return giveBack(ended)
+    return giveBack(ended, [], (workerId) => workerId === retired)
   }
+
+  /** Deliveries of the same session that are owed because of another way, or were acknowledged lately. */
+  function deliveredOtherwise(row: MemoryDelivery, now: Date): readonly MemoryDelivery[] {
+    const { event } = timesOf(row)
+    if (event.scope !== 'session') return []
+    const way = event.relayed?.clientId ?? null
+    return [...deliveries.values()].filter((other) => {
+      if (other.eventId === event.id || other.bindingId !== row.bindingId) return false
+      if (other.delivery.sid !== row.delivery.sid) return false
+      const { event: theirs, askedMs } = timesOf(other)
+      const theirWay = theirs.relayed?.clientId ?? null
+      const lately = askedMs > now.getTime() - 600_000
+      const bySubject = theirs.sub !== null && theirs.sub === event.sub && theirWay === null && lately
+      if (way === theirWay || !(theirs.sid === event.sid || bySubject)) return false
+      if (other.state === 'acknowledged') return (other.settledAt ?? 0) > new Date(now.getTime() - 60_000)
+      return other.state === 'pending' || other.state === 'in_flight'
+    })
+  }
+
+  /** Whether an earlier delivery by another way makes a new one needless. */
+  function isNeedless(row: MemoryDelivery, other: MemoryDelivery): boolean {
+    const { postedAt = null, isLater } = bornAs.get(row.id) ?? { isLater: false }
+    if (postedAt !== null && postedAt > timesOf(other).event.acceptedAt) return false
+    if (other.state === 'acknowledged') return true
+    if (other.state === 'in_flight') return row.firstMessage === null
+    return isLater || (row.lane === 'bulk' && other.lane === 'interactive')
+  }
+  const keepsEmail = (newer: MemoryDelivery, older: MemoryDelivery) =>
+    timesOf(older).event.email === undefined || timesOf(newer).event.email !== undefined
 
   function plan({ batch, lease: given, registryRevision, now }: PlanRequest): PlanResult {
     const { workerId } = given
@@ -209,12 +249,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       return { ok: false, why: 'registry_changed' }
     const fresh = batch.filter(({ event }) => !events.has(event.id))
     const owed = fresh.flatMap(({ event, deliveries: planned }) =>
-      planned.map(({ delivery, target, leased }) =>
-        bornRow(
-          { delivery, target },
-          { lane: event.lane, workerId: leased ? workerId : null, now, bornAt: clock() },
-        ),
-      ),
+      planned.map(({ leased, ...one }) => {
+        bornAs.set(one.delivery.id, { postedAt: one.postedAt ?? null, isLater: one.dueAt !== undefined })
+        const how = { lane: event.lane, workerId: leased ? workerId : null, now, bornAt: clock() }
+        return bornRow(one, how)
+      }),
     )
     // The state before the batch: deliveries that are planned together do not supersede one another.
     const before = waiting()
@@ -227,14 +266,21 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       events.set(event.id, { event, digest, basis, plannedAt: now, writtenAt: clock() })
       journal.push({ kind: 'planned', eventId: event.id })
     }
+    const found = new Map(owed.map((row) => [row.id, deliveredOtherwise(row, now)]))
     for (const row of owed) {
       deliveries.set(row.id, row)
       unsettled.add(row)
+      const others = found.get(row.id) ?? []
+      const other = others.find((one) => isNeedless(row, one))
+      if (other !== undefined) {
+        Object.assign(row, { leasedBy: null, leasedAt: null })
+        supersede(row, other.id, now)
+        continue
+      }
       for (const older of before) {
-        if (older.state !== 'pending' || older.bindingId !== row.bindingId || older.target !== row.target)
-          continue
-        if (!maySupersede(row, older)) continue
-        supersede(older, row.id, now)
+        if (older.state !== 'pending' || older.bindingId !== row.bindingId) continue
+        const covers = older.target === row.target && maySupersede(row, older)
+        if (covers || (others.includes(older) && keepsEmail(row, older))) supersede(older, row.id, now)
       }
     }
     lease(
@@ -247,6 +293,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       ok: true,
       planned: new Set(fresh.map(({ event }) => event.id)),
       conflicts: new Set(conflicts.map(({ event }) => event.id)),
+      needless: new Set(owed.filter(({ state }) => state === 'superseded').map(({ id }) => id)),
     }
   }
 
@@ -277,11 +324,13 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     lease(given, taken)
     return taken
       .filter((row) => !isNarrowed(row))
-      .map(({ delivery, attempts: made, retries, refusals }) => {
-        const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
+      .map(({ delivery, attempts: made, retries, refusals, firstMessage }) => {
+        const { iss, givenId, sub, scope, lane, acceptedAt, txn } = delivery.event
+        const { firstMessage: _, ...planned } = delivery
         return {
-          ...delivery,
-          event: { iss, givenId, sub, scope, lane, acceptedAt },
+          ...planned,
+          ...(firstMessage !== null && { firstMessage }),
+          event: { iss, givenId, sub, scope, lane, acceptedAt, ...(txn !== undefined && { txn }) },
           attempts: made,
           retries,
           refusals,
@@ -624,7 +673,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       })
       return giveBack(looked, held)
     },
-    retireWorker: async (id) => bury(workers.has(id) ? [id] : []),
+    retireWorker: async (id) => bury(workers.has(id) ? [id] : [], id),
     noticeRemoved: async () => undefined,
   }
 }

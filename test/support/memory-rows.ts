@@ -35,6 +35,8 @@ export interface MemoryDelivery {
   level: Level | null
   deadLetterReason: DeadLetterReason | null
   supersededBy: DeliveryId | null
+  /** The sealed message of the first attempt; null after it. */
+  firstMessage: string | null
   /** The number of replays. */
   generation: number
 }
@@ -61,14 +63,14 @@ export class MemoryConstraintError extends Error {
  * @param bornAt the time by the database's clock.
  */
 export function bornRow(
-  { delivery, target }: OwedDelivery,
+  { delivery, target, dueAt: notBefore }: OwedDelivery,
   { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
 ): MemoryDelivery {
   const { id, eventId, bindingId } = delivery
-  const dueAt = new Date(Math.min(now.getTime(), delivery.event.acceptedAt.getTime()))
+  const dueAt = notBefore ?? new Date(Math.min(now.getTime(), delivery.event.acceptedAt.getTime()))
   return {
     ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
-    ...{ attempts: 0, retries: 0, refusals: 0 },
+    ...{ attempts: 0, retries: 0, refusals: 0, firstMessage: delivery.firstMessage ?? null },
     ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
     ...(workerId !== null
       ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: bornAt }
@@ -93,6 +95,7 @@ export function settledAs(
   const settlement = extended ? ({ state: 'pending', dueAt: now } as const) : said
   return {
     state: settlement.state,
+    firstMessage: null,
     attempts: row.attempts + made,
     retries,
     refusals,
@@ -135,6 +138,7 @@ export function checkRow(row: MemoryDelivery): void {
     level_exactly_when_acknowledged: (row.state === 'acknowledged') === (row.level !== null),
     reason_exactly_when_dead: (row.state === 'dead_lettered') === (row.deadLetterReason !== null),
     acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0,
+    no_first_message_when_settled: row.firstMessage === null || row.settledAt === null,
     superseded_by_another: (row.state === 'superseded') === (row.supersededBy !== null),
     counts_are_not_negative: Math.min(row.attempts, row.retries, row.refusals) >= 0,
   }

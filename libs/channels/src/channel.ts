@@ -13,6 +13,7 @@ import type {
   InspectedTls,
   LastAttempt,
   Level,
+  LogoutEvent,
   Names,
   SigningAlgorithm,
   TokenEncryption,
@@ -74,6 +75,8 @@ export interface Job<Settings> {
   readonly binding: Binding
   readonly settings: Settings
   readonly startedAt: Date
+  /** The message that `prepare` made, in the first attempt only; null in every other one. */
+  readonly firstMessage: string | null
 }
 
 /**
@@ -184,6 +187,11 @@ interface Base<Settings, Own> {
 /** A channel that sends to an endpoint. The delivery service has the leases, retry schedule, breaker and pace. */
 export interface PushChannel<Settings = ChannelSettings, Own = object> extends Base<Settings, Own> {
   readonly mode: 'push'
+  /**
+   * Makes the message of the first attempt when the event is planned, for messages that only the event can provide. It is stored
+   * sealed until that attempt. Null: the attempt makes its own message.
+   */
+  prepare?(event: Pick<LogoutEvent, 'relayed'>, binding: Pick<Binding, 'clientId'>): string | null
   /** Attempts one delivery. Rejects only if a tool rejects. */
   send(job: Job<Settings>, tools: Tools): Promise<Sent>
   readonly probe: Probe<Settings>

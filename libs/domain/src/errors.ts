@@ -56,6 +56,11 @@ export class ClientKeyError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEY'
 }
 
+/** The first message of a delivery cannot be opened with the master key. The attempt makes its own message instead. */
+export class MessageSealError extends CurfewError {
+  override readonly code = 'ERR_MESSAGE_SEAL'
+}
+
 /** Curfew could not fetch an RP's encryption keys from its `jwks_uri`. */
 export class ClientKeysUnavailableError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEYS_UNAVAILABLE'

@@ -54,6 +54,7 @@ export {
   LedgerSchemaError,
   LedgerUnavailableError,
   LogKeyError,
+  MessageSealError,
   NoEncryptionKeyError,
   NoSigningKeyError,
   QueryTimeoutError,
@@ -119,6 +120,7 @@ export {
   type RelayedToken,
   requestedAtOf,
   sameContent,
+  widened,
 } from './logout/event.ts'
 export {
   REASONS_OF_REMOVAL,

@@ -67,12 +67,15 @@ export {
   dismissQuarantined,
   findQuarantinedEvent,
   findQuarantinedRecord,
+  findUnverified,
   listQuarantined,
   type QuarantinedContent,
   type QuarantinedRecord,
   type QuarantineKey,
   requestRequeue,
+  requeueUnverified,
   takeRequeues,
+  type UnverifiedRecord,
 } from './event-log/quarantine-decisions.ts'
 export { countQuarantined, noticeQuarantined } from './event-log/quarantine-notices.ts'
 export { type EventIdentity, identifyEvents } from './history/event-identity.ts'

@@ -21,6 +21,7 @@ export {
   verifyCheckpoint,
   verifyReceipt,
 } from './log-verify.ts'
+export { createMessageSealer, type MessageSealer } from './messages.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
 export { createVault, type MasterKeys } from './sealing.ts'
 export { createWebhookSecretSealer, type WebhookSecretSealer } from './webhook-secrets.ts'

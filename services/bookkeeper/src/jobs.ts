@@ -7,8 +7,10 @@ import {
   projectSessions,
   projectSla,
 } from '@curfew/ledger'
+import type { GuardedClient } from '@curfew/outbound'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
+import { createRelayedTokens } from '@curfew/wiring'
 import { createAnnouncingJob } from './announcing.ts'
 import { createErasingJob } from './erasing.ts'
 import { createEventLogJob } from './event-log.ts'
@@ -26,6 +28,7 @@ import { createRotationJob } from './rotation.ts'
 import { createSessionQuotaJob } from './session-quotas.ts'
 import { createSessionJobs } from './sessions.ts'
 import { createSlaJob } from './sla.ts'
+import { createUnverifiedJob } from './unverified.ts'
 
 // The jobs of the bookkeeper. Each has its own pace.
 
@@ -41,6 +44,8 @@ export interface JobDeps {
   /** The maximum number of sessions of an issuer that has no quota of its own. */
   readonly sessionsMax: number
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
+  /** The HTTP client for webhooks and for the keys of issuers. */
+  readonly client: Pick<GuardedClient, 'get' | 'post'>
   /** Creates a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   /** The clock for key rotations, overdue deliveries and repeated erasures. Default: the clock of this machine. */
@@ -61,6 +66,7 @@ export function jobsOf(
     sessionsMax,
     logKeeper,
     generateKey,
+    client,
     now = () => new Date(),
     log,
     metrics,
@@ -101,5 +107,6 @@ export function jobsOf(
     createJournalLeftJob({ db, metrics }),
     ...createSessionJobs({ db, log, metrics, windowMs, stopping }),
     ...createQuarantineJobs({ db, eventLog, log, metrics, windowMs }),
+    createUnverifiedJob({ db, tokens: createRelayedTokens({ client, log, now }), log }),
   ]
 }

@@ -1,4 +1,3 @@
-import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
 import { type JobDeps, jobsOf } from './jobs.ts'
@@ -17,8 +16,6 @@ export { createSlaJob } from './sla.ts'
 
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
-  /** The HTTP client for webhooks. */
-  readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
   /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { createDeliveryLedger, createLedgerCheck, readClock } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
-import { createClientKeySealer } from '@curfew/tokens'
+import { createClientKeySealer, createMessageSealer } from '@curfew/tokens'
 import { eventLogChecks, runService } from '@curfew/wiring'
 import {
   checkClock,
@@ -35,6 +35,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     ledger: createDeliveryLedger(db, { beats, onFault: logDeliveryFaults(log) }),
     keyring,
     clientKeys: createClientKeySealer(config.masterKey, config.oldMasterKey),
+    messages: createMessageSealer(config.masterKey, config.oldMasterKey),
     client,
     log,
     metrics,

@@ -3,8 +3,8 @@ import type { Consumer, EventLog, WorkerId } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type RunContext, type Service, sleep } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring } from '@curfew/tokens'
-import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
+import type { ClientKeySealer, Keyring, MessageSealer } from '@curfew/tokens'
+import { createEncrypter, createRelayedTokens, createTlsIdentities } from '@curfew/wiring'
 import { createAttempt } from './attempt/attempt.ts'
 import { createBindingLimits } from './dispatch/binding-limits.ts'
 import { createBreakerReports } from './dispatch/breaker-reports.ts'
@@ -31,6 +31,7 @@ export interface DeliveryDeps {
   readonly ledger: DeliveryLedger
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  readonly messages: MessageSealer
   readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly log: Log
   readonly metrics: Metrics
@@ -154,7 +155,8 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   })
   const tls = createTlsIdentities(deps.clientKeys)
   const attempt = createAttempt({
-    ...{ registry, keyring, encrypter, tls, clientKeys: deps.clientKeys, client, now, random, newId: uuid },
+    ...{ registry, keyring, encrypter, tls, clientKeys: deps.clientKeys, messages: deps.messages },
+    ...{ client, log, now, random, newId: uuid },
   })
   const bulkPace = createBulkPace({ utilization: deps.utilization ?? createUtilization(), monotonicMs })
   const breakers = createBreakerReports({ ledger, worker, log, ended })
@@ -166,7 +168,14 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   const watched = createLaneWatch({ ledger, worker, log, metrics })
   return {
     ...{ eventLog, ledger, log, metrics, registry, worker, announcer, settler, holdings, dispatcher },
-    ...{ bulkPace, watched, stopping, now },
+    ...{
+      bulkPace,
+      watched,
+      stopping,
+      now,
+      messages: deps.messages,
+      relayedTokens: createRelayedTokens({ client, log, now }),
+    },
   }
 }
 

@@ -29,6 +29,7 @@ import {
   createClientKeySealer,
   createCursorSealer,
   createLogKeeper,
+  createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { createOpening, createRelayedTokens, eventLogChecks, type Opening } from '@curfew/wiring'
@@ -158,6 +159,7 @@ export async function runStandalone(
         ledger: createDeliveryLedger(db, { beats, onFault: logDeliveryFaults(log) }),
         keyring,
         clientKeys,
+        messages: createMessageSealer(masterKey, oldMasterKey),
         client,
         log,
         metrics,

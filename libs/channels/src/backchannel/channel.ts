@@ -1,5 +1,6 @@
-import type { PushChannel } from '../channel.ts'
+import type { Job, PushChannel, Tools } from '../channel.ts'
 import { outcomeOf } from './answer.ts'
+import { forwardableJti, forwardedToken } from './forward.ts'
 import { PROBE_REQUEST_IDS } from './probe/requests.ts'
 import { runProbe } from './probe/run.ts'
 import { readRegistration } from './registration.ts'
@@ -24,21 +25,40 @@ export const backchannel: PushChannel<BackchannelSettings> = {
   names: namesOf,
   channelNames: CHANNEL_NAMES,
   deadLetterFix,
-  async send({ delivery, binding, settings, startedAt }, tools) {
-    const jti = tools.newId()
-    const claims = logoutTokenClaims(
-      delivery,
-      { ...settings, clientId: binding.clientId },
-      { now: startedAt, jti },
-    )
-    const signed = await tools.sign(settings.algorithm, LOGOUT_TOKEN_TYPE, claims)
-    const { encryption } = settings
-    const token =
-      encryption === null ? signed : await tools.encrypt(LOGOUT_TOKEN_TYPE, signed, toEncryption(encryption))
+  prepare: forwardedToken,
+  async send(job, tools) {
+    const { binding } = job
+    const { token, jti } = forwarded(job) ?? (await minted(job, tools))
     // A form with this field only (section 2.5). The characters of a compact JWT need no encoding in a form.
     const request = { uri: binding.uri, headers: HEADERS, body: `logout_token=${token}` }
     const answer = await tools.http.post(request)
     return { outcome: outcomeOf(answer, tools.now()), jti, tokenDigest: tools.digest(token) }
   },
   probe: { total: PROBE_REQUEST_IDS.length, run: runProbe },
+}
+
+interface Token {
+  readonly token: string
+  readonly jti: string
+}
+
+/** The IdP's own token, byte for byte, while it is valid. Null in every attempt but the first. */
+function forwarded({ firstMessage, startedAt }: Job<BackchannelSettings>): Token | null {
+  if (firstMessage === null) return null
+  const jti = forwardableJti(firstMessage, startedAt)
+  return jti === null ? null : { token: firstMessage, jti }
+}
+
+/** A new token: signed with the issuer's key, and encrypted if the RP asks for it. */
+async function minted(
+  { delivery, binding, settings, startedAt }: Job<BackchannelSettings>,
+  tools: Tools,
+): Promise<Token> {
+  const jti = tools.newId()
+  const to = { ...settings, clientId: binding.clientId }
+  const claims = logoutTokenClaims(delivery, to, { now: startedAt, jti })
+  const signed = await tools.sign(settings.algorithm, LOGOUT_TOKEN_TYPE, claims)
+  const { encryption } = settings
+  if (encryption === null) return { token: signed, jti }
+  return { token: await tools.encrypt(LOGOUT_TOKEN_TYPE, signed, toEncryption(encryption)), jti }
 }

@@ -14,8 +14,8 @@ export interface LogoutTokenClaims {
   readonly exp: number
   readonly jti: string
   /**
-   * The event id that the issuer gave (RFC 8417 section 2.2). All tokens of a logout share it, so an RP's log can be matched with
-   * Curfew's.
+   * The IdP's own id of the logout if it gave one, or else the event id (RFC 8417 section 2.2). All tokens of a logout share it, so
+   * an RP's log can be matched with Curfew's.
    */
   readonly txn: string
   readonly sub?: string
@@ -38,7 +38,7 @@ export function logoutTokenClaims(
     iat,
     exp: iat + TOKEN_LIFETIME_S,
     jti,
-    txn: delivery.event.givenId,
+    txn: delivery.event.txn ?? delivery.event.givenId,
     ...subjectOf(delivery, to),
     events: { [LOGOUT_EVENT_MEMBER]: {} },
   }

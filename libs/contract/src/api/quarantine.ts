@@ -7,7 +7,13 @@ const lane = Type.Union([Type.Literal('interactive'), Type.Literal('bulk'), Type
   description: 'Lane of the event log that the record is from.',
 })
 const kind = Type.Union(
-  [Type.Literal('unreadable'), Type.Literal('conflict'), Type.Literal('refused'), Type.Literal('unverified')],
+  [
+    Type.Literal('unreadable'),
+    Type.Literal('conflict'),
+    Type.Literal('refused'),
+    Type.Literal('unverified'),
+    Type.Literal('forged'),
+  ],
   {
     description:
       'unreadable: the record is not a logout event or session change. conflict: another logout has the same id. refused: the ledger cannot store a value of the record.',

@@ -53,7 +53,12 @@ export interface InFlightDelivery extends Tries {
   readonly sid: Sid | null
   /** When that session ends by itself; null if unknown. */
   readonly sessionEndsAt: Date | null
-  readonly event: Pick<LogoutEvent, 'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt'>
+  readonly event: Pick<
+    LogoutEvent,
+    'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt' | 'txn'
+  >
+  /** The sealed message that the first attempt sends. Absent if every attempt makes its own message. */
+  readonly firstMessage?: string
 }
 
 /** The next state of a delivery. */

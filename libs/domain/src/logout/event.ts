@@ -1,4 +1,5 @@
 import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from '../ids.ts'
+import type { RelaySettings } from '../registry/relay.ts'
 
 /** `interactive`: a person waits for the logout. `bulk`: a mass logout, which never delays an interactive one. */
 export type Lane = 'interactive' | 'bulk'
@@ -90,6 +91,11 @@ export function logKey(event: {
   readonly sid: string | null
 }): string {
   return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
+}
+
+/** Widens a relayed event to all clients of its issuer, if the issuer's relay settings say so. */
+export function widened(event: LogoutEvent, relay: Pick<RelaySettings, 'widen'> | undefined): LogoutEvent {
+  return event.relayed !== undefined && relay?.widen === true ? { ...event, clients: null } : event
 }
 
 /** When the logout was requested, by our clock. For a part of an issuer logout, this is when the issuer logout was accepted. */

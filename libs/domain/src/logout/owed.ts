@@ -12,6 +12,13 @@ export interface OwedDelivery {
    * True if it would end a later session that its relying party holds. It is then created as pending, and `narrowingOf` decides.
    */
   readonly doubtful?: true
+  /** When its first attempt may start. Absent: at once. */
+  readonly dueAt?: Date
+  /**
+   * When the session that it names was last posted for its client. A logout that was accepted earlier does not make the delivery
+   * needless. Absent if the index has no such session.
+   */
+  readonly postedAt?: Date
 }
 
 /** The parts of an event that its deliveries carry. */

@@ -4,8 +4,9 @@ import { describe, expect, test } from 'vitest'
 import type { BindingId, ClientId, Digest, EventId, GivenEventId, Issuer, Sid, Subject } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
-import type { LogoutEvent } from './event.ts'
+import { type LogoutEvent, widened } from './event.ts'
 import { type KnownSessions, plan } from './plan.ts'
+import type { LiveSession } from './session-match.ts'
 
 const digest: Digest = (text) => hash('sha256', text)
 const bindingOf = (clientId: string, id: number) =>
@@ -126,4 +127,36 @@ test('delivery ids do not depend on the order of registration', () => {
   const backwards = planned(EVENT, [...BINDINGS].reverse())
   const byBinding = (id: BindingId) => backwards.find(({ bindingId }) => bindingId === id)
   expect(forwards.map(({ bindingId }) => byBinding(bindingId)?.id)).toEqual(forwards.map(({ id }) => id))
+})
+
+describe('a relayed event', () => {
+  const relayed = { clientId: 'mail' as ClientId, token: 't', verified: true }
+  const event = { ...EVENT, relayed, clients: clients('mail') }
+  const owedBy = (widen: boolean, known: KnownSessions = SILENT) =>
+    plan(widened(event, { widen }), issuerOf(BINDINGS), known, digest).deliveries
+
+  test('is about the client of its token', () => {
+    expect(owedBy(false).map(({ delivery, dueAt }) => [delivery.bindingId, dueAt])).toEqual([[1, undefined]])
+  })
+
+  test('is about all clients of an issuer that widens, and the others wait for tokens of their own', () => {
+    const later = new Date(EVENT.acceptedAt.getTime() + 2_000)
+    expect(owedBy(true).map(({ delivery, dueAt }) => [delivery.bindingId, dueAt])).toEqual([
+      ...[[0, later] as const, [1, undefined] as const, [2, later] as const],
+    ])
+  })
+
+  test('is not widened if it was posted', () => {
+    expect(widened({ ...EVENT, clients: clients('mail') }, { widen: true }).clients).toEqual(['mail'])
+  })
+})
+
+test('a delivery for one session knows when the session was last posted', () => {
+  const acceptedAt = new Date('2026-11-21T11:00:00Z')
+  const session = {
+    ...{ clientId: 'mail' as ClientId, sid: EVENT.sid, sub: EVENT.sub, device: null, startedStated: false },
+    ...{ startedAt: acceptedAt, acceptedAt, expiresAt: new Date('2026-11-22T00:00:00Z') },
+  } as LiveSession
+  const { deliveries } = plan(EVENT, issuerOf(BINDINGS), { kind: 'known', sessions: [session] }, digest)
+  expect(deliveries.map(({ postedAt }) => postedAt)).toEqual([undefined, acceptedAt, undefined])
 })

@@ -44,6 +44,12 @@ export interface Plan {
   readonly deliveries: readonly OwedDelivery[]
 }
 
+/**
+ * How long a widened delivery waits for its client's own token, in milliseconds. An IdP notifies its clients one after another,
+ * and the RP accepts the IdP's own token even if Curfew's key is published nowhere.
+ */
+const WIDEN_GRACE_MS = 2_000
+
 const SUBJECT: Named = { sid: null, sessionEndsAt: null }
 const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, doubtful: true }
 
@@ -54,6 +60,9 @@ const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, d
  * - clients that the event leaves out by naming others;
  * - clients that hold no session according to a `complete` index;
  * - a fallback, unless the channel that it replaces is unusable.
+ *
+ * A relayed event is about the client that the IdP notified. If its issuer widens such events, deliveries to the other clients
+ * wait for the tokens that the IdP may send for them.
  *
  * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
  * session. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
@@ -89,11 +98,27 @@ export function plan(
       return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
         ...owed(event, binding, named, digest),
         ...(doubtful && { doubtful }),
+        ...timesOf(event, binding, named, left),
       }))
     })
   const basis =
     known.kind === 'unavailable' ? 'index_unavailable' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
+}
+
+/** When the first attempt may start, and when the named session was last posted. @param held the sessions of the client. */
+function timesOf(
+  event: LogoutEvent,
+  { clientId }: Binding,
+  { sid }: Named,
+  held: readonly LiveSession[],
+): Pick<OwedDelivery, 'dueAt' | 'postedAt'> {
+  const widened = event.relayed !== undefined && event.relayed.clientId !== clientId
+  const posted = held.filter((session) => session.sid === sid).map(({ acceptedAt }) => acceptedAt.getTime())
+  return {
+    ...(widened && { dueAt: new Date(event.acceptedAt.getTime() + WIDEN_GRACE_MS) }),
+    ...(posted.length > 0 && { postedAt: new Date(Math.max(...posted)) }),
+  }
 }
 
 /**

@@ -8,9 +8,10 @@ import type { LogLane } from '../ports/event-log.ts'
  * - `unreadable`: the record is no valid logout event or session change.
  * - `conflict`: another logout has the same id.
  * - `refused`: the ledger cannot store a value of the record.
- * - `unverified`: the signature of a relayed logout token could not be verified.
+ * - `unverified`: a relayed logout token could not be verified, because the issuer's keys were unavailable.
+ * - `forged`: a relayed logout token is not valid.
  */
-export type QuarantineKind = 'unreadable' | 'conflict' | 'refused' | 'unverified'
+export type QuarantineKind = 'unreadable' | 'conflict' | 'refused' | 'unverified' | 'forged'
 
 /**
  * The state of a quarantined record. `waiting`: a person has to decide. `requeue_requested`: the record is not yet in the event
@@ -82,8 +83,13 @@ export function quarantineFix({
       return `Find the cause in the log of the delivery service. Correct it, then requeue the record; or have the issuer post ${again} again, and dismiss the record.`
     case 'unverified':
       return (
-        "Correct the issuer's jwks_uri if the reason names it, then requeue the record. Curfew requeues it by itself once it can fetch " +
-        "the issuer's keys. Dismiss the record if the token is forged."
+        "Curfew requeues the record by itself once it can fetch the issuer's keys. If it cannot, correct the registration of the " +
+        'issuer or its jwks_uri.'
+      )
+    case 'forged':
+      return (
+        "The reason says what is wrong with the token. If it is the issuer's own, correct the registration of the issuer, such as its " +
+        'jwks_uri or lenient_logout_tokens, then requeue the record. Otherwise dismiss it.'
       )
   }
 }

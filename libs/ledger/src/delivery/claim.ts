@@ -75,14 +75,14 @@ const claim = (at: string, number: string) => `
     update deliveries d
        set state = 'in_flight', due_at = null, leased_by = $1, leased_at = ${at}
      where d.id = any (array(select id from due))
-    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
+    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane, d.first_message
   ),
   leased as (
     insert into leases as l (worker_id, number, leased_at, delivery_ids)
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.given_id, e.sub, e.email, e.scope, e.accepted_at,
+  select c.*, e.iss, e.given_id, e.sub, e.email, e.scope, e.accepted_at, e.txn,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`
@@ -115,6 +115,8 @@ interface ClaimedRow {
   readonly email: string | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
+  readonly txn: string | null
+  readonly first_message: string | null
   /** Whether it names the subject, and the session index may have sessions of that subject. */
   readonly indexed: boolean
 }
@@ -220,11 +222,13 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
     event: {
       ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
       ...(row.email !== null && { email: row.email }),
+      ...(row.txn !== null && { txn: row.txn }),
       acceptedAt: row.accepted_at,
     },
     attempts: row.attempts,
     retries: row.retries,
     refusals: row.refusals,
+    ...(row.first_message !== null && { firstMessage: row.first_message }),
   }
 }
 

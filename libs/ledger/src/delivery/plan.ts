@@ -1,4 +1,5 @@
 import {
+  type DeliveryId,
   type EventId,
   type LogoutEvent,
   type OwedDelivery,
@@ -6,6 +7,7 @@ import {
   type PlanBasis,
   requestedAtOf,
 } from '@curfew/domain'
+import { deliveriesOf } from '../history/event-ranges.ts'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from '../history/journal.ts'
 import { issuerLogoutObject } from '../issuer-logout/jobs.ts'
 import { plainArray } from '../postgres/arrays.ts'
@@ -47,6 +49,8 @@ export type PlanResult =
       readonly planned: ReadonlySet<EventId>
       /** Events whose id the ledger has with another content. Nothing was written for them. */
       readonly conflicts: ReadonlySet<EventId>
+      /** Planned deliveries that another way has made needless. They are settled, and not leased. */
+      readonly needless: ReadonlySet<DeliveryId>
     }
   /** Nothing was written: the worker was declared dead, or the registry has changed since the plan was made. */
   | { readonly ok: false; readonly why: 'worker_lost' | 'registry_changed' }
@@ -78,6 +82,8 @@ const EVENTS = rowParameters<PlannedEvent>(
     occurred_stated: ['boolean', ({ event }) => event.occurredAt !== null],
     requested_at: ['timestamptz', ({ event }) => requestedAtOf(event)],
     given_id: ['uuid', ({ event }) => event.givenId],
+    relayed_for: ['text', ({ event }) => event.relayed?.clientId ?? null],
+    txn: ['text', ({ event }) => event.txn ?? null],
   },
   { after: ONE },
 )
@@ -91,9 +97,52 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
     leased: ['boolean', ({ leased }) => leased],
     target: ['uuid', ({ target }) => target],
     session_ends_at: ['timestamptz', ({ delivery }) => delivery.sessionEndsAt],
+    first_message: ['text', ({ delivery }) => delivery.firstMessage ?? null],
+    due_at: ['timestamptz', ({ dueAt }) => dueAt ?? null],
+    posted_at: ['timestamptz', ({ postedAt }) => postedAt ?? null],
   },
   { after: EVENTS },
 )
+
+/** How long after its acknowledgement a delivery makes the same logout by another way needless. */
+const ACKNOWLEDGED_LATELY = "interval '1 minute'"
+/** How long after a logout of a subject its deliveries are considered. */
+const SUBJECT_LATELY = "interval '10 minutes'"
+
+// Deliveries of the same session that are owed because of another way, or were acknowledged lately. The relay is one way for each
+// client that it gets tokens for; the posts of logout events are another. Two logouts by the same way are both delivered. An event
+// that names only a subject is never needless.
+const DELIVERED_OTHERWISE = `
+  otherwise as materialized (
+    select g.id as event_id, d.binding_id, d.id, d.sid, d.state, d.lane, g.lane as new_lane, x.accepted_at,
+           x.email is null or g.email is not null as email_is_kept
+      from given g
+      cross join lateral (
+        select id, accepted_at, email from events
+         where iss = g.iss and sid = g.sid and g.relayed_for is not null and relayed_for is distinct from g.relayed_for
+        union
+        select id, accepted_at, email from events
+         where iss = g.iss and sid = g.sid and g.relayed_for is null and relayed_for is not null
+        union
+        select id, accepted_at, email from events
+         where iss = g.iss and sub = g.sub and g.relayed_for is not null and relayed_for is null
+           and requested_at > ${$.now} - ${SUBJECT_LATELY}
+      ) x
+      cross join lateral (
+        select * from deliveries w
+         where w.id between ${deliveriesOf('x.id').lowest} and ${deliveriesOf('x.id').highest} and w.event_id = x.id offset 0
+      ) d
+     where g.scope = 'session' and x.id <> g.id and d.sid = g.sid
+       and (d.state in ('pending', 'in_flight') or d.state = 'acknowledged' and d.settled_at > ${$.now} - ${ACKNOWLEDGED_LATELY})
+  )`
+
+// Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
+// being sent, because the RP may refuse a message that Curfew signed. A delivery that may start at once supersedes a waiting one
+// instead. A session that was posted again since may have begun after the other logout.
+const IS_NEEDLESS = `
+  (case o.state when 'acknowledged' then true when 'in_flight' then d.first_message is null
+     else d.due_at is not null or o.new_lane = 'bulk' and o.lane = 'interactive' end)
+  and (d.posted_at is null or d.posted_at <= o.accepted_at)`
 
 // Locks the worker's row first: the worker cannot be declared dead while this runs, so no lease goes to a dead worker.
 // Compares the registry's revision in the same snapshot: a binding registered before the event was posted is in the plan, even
@@ -114,15 +163,17 @@ const PLAN_EVENTS = `
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, requested_at, given_id, planned_at, registry_revision)
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, requested_at, given_id,
+      relayed_for, txn, planned_at, registry_revision)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
       occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, requested_at, given_id,
-      ${$.now}, current.revision
+      relayed_for, txn, ${$.now}, current.revision
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope
   ),
+  ${DELIVERED_OTHERWISE},
   issuer_logout as (
     insert into issuer_logouts (event_id, iss, requested_by, requested_at, state, ended_at, total, exhausted)
     select g.id, g.iss, g.requested_by, g.accepted_at, known.state, known.ended_at, known.total, known.state = 'done'
@@ -143,15 +194,25 @@ const PLAN_EVENTS = `
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
-      leased_at, planned_at)
-    select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at,
-      case when d.leased then 'in_flight' else 'pending' end,
-      case when d.leased then null else least(${$.now}, given.accepted_at) end,
-      case when d.leased then ${$.worker} end, case when d.leased then now() end, ${$.now}
+      leased_at, planned_at, settled_at, superseded_by, first_message)
+    select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at, born.state,
+      case born.state when 'pending' then coalesce(d.due_at, least(${$.now}, given.accepted_at)) end,
+      case born.state when 'in_flight' then ${$.worker} end, case born.state when 'in_flight' then now() end, ${$.now},
+      case born.state when 'superseded' then ${$.now} end, other.id,
+      case when born.state <> 'superseded' then d.first_message end
       from ${OWED.as('d')}
       join planned on planned.id = d.event_id
       join given on given.id = d.event_id
-    returning id, event_id, binding_id, target, sid, leased_at
+      left join lateral (
+        select o.id from otherwise o
+         where o.event_id = d.event_id and o.binding_id = d.binding_id and o.sid = d.sid
+           and ${IS_NEEDLESS}
+         order by o.state limit 1
+      ) other on true
+      cross join lateral (
+        select case when other.id is not null then 'superseded' when d.leased then 'in_flight' else 'pending' end as state
+      ) born
+    returning id, event_id, binding_id, target, sid, leased_at, state, generation
   ),
   leased as (
     insert into leases (worker_id, number, leased_at, delivery_ids)
@@ -163,7 +224,7 @@ const PLAN_EVENTS = `
            first_message = null
       from (
         select found.id, owed.id as covered_by
-          from owed
+          from (select * from owed where state <> 'superseded') owed
           cross join lateral (
             select w.id from deliveries w
              where w.binding_id = owed.binding_id and w.target = owed.target and w.due_at is not null
@@ -173,6 +234,14 @@ const PLAN_EVENTS = `
                     and (w.lane = 'bulk' or newer.lane = 'interactive')
                     and (owed.sid is not null or ${endsAllOf('newer', 'older')}))
                for update skip locked
+          ) found
+        union
+        select found.id, owed.id
+          from (select * from owed where state <> 'superseded') owed
+          join otherwise o on o.event_id = owed.event_id and o.binding_id = owed.binding_id and o.sid = owed.sid
+          cross join lateral (
+            select w.id from deliveries w
+             where w.id = o.id and w.due_at is not null and o.email_is_kept for update skip locked
           ) found
       ) older
      where d.id = older.id
@@ -186,9 +255,15 @@ const PLAN_EVENTS = `
     })}
   ),
   journalled_covered as (
-    ${journalSettled(withAcceptance('covered'), $.now)}
+    ${journalSettled(
+      withAcceptance(`(
+        select * from covered
+        union all select id, event_id, binding_id, state, generation from owed where state = 'superseded')`),
+      $.now,
+    )}
   )
-  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
+  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned,
+         (select array_agg(id) from owed where state = 'superseded') as needless
     from (select 1) one left join me on true`
 
 // A separate statement: the snapshot of PLAN_EVENTS lacks rows that another worker committed while PLAN_EVENTS waited for them.
@@ -201,6 +276,7 @@ interface PlanRow {
   readonly worker: string | null
   readonly current: boolean
   readonly planned: EventId[] | null
+  readonly needless: DeliveryId[] | null
 }
 
 /**
@@ -225,7 +301,8 @@ export async function planEvents(
   if (!row.current) return { ok: false, why: 'registry_changed' }
   const planned = new Set(row.planned ?? [])
   const known = batch.filter(({ event }) => !planned.has(event.id))
-  return { ok: true, planned, conflicts: known.length === 0 ? new Set() : await findConflicts(db, known) }
+  const conflicts = known.length === 0 ? new Set<EventId>() : await findConflicts(db, known)
+  return { ok: true, planned, conflicts, needless: new Set(row.needless ?? []) }
 }
 
 /** The ids of events in `batch` that the ledger has with another content. */

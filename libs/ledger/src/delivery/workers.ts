@@ -65,8 +65,9 @@ const BURY_ONE = 'delete from workers where id = $1'
  * looked up one by one, then updated by an array of their ids: the planner would scan the table for a join.
  *
  * @param from rows (worker_id, leased_at, delivery_id), each a delivery that its worker does not hold.
+ * @param firstMessage the new value of the column.
  */
-const giveBack = (from: string) => `
+const giveBack = (from: string, firstMessage = 'first_message') => `
   candidates as (
     select d.id
       from ${from} unheld
@@ -76,20 +77,24 @@ const giveBack = (from: string) => `
      where d.state = 'in_flight' and d.leased_by = unheld.worker_id and d.leased_at = unheld.leased_at
   ),
   given_back as (
-    update deliveries set state = 'pending', due_at = now()
+    update deliveries set state = 'pending', due_at = now(), first_message = ${firstMessage}
      where id = any (array(select id from candidates)) and state = 'in_flight'
     returning id
   )`
 
 // Gives back every lease of a worker that does not exist. The age of a lease does not matter. No lease goes to such a worker,
-// because the statements that lease lock the worker's row.
+// because the statements that lease lock the worker's row. Erases first messages, unless the worker ended by itself ($1): the RP may
+// have got such a message already, and would refuse it the second time.
 const RECLAIM = `
   with ended as (
     delete from leases l
      where not exists (select from workers w where w.id = l.worker_id)
     returning l.worker_id, l.leased_at, l.delivery_ids
   ),
-  ${giveBack('(select worker_id, leased_at, unnest(delivery_ids) as delivery_id from ended)')}
+  ${giveBack(
+    '(select worker_id, leased_at, unnest(delivery_ids) as delivery_id from ended)',
+    'case when leased_by = $1::uuid then first_message end',
+  )}
   select count(*) as deliveries from given_back`
 
 /**
@@ -101,17 +106,21 @@ const RECLAIM = `
  */
 export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
   await db.query({ name: 'bury_silent', text: BURY_SILENT, values: [leaseMs / 1_000] })
-  return reclaim(db)
+  return reclaim(db, null)
 }
 
 /** Deletes a worker that stops, and gives back the deliveries that it holds. @returns the number of deliveries given back. */
 export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
   await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
-  return reclaim(db)
+  return reclaim(db, id)
 }
 
-async function reclaim(db: Database): Promise<number> {
-  const { rows } = await db.query<{ deliveries: number }>({ name: 'reclaim', text: RECLAIM })
+async function reclaim(db: Database, retired: WorkerId | null): Promise<number> {
+  const { rows } = await db.query<{ deliveries: number }>({
+    name: 'reclaim',
+    text: RECLAIM,
+    values: [retired],
+  })
   return rows[0]?.deliveries ?? 0
 }
 

@@ -1,5 +1,6 @@
 import {
   EventLogUnavailableError,
+  type Issuer,
   type LogLane,
   type LogRecord,
   type QuarantineKind,
@@ -256,4 +257,44 @@ export function takeRequeues(
       })
     return { requeued, refused: refused.map(({ id }) => id), unavailable }
   })
+}
+
+/** A relayed logout whose token could not be verified, because the keys of its issuer were unavailable. */
+export interface UnverifiedRecord extends Pick<QuarantinedContent, 'value' | 'headers'> {
+  readonly iss: Issuer
+}
+
+const FIND_UNVERIFIED = `
+  select distinct on (iss) iss, value, headers from quarantined_records
+   where kind = 'unverified' and state = 'waiting' and not cut_short and iss is not null
+   order by iss, id`
+
+/** Finds the oldest waiting record of each issuer whose token could not be verified. */
+export async function findUnverified(db: Database): Promise<readonly UnverifiedRecord[]> {
+  const { rows } = await db.query<UnverifiedRecord>({ name: 'find_unverified', text: FIND_UNVERIFIED })
+  return rows
+}
+
+const REQUEUE_UNVERIFIED = `
+  with requested as (
+    update quarantined_records
+       set state = 'requeue_requested', decided_by = 'curfew', decided_at = now(), requeue_error = null
+     where kind = 'unverified' and state = 'waiting' and not cut_short and iss = $1
+    returning id
+  ),
+  audited as (
+    insert into audit (credential, action, object, detail)
+    select 'curfew', 'quarantine.requeue_requested', '/v1/quarantine', jsonb_build_object('iss', $1::text, 'kind', 'unverified', 'records', count(*))
+      from requested having count(*) > 0
+  )
+  select count(*)::int as records from requested`
+
+/** Requests the requeue of all waiting records of an issuer whose tokens could not be verified. @returns their number. */
+export async function requeueUnverified(db: Database, iss: Issuer): Promise<number> {
+  const { rows } = await db.query<{ records: number }>({
+    name: 'requeue_unverified',
+    text: REQUEUE_UNVERIFIED,
+    values: [iss],
+  })
+  return rows[0]?.records ?? 0
 }

@@ -65,7 +65,7 @@ const ERASE_EVENTS = `
     select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
   ),
   gone as (
-    update events e set sub = null, sid = null, device = null, email = null, digest = null, session_sub = null, erased_at = $4::timestamptz
+    update events e set sub = null, sid = null, device = null, email = null, digest = null, session_sub = null, txn = null, erased_at = $4::timestamptz
       from given
      where e.id = given.id and e.erased_at is null and ($6::timestamptz is null or e.accepted_at < $6)
        and not exists (

@@ -8,6 +8,7 @@ import {
   SigningKeyError,
 } from '@curfew/domain'
 import type { Registry } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type AttemptDeps, createAttempt } from './attempt.ts'
 
@@ -67,6 +68,7 @@ interface RigOptions {
   readonly sign?: (by: object, typ: string, claims: object) => Promise<string>
   readonly tls?: AttemptDeps['tls']
   readonly post?: AttemptDeps['client']['post']
+  readonly open?: AttemptDeps['messages']['open']
 }
 
 /** An attempt whose RP gives the answers in order and then repeats the last one. */
@@ -78,6 +80,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     binding = () => BINDING,
     catchUp = async () => undefined,
     tls = async () => null,
+    open = async (sealed) => sealed,
     sign = async (_by: object, _typ: string, claims: object) => {
       const logout = claims as LogoutTokenClaims
       signed.push(logout)
@@ -101,6 +104,8 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },
     tls,
     clientKeys: { open: async (sealed) => sealed },
+    messages: { open },
+    log: createLog({ service: 'test', level: 'silent' }),
     client: { post },
     now: () => new Date(),
     random: () => 0.5,
@@ -434,5 +439,30 @@ describe('a message that cannot be sent', () => {
       },
     }).run()
     expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'client_removed' })
+  })
+})
+
+describe('the token of the IdP', () => {
+  const TOKEN = `header.${Buffer.from(JSON.stringify({ jti: 'idp', iat: NOW.getTime() / 1_000 })).toString('base64url')}.signature`
+  const RELAYED = { ...FRESH, firstMessage: TOKEN }
+
+  test('ING-03: is sent in the first attempt only; a quick retry has a new token', async () => {
+    const { run, posted } = rig([RESET, response(200)])
+    const round = await run(RELAYED)
+    expect(posted.map(({ token }) => token)).toEqual([TOKEN, 'token of j1'])
+    expect(round.attempts.map(({ jti }) => jti)).toEqual(['idp', 'j1'])
+    expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
+  })
+
+  test('is not sent in a later attempt', async () => {
+    const { run, posted } = rig([response(200)])
+    await run({ ...RELAYED, attempts: 1 })
+    expect(posted.map(({ token }) => token)).toEqual(['token of j1'])
+  })
+
+  test('is replaced by a new token if it cannot be opened', async () => {
+    const { run, posted } = rig([response(200)], { open: () => Promise.reject(new Error('another key')) })
+    expect(await run(RELAYED)).toMatchObject({ settlement: { state: 'acknowledged' } })
+    expect(posted.map(({ token }) => token)).toEqual(['token of j1'])
   })
 })

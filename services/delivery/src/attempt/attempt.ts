@@ -10,8 +10,9 @@ import {
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import pRetry from 'p-retry'
 import { type DeliverDeps, type Delivered, deliver } from './deliver.ts'
+import { type FirstMessageDeps, openFirstMessage } from './first-message.ts'
 
-export interface AttemptDeps extends DeliverDeps {
+export interface AttemptDeps extends DeliverDeps, FirstMessageDeps {
   /** Uniform in [0, 1). */
   random(): number
 }
@@ -84,7 +85,8 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 async function once(deps: AttemptDeps, delivery: InFlightDelivery, number: number): Promise<Try> {
   const startedAt = deps.now()
   const startedMs = performance.now()
-  const delivered = await deliver(deps, delivery, startedAt)
+  const firstMessage = number === 1 ? await openFirstMessage(deps, delivery) : null
+  const delivered = await deliver(deps, { delivery, startedAt, firstMessage })
   return { number, startedAt, durationMs: performance.now() - startedMs, ...delivered }
 }
 

@@ -22,15 +22,19 @@ export interface Delivered extends Pick<AttemptRecord, 'outcome' | 'jti' | 'toke
   readonly uri: string | null
 }
 
+/** One message of a delivery. `firstMessage` was made when the event was planned; null if the attempt makes its own. */
+interface Message {
+  readonly delivery: InFlightDelivery
+  readonly startedAt: Date
+  readonly firstMessage: string | null
+}
+
 /**
  * Sends one message of a delivery to its binding. Uses this worker's copy of the registry, and refreshes the copy before giving
  * up.
  */
-export async function deliver(
-  deps: DeliverDeps,
-  delivery: InFlightDelivery,
-  startedAt: Date,
-): Promise<Delivered> {
+export async function deliver(deps: DeliverDeps, message: Message): Promise<Delivered> {
+  const { delivery } = message
   let endpoint = endpointOf(deps, delivery)
   if ('kind' in endpoint) {
     // The RP may have been registered or enabled since our copy was read, and another worker planned the delivery.
@@ -43,12 +47,12 @@ export async function deliver(
     if ('kind' in endpoint) return nothingSent(endpoint)
   }
   const { binding } = endpoint
-  const delivered = await sendTo(deps, binding, delivery, startedAt)
+  const delivered = await sendTo(deps, binding, message)
   if (delivered.outcome.kind !== 'undeliverable' && !disablesBinding(delivered.outcome)) return delivered
   // The outcome is final, but the owner may have registered another endpoint since our copy was read. Then that endpoint gets the
   // message.
   const newer = await newerThan(deps, binding, delivery)
-  return newer === null ? delivered : sendTo(deps, newer, delivery, startedAt)
+  return newer === null ? delivered : sendTo(deps, newer, message)
 }
 
 /** The binding to send to, or the reason why there is none, by this worker's copy of the registry. */
@@ -77,16 +81,11 @@ async function newerThan(
   return 'kind' in endpoint || isDeepStrictEqual(endpoint.binding, binding) ? null : endpoint.binding
 }
 
-async function sendTo(
-  deps: DeliverDeps,
-  binding: Binding,
-  delivery: InFlightDelivery,
-  startedAt: Date,
-): Promise<Delivered> {
+async function sendTo(deps: DeliverDeps, binding: Binding, message: Message): Promise<Delivered> {
   try {
     const { settings } = binding
     const { tools, encrypted } = await toolsFor(deps, binding)
-    const sent = await channelOf(binding.kind).send({ delivery, binding, settings, startedAt }, tools)
+    const sent = await channelOf(binding.kind).send({ ...message, binding, settings }, tools)
     const encryption = encrypted()
     if (sent.outcome.kind === 'refused' && encryption !== null) deps.encrypter.refused(encryption, binding)
     return { ...sent, uri: sent.jti === null ? null : binding.uri }

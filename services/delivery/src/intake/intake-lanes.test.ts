@@ -75,10 +75,13 @@ test('a batch of interactive logouts does not wait for the pace of a mass logout
         findSessions: async () => new Map(),
         async planEvents({ batch }: PlanRequest) {
           planned.push(...batch.map(({ event }) => event.iss))
-          return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
+          const ids = new Set(batch.map(({ event }) => event.id))
+          return { ok: true, planned: ids, conflicts: new Set(), needless: new Set() }
         },
       },
       log: createLog({ service: 'test', level: 'silent' }),
+      messages: { seal: async (message) => message },
+      relayedTokens: { verify: async () => ({ ok: true, claims: {} as never }) },
       registry: { current: () => registry, refresh: async () => undefined } as never,
       worker: {
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),

@@ -46,6 +46,10 @@ const EVENT = {
   acceptedAt: new Date(0),
   sessionEndsAt: null,
 } as unknown as LogoutEvent
+const RELAY = {
+  messages: { seal: async (message: string) => `sealed ${message}` },
+  relayedTokens: { verify: async () => ({ ok: true, claims: {} as never }) as const },
+}
 const WORKER = 'w1' as WorkerId
 /** The binding that the dispatcher knows to be unavailable. */
 const UNAVAILABLE = 200
@@ -103,7 +107,12 @@ function rig({
       if (registryRevision !== null && registryRevision !== revision)
         return { ok: false, why: 'registry_changed' }
       const ids = batch.map(({ event }) => event.id)
-      return { ok: true, planned: new Set(ids.filter((id) => !conflicts.has(id))), conflicts }
+      return {
+        ok: true,
+        planned: new Set(ids.filter((id) => !conflicts.has(id))),
+        conflicts,
+        needless: new Set(),
+      }
     },
   }
   const lines: unknown[] = []
@@ -120,6 +129,7 @@ function rig({
     ledger,
     log,
     registry,
+    ...RELAY,
     worker: {
       id: () => WORKER,
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),

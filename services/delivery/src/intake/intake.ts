@@ -7,7 +7,13 @@ import {
   LedgerUnavailableError,
   type Quarantined,
 } from '@curfew/domain'
-import { type DeliveryLedger, isDataFault, isStatementTimeout, type PlannedEvent } from '@curfew/ledger'
+import {
+  type DeliveryLedger,
+  isDataFault,
+  isStatementTimeout,
+  type PlannedEvent,
+  type PlanResult,
+} from '@curfew/ledger'
 import type { Metrics } from '@curfew/runtime'
 import type { BulkPace } from '../dispatch/bulk-pace.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
@@ -20,8 +26,9 @@ import { type PlanBatchDeps, planBatch } from './plan-batch.ts'
 import { createPlanTurns } from './plan-turns.ts'
 import { conflict, type Incoming, readBatch } from './read-batch.ts'
 import type { RegistryCache } from './registry-cache.ts'
+import { type RelayedDeps, verifyRelayed } from './relayed.ts'
 
-export interface IntakeDeps extends PlanBatchDeps {
+export interface IntakeDeps extends PlanBatchDeps, RelayedDeps {
   readonly lane: Lane
   readonly ledger: Pick<DeliveryLedger, 'findSessions' | 'planEvents'>
   readonly registry: Pick<RegistryCache, 'current' | 'refresh'>
@@ -76,11 +83,12 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
   // Every lane has its own turns, because a large plan of the bulk lane keeps its turn for minutes while it waits for its pace.
   const turns = createPlanTurns()
   return async (records, slow) => {
-    const { events, quarantined } = readBatch(records)
+    const { events: read, quarantined } = readBatch(records)
     for (const { record, reason } of quarantined)
       deps.log.error({ event: 'event.quarantined', position: record.position, reason })
-    const refused = [...quarantined]
-    for (const [index, part] of partsOf(events, deps.registry.current()).entries()) {
+    const { verified, quarantined: unverified } = await verifyRelayed(deps, read, slow)
+    const refused = [...quarantined, ...unverified]
+    for (const [index, part] of partsOf(verified, deps.registry.current()).entries()) {
       if (index === 0 && part.size <= PLAN_DELIVERIES) {
         refused.push(...(await writePart(deps, part)))
         continue
@@ -153,11 +161,11 @@ async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<read
       const registryRevision = isFresh ? null : known.revision
       const written = await ledger.planEvents({ batch: plans, lease, registryRevision, now: now() })
       // Deliveries of events that the ledger already had are not leased.
-      if (written.ok) await deps.dispatcher.acceptAll(leasedOf(plans, written.planned), lease)
+      if (written.ok) await deps.dispatcher.acceptAll(leasedOf(plans, written), lease)
       return written
     })
     if (result.ok) {
-      noteWritten(deps, plans, result.planned)
+      noteWritten(deps, plans, result)
       return conflictsOf(deps, batch, result.conflicts)
     }
     if (result.why === 'worker_lost') await worker.register()
@@ -168,21 +176,28 @@ async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<read
   }
 }
 
-function leasedOf(plans: readonly PlannedEvent[], planned: ReadonlySet<EventId>) {
+/** The events that a statement planned, and those of their deliveries that are settled already. */
+type Written = Pick<Extract<PlanResult, { readonly ok: true }>, 'planned' | 'needless'>
+
+function leasedOf(plans: readonly PlannedEvent[], { planned, needless }: Written) {
   return plans
     .filter(({ event }) => planned.has(event.id))
-    .flatMap(({ deliveries }) => deliveries.filter((one) => one.leased).map(({ delivery }) => delivery))
+    .flatMap(({ deliveries }) =>
+      deliveries.flatMap(({ delivery, leased }) => (leased && !needless.has(delivery.id) ? [delivery] : [])),
+    )
 }
 
 /** Announces, counts and logs the planned events. */
 function noteWritten(
   { lane, bulkPace, announcer, unknownIssuers, log }: IntakeDeps,
   plans: readonly PlannedEvent[],
-  ids: ReadonlySet<EventId>,
+  { planned: ids, needless }: Written,
 ): void {
   const planned = plans.filter(({ event }) => ids.has(event.id))
-  // An event that owes no delivery is settled once it is planned.
-  announcer.announce(planned.filter(({ deliveries }) => deliveries.length === 0).map(({ event }) => event.id))
+  // An event that owes no delivery, or none that is needed, is settled once it is planned.
+  const isSettled = ({ deliveries }: PlannedEvent) =>
+    deliveries.every(({ delivery }) => needless.has(delivery.id))
+  announcer.announce(planned.filter(isSettled).map(({ event }) => event.id))
   // The issuer of these events is not registered, or its registration has a typing error.
   const unknown = planned.filter(({ basis }) => basis === 'unknown_issuer')
   if (unknown.length > 0) {

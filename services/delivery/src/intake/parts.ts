@@ -1,5 +1,6 @@
 import type { Issuer, LogoutEvent } from '@curfew/domain'
 import type { Registry } from '@curfew/ledger'
+import { mayBeOneLogout } from './relayed.ts'
 
 /** The most deliveries planned in one statement for several events. An event that owes more has its own statement. */
 export const PLAN_DELIVERIES = 2_000
@@ -15,7 +16,8 @@ export interface Part<Incoming> {
 
 /**
  * Splits a batch by the number of deliveries that its events owe, smallest first. A fan-out to thousands therefore does not delay
- * another issuer's logout. Events of one key stay in order.
+ * another issuer's logout. Events of one key stay in order. Events that may be one logout, by different ways, are in different
+ * parts.
  */
 export function partsOf<
   Incoming extends { readonly event: LogoutEvent; readonly record: { readonly key: string } },
@@ -29,7 +31,7 @@ export function partsOf<
   for (const one of inOrder) {
     const size = owedBy(one.event, registry)
     const last = parts.at(-1)
-    if (last === undefined || last.size + size > PLAN_DELIVERIES)
+    if (last === undefined || last.size + size > PLAN_DELIVERIES || isRepeatedIn(last.events, one))
       parts.push({ events: [one], issuer: one.event.iss, size })
     else {
       last.events.push(one)
@@ -37,6 +39,16 @@ export function partsOf<
     }
   }
   return parts
+
+  function isRepeatedIn(events: readonly Incoming[], { event }: Incoming): boolean {
+    const { relayed, sid } = event
+    if (sid === null) return false
+    return events.some(
+      (other) =>
+        (relayed !== undefined || other.event.relayed !== undefined) &&
+        mayBeOneLogout(event, other.event, registry),
+    )
+  }
 }
 
 /**

@@ -1,3 +1,4 @@
+import { channelOf } from '@curfew/channels'
 import {
   type BindingId,
   type EventId,
@@ -6,8 +7,10 @@ import {
   LedgerUnavailableError,
   type LiveSession,
   type LogoutEvent,
+  type OwedDelivery,
   type PlanBasis,
   plan,
+  widened,
 } from '@curfew/domain'
 import {
   type DeliveryLedger,
@@ -18,6 +21,7 @@ import {
   type SessionQuestion,
 } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
+import type { MessageSealer } from '@curfew/tokens'
 import { breathe } from '../dispatch/breathe.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import type { Holdings } from '../dispatch/holdings.ts'
@@ -27,6 +31,7 @@ export interface PlanBatchDeps {
   readonly ledger: Pick<DeliveryLedger, 'findSessions'>
   readonly dispatcher: Pick<Dispatcher, 'room'>
   readonly holdings: Pick<Holdings, 'free' | 'shares' | 'isUnavailable'>
+  readonly messages: Pick<MessageSealer, 'seal'>
   readonly log: Log
 }
 
@@ -53,16 +58,18 @@ export async function planBatch(
   let sinceBreathe = 0
   for (const { event: received, digest: content, record } of batch) {
     const sessions = sessionsOf(received)
-    const event = withEmail(received, sessions)
+    const issuer = known.issuers.get(received.iss) ?? null
+    const event = widened(withEmail(received, sessions), issuer?.relay)
     const deliveries: PlannedEvent['deliveries'][number][] = []
     let basis: PlanBasis = 'unknown_issuer'
-    for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
-      const owed = plan(event, issuer, sessions, digest, (id) => deps.holdings.isUnavailable(id))
+    for (const slice of slicesOf(issuer)) {
+      const owed = plan(event, slice, sessions, digest, (id) => deps.holdings.isUnavailable(id))
       basis = owed.basis
-      for (const { delivery, target, doubtful } of owed.deliveries) {
+      for (const { doubtful, ...one } of owed.deliveries) {
         // A doubtful delivery is checked when it is claimed, so it is not leased now.
-        const leased = doubtful !== true && lease(delivery.bindingId, event)
-        deliveries.push({ delivery, target, leased })
+        const isLater = doubtful === true || one.dueAt !== undefined
+        const leased = !isLater && lease(one.delivery.bindingId, event)
+        deliveries.push({ ...(await withFirstMessage(deps, event, one, slice)), leased })
       }
       sinceBreathe += owed.deliveries.length
       if (sinceBreathe < SLICE) continue
@@ -73,6 +80,21 @@ export async function planBatch(
     planned.push({ event, digest: content, basis, traceparent, deliveries })
   }
   return planned
+}
+
+/** Adds the sealed message of the first attempt, if the event has one for the binding's channel. */
+async function withFirstMessage(
+  { messages }: PlanBatchDeps,
+  event: LogoutEvent,
+  owed: Omit<OwedDelivery, 'doubtful'>,
+  issuer: KnownIssuer | null,
+): Promise<Omit<OwedDelivery, 'doubtful'>> {
+  if (event.relayed === undefined) return owed
+  const { delivery } = owed
+  const binding = issuer?.bindings.find(({ id }) => id === delivery.bindingId)
+  const message = binding === undefined ? null : channelOf(binding.kind).prepare?.(event, binding)
+  if (message == null) return owed
+  return { ...owed, delivery: { ...delivery, firstMessage: await messages.seal(message, delivery.id) } }
 }
 
 /**
