@@ -122,7 +122,9 @@ describe('ING-02: without the event log', () => {
     expect(await postAll(curfew.url, idp, ['before'])).toEqual([200])
     await breakLog(curfew.gate)
     const sids = sidsOf(50)
-    expect(await postAll(curfew.url, idp, sids)).toEqual(sids.map(() => 200))
+    // The event log may still take the first token, which waits for it before it goes to the spool.
+    expect(await postAll(curfew.url, idp, sids.slice(0, 1))).toEqual([200])
+    expect(await postAll(curfew.url, idp, sids.slice(1))).toEqual(sids.slice(1).map(() => 200))
     expect(await metric(curfew.url, 'curfew_relay_spool_entries')).toBe(50)
     expect(await metric(curfew.url, 'curfew_relay_spool_bytes')).toBeGreaterThan(50 * 500)
     expect(await readinessOf(curfew.url)).toMatchObject({ degraded: ['spool'] })

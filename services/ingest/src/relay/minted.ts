@@ -1,5 +1,6 @@
 import type { GivenEventId, LogoutEvent } from '@curfew/domain'
 import { type Database, isReturned } from '@curfew/ledger'
+import { within } from '@curfew/runtime'
 
 /** Whether the token of an event is one that Curfew sent. False if the ledger does not answer soon. */
 export type IsMinted = (event: LogoutEvent, fromCurfew: boolean) => Promise<boolean>
@@ -23,18 +24,10 @@ export function createIsMinted(db: Database): IsMinted {
     if (performance.now() < silentUntilMs) return false
     const { clientId } = relayed
     const sent = fromCurfew ? { id: givenId, txn, sub, sid } : null
-    const returned = await Promise.race([
-      isReturned(db, { iss, clientId, eventId, sent }).catch(() => null),
-      later(PATIENCE_MS),
-    ])
+    const asking = isReturned(db, { iss, clientId, eventId, sent }).catch(() => null)
+    const returned = await within(asking, PATIENCE_MS, null)
     // A refused token of the identity provider would be a lost logout. A loop ends at a later token.
     if (returned === null) silentUntilMs = performance.now() + PAUSE_MS
     return returned ?? false
   }
-}
-
-function later(ms: number): Promise<null> {
-  return new Promise((resolve) => {
-    setTimeout(() => resolve(null), ms).unref()
-  })
 }

@@ -1,6 +1,6 @@
 import type { Spool } from '@curfew/client/spool'
 import { CurfewError, EventLogDegradedError, type LogRecord } from '@curfew/domain'
-import { createThrottle, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
+import { createThrottle, type Log, type Metrics, type Service, sleep, within } from '@curfew/runtime'
 import type { Append } from '../append.ts'
 
 /** Logout tokens wait in the spool, because the event log was unavailable when they came. */
@@ -99,14 +99,11 @@ const CHECK_MS_MAX = 1_500
  */
 export function tolerant(check: () => Promise<void>): () => Promise<void> {
   return async () => {
-    const { promise: late, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(() => reject(new Error(`no answer in ${CHECK_MS_MAX} ms`)), CHECK_MS_MAX)
     try {
-      await Promise.race([check(), late])
+      const outcome = await within(check(), CHECK_MS_MAX, 'late')
+      if (outcome === 'late') throw new Error(`no answer in ${CHECK_MS_MAX} ms`)
     } catch (error) {
       throw new EventLogDegradedError(`${messageOf(error)}; the relay uses its spool`, { cause: error })
-    } finally {
-      clearTimeout(timer)
     }
   }
 }

@@ -1,5 +1,5 @@
 import { type LogRecord, RecordTooLargeError } from '@curfew/domain'
-import { createThrottle, type Log, ProblemError } from '@curfew/runtime'
+import { createThrottle, type Log, ProblemError, within } from '@curfew/runtime'
 import type { Append } from '../append.ts'
 import type { RelaySpool } from './spool.ts'
 import type { Store } from './take.ts'
@@ -54,21 +54,13 @@ export function createStore({ append, spool, log, monotonicMs, patienceMs = 2_00
   return async (record) => {
     if (spool === null) return (await tryAppend(record)) === 'appended' ? 'appended' : 'unavailable'
     const isAway = monotonicMs() < awayUntilMs
-    const early = isAway ? 'failed' : await within(tryAppend(record), patienceMs)
+    const early = isAway ? 'failed' : await within(tryAppend(record), patienceMs, 'late')
     if (early === 'appended') return 'appended'
     if (early === 'too large') return 'unavailable'
     if (early === 'late') awayUntilMs = monotonicMs() + AWAY_MS
     if (await toSpool(record, spool)) return 'spooled'
     // A full spool must not refuse tokens that the event log would take.
-    const last = isAway ? await within(tryAppend(record), patienceMs) : early
+    const last = isAway ? await within(tryAppend(record), patienceMs, 'late') : early
     return last === 'appended' ? 'appended' : 'unavailable'
   }
-}
-
-async function within(appending: Promise<Appended>, ms: number): Promise<Appended | 'late'> {
-  const { promise: late, resolve } = Promise.withResolvers<'late'>()
-  const timer = setTimeout(() => resolve('late'), ms)
-  const outcome = await Promise.race([appending, late])
-  clearTimeout(timer)
-  return outcome
 }
