@@ -35,6 +35,7 @@ const NOT_RUN: readonly string[] = [
   ...Array<string>(8).fill('docs/idp/hydra.md sh: needs the IdP'),
   'docs/idp/keycloak.md sh: needs the IdP',
   'docs/idp/keycloak.md sh: needs the export of a realm',
+  'docs/idp/relay.md text: a form',
   'docs/idp/oidc-provider.md sh: needs the private key of an IdP',
   'CONTRIBUTING.md sh: takes minutes',
   'docs/operate/access.md json: a setting',
