@@ -8,10 +8,12 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
+import { contractTypes } from './contract-types.ts'
 
 // Builds a library for publishing: `npm run build`, or `node deploy/build-package.ts FOLDER [OUT]`. In this repository every
 // package runs from its sources. OUT (default FOLDER/dist) receives JavaScript, types and a manifest: `npm publish FOLDER/dist`.
+// A package may import types of the contract. It then gets a file of them, and depends on no other package of the workspace.
 
 interface Manifest {
   readonly private?: boolean
@@ -21,6 +23,9 @@ interface Manifest {
 }
 
 const root = resolve(import.meta.dirname, '..')
+const CONTRACT = '@curfew/contract'
+/** The file of the contract's types in a built package. */
+const CONTRACT_TYPES = 'contract.d.ts'
 
 /** The manifest of the published package: the manifest of the sources, whose paths lead to the built files instead. */
 function publishedManifest({ private: _private, exports, dependencies = {}, ...rest }: Manifest): object {
@@ -36,7 +41,9 @@ function publishedManifest({ private: _private, exports, dependencies = {}, ...r
     ),
     // This repository tests one version; an app may have another compatible one.
     dependencies: Object.fromEntries(
-      Object.entries(dependencies).map(([name, version]) => [name, `^${version}`]),
+      Object.entries(dependencies)
+        .filter(([name]) => name !== CONTRACT)
+        .map(([name, version]) => [name, `^${version}`]),
     ),
   }
 }
@@ -54,6 +61,7 @@ function compile(folder: string, out: string): void {
         rootDir: join(folder, 'src'),
         outDir: out,
         typeRoots: [join(root, 'node_modules/@types')],
+        paths: { [CONTRACT]: [join(out, CONTRACT_TYPES)] },
       },
       include: [join(folder, 'src')],
       exclude: [join(folder, 'src/**/*.test.ts'), join(folder, 'src/**/*.fixture.ts')],
@@ -67,7 +75,13 @@ function compile(folder: string, out: string): void {
   for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' })) {
     if (!name.endsWith('.d.ts')) continue
     const types = readFileSync(join(out, name), 'utf8')
-    writeFileSync(join(out, name), types.replaceAll(/(\bfrom |\bimport\()'(\.[^']*)\.ts'/g, "$1'$2.js'"))
+    const contract = relative(dirname(name), CONTRACT_TYPES.replace('.d.ts', '.js'))
+    writeFileSync(
+      join(out, name),
+      types
+        .replaceAll(/(\bfrom |\bimport\()'(\.[^']*)\.ts'/g, "$1'$2.js'")
+        .replaceAll(`'${CONTRACT}'`, `'${contract.startsWith('.') ? '' : './'}${contract}'`),
+    )
   }
 }
 
@@ -80,8 +94,10 @@ const folder = resolve(source)
 const out = resolve(target ?? join(folder, 'dist'))
 rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
-compile(folder, out)
 const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Manifest
+if (manifest.dependencies?.[CONTRACT] !== undefined)
+  writeFileSync(join(out, CONTRACT_TYPES), await contractTypes(folder, join(root, 'libs/contract')))
+compile(folder, out)
 writeFileSync(join(out, 'package.json'), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
 copyFileSync(join(root, 'LICENSE'), join(out, 'LICENSE'))
 const readme = join(folder, 'README.md')

@@ -9,12 +9,12 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const SELF = 'test/prose.test.ts'
 const SOURCES = globSync('{libs,services,test,deploy}/**/*.{ts,mjs}', {
   cwd: ROOT,
-  exclude: ['**/node_modules/**'],
+  exclude: ['**/node_modules/**', 'libs/*/dist/**'],
 }).filter((path) => path !== SELF)
 const MIGRATIONS = globSync('migrations/*.sql', { cwd: ROOT })
 const DOCUMENTS = globSync(['*.md', 'docs/**/*.md', '{libs,services,test,deploy}/**/*.md'], {
   cwd: ROOT,
-  exclude: ['**/node_modules/**'],
+  exclude: ['**/node_modules/**', 'libs/*/dist/**'],
 })
 
 /** Words that stand in for a name, and private words for things that have a common one. */

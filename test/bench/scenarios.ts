@@ -8,6 +8,7 @@ import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
 import { neighbour } from './scenarios/neighbour.ts'
 import { reads } from './scenarios/reads.ts'
+import { relay } from './scenarios/relay.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
@@ -39,6 +40,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   journal,
   ledger,
   reads,
+  relay,
   'retry-storm': retryStorm,
   sessions,
   waiters,

@@ -255,6 +255,16 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
         expect(await ledger.retireWorker(ended)).toBe(1)
         expect(await claim()).toMatchObject([{ firstMessage: 'sealed token' }])
       })
+
+      test('is erased if the worker ends while attempts are running', async () => {
+        await logout({ relayedFor: await clientAt(0) })
+        const ended = worker
+        worker = await newWorker()
+        expect(await ledger.retireWorker(ended, { abandoned: true })).toBe(1)
+        const [claimed] = await claim()
+        expect(claimed).toMatchObject({ attempts: 0 })
+        expect(claimed).not.toHaveProperty('firstMessage')
+      })
     })
 
     test('every attempt repeats the txn of the IdP', async () => {

@@ -1,52 +1,33 @@
-import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { installPublished, type PublishedApp } from '../support/published.ts'
 
 // Goal: the package that RP owners install works without this repository.
-// Method: the package is built, packed as for publishing, and unpacked in another folder that has only jose. Node.js runs it, and
-// a compiler reads its types.
+// Method: the package is built, packed as for publishing, and installed in another folder that has only jose. The Node.js of the
+// system runs it, and a compiler reads its types.
 
-const run = promisify(execFile)
-const modules = resolve('node_modules')
-let folder: string
-let packed: { files: { path: string }[] }
+let published: PublishedApp
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'curfew-published-'))
-  const built = join(folder, 'built')
-  const unpacked = join(folder, 'app/node_modules/@curfew/rp')
-  await mkdir(unpacked, { recursive: true })
-  await run(process.execPath, ['deploy/build-package.ts', 'libs/rp', built])
-  const npm = { cwd: built, shell: process.platform === 'win32' }
-  const { stdout } = await run('npm', ['pack', '--json', '--loglevel=error'], npm)
-  const [answer] = Object.values(JSON.parse(stdout)) as ({ filename: string } & typeof packed)[]
-  if (answer === undefined) throw new Error(`npm pack listed no package: ${stdout}`)
-  packed = answer
-  await run('tar', ['-xzf', join(built, answer.filename), '-C', unpacked, '--strip-components=1'])
-  await symlink(join(modules, 'jose'), join(folder, 'app/node_modules/jose'), 'junction')
-  await writeFile(join(folder, 'app/package.json'), '{ "type": "module" }')
+  published = await installPublished('libs/rp', ['jose'])
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterAll(() => published?.close())
 
 test('the package has JavaScript, types, the license and the README, and depends only on jose', async () => {
-  const names = packed.files.map(({ path }) => path)
+  const { files: names, manifest } = published
   for (const name of ['index', 'express', 'fastify', 'hono', 'node'])
     expect(names).toEqual(expect.arrayContaining([`${name}.js`, `${name}.d.ts`]))
   expect(names).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'package.json']))
   expect(names.filter((name) => /test|fixture|tsconfig|(?<!\.d)\.ts$/.test(name))).toEqual([])
-  const manifest = JSON.parse(
-    await readFile(join(folder, 'app/node_modules/@curfew/rp/package.json'), 'utf8'),
-  ) as Record<string, unknown>
   expect(Object.keys(manifest.dependencies as object)).toEqual(['jose'])
   expect(manifest).not.toHaveProperty('private')
 })
 
+test('publint and Are The Types Wrong find no problem', async () => {
+  expect(await published.problems()).toEqual([])
+})
+
 test('the package verifies a token and refuses its replay under plain Node.js', async () => {
-  await writeFile(
-    join(folder, 'app/main.js'),
+  const { stdout, stderr } = await published.runModule(
     `import { exportJWK, generateKeyPair, SignJWT } from 'jose'
     import { createLogoutReceiver, LOGOUT_EVENT } from '@curfew/rp'
     for (const name of ['express', 'fastify', 'hono', 'node']) await import('@curfew/rp/' + name)
@@ -65,7 +46,6 @@ test('the package verifies a token and refuses its replay under plain Node.js', 
     }
     console.log(JSON.stringify(seen))`,
   )
-  const { stdout, stderr } = await run(process.execPath, ['main.js'], { cwd: join(folder, 'app') })
   expect([stdout.trim(), stderr]).toEqual(['["alice",200,400]', ''])
 })
 
@@ -88,18 +68,6 @@ test.each([
   ['in strict mode with only the types of the web', APP, /^$/],
   ['and reject a missing option', APP.replace("clientId: 'shop',", ''), /clientId/],
 ])('types compile for a consumer %s', async (_name, source, output) => {
-  await writeFile(join(folder, 'app/main.ts'), source)
-  const options = [
-    '--noEmit',
-    '--strict',
-    '--exactOptionalPropertyTypes',
-    '--module',
-    'nodenext',
-    '--target',
-    'es2022',
-  ]
   const web = ['--lib', 'es2024,dom,dom.iterable,dom.asynciterable', '--types', '']
-  const tsc = [join(modules, 'typescript/bin/tsc'), ...options, ...web, 'main.ts']
-  const compiled = await run(process.execPath, tsc, { cwd: join(folder, 'app') }).catch((error) => error)
-  expect(compiled.stdout).toMatch(output)
+  expect(await published.compile(source, web)).toMatch(output)
 })

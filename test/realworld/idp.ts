@@ -1,11 +1,15 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { createClient } from '@curfew/client'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createOutbox, type OutboxOptions } from '@curfew/client/outbox'
 import type { RelyingPartySettings } from '@curfew/contract'
 import { Provider } from 'oidc-provider'
 import { expect } from 'vitest'
 import type { Curfew } from '../support/curfew.ts'
 import type { Browser, Page } from './browser.ts'
 import { listen } from './listener.ts'
+import { runSnippet } from './snippet.ts'
 
 /** The client metadata in the IdP's answer to a registration (RFC 7591). */
 export interface RegisteredClient {
@@ -13,22 +17,41 @@ export interface RegisteredClient {
   readonly client_secret: string
 }
 
-/** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
-export interface Idp {
-  /** The name of the issuer at Curfew. */
-  readonly name: string
+/** The part of a real IdP that RPs and logins use. */
+export interface LoginIdp {
   readonly iss: string
-  /** The ids of the posted events, in order. */
-  readonly posted: readonly string[]
-  /** Registers a client at the IdP (RFC 7591), and registers the answered metadata at Curfew. */
+  /** Registers a client at the IdP. @param metadata as in RFC 7591. */
   register(
     metadata: Readonly<Record<string, unknown>>,
     settings?: RelyingPartySettings,
   ): Promise<RegisteredClient>
   /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
   logIn(browser: Browser, page: Page, user: string): Promise<Page>
+}
+
+/** A real IdP: oidc-provider, which delegates its logouts to Curfew. It registers its clients at Curfew, too. */
+export interface Idp extends LoginIdp {
+  /** The name of the issuer at Curfew. */
+  readonly name: string
+  /** The ids of the posted events, in order. */
+  readonly posted: readonly string[]
   /** Ends the browser's session at the IdP. */
   logOut(browser: Browser): Promise<Page>
+  close(): Promise<void>
+}
+
+/** A real IdP as it comes. It knows nothing of Curfew. */
+export interface PlainIdp extends LoginIdp {
+  /** The private signing keys, as JWKs. */
+  privateKeys(): Promise<readonly Readonly<Record<string, unknown>>[]>
+  /** Clients whose logout the IdP failed to post and gave up, in order. */
+  readonly lost: readonly string[]
+  /** Sets the URI to which the IdP posts the logouts of this client. */
+  repoint(clientId: string, backchannelLogoutUri: string): Promise<void>
+  /** Ends the browser's session at the IdP. */
+  logOut(browser: Browser): Promise<Page>
+  /** Sends SIGKILL, and starts the IdP again with the same data. Missing if the IdP runs in the process of the test. */
+  restart?(): Promise<void>
   close(): Promise<void>
 }
 
@@ -38,27 +61,106 @@ export interface IdpOptions {
   readonly importKeys?: boolean
 }
 
-export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
-  const listener = await listen()
-  const iss = listener.url
-  await curfew.client.putIssuer(name, { iss })
-  const keys = [
-    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
-    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
-  ]
+/** The used part of a Curfew. */
+export type IdpCurfew = Pick<Curfew, 'url' | 'client' | 'call' | 'keyFor'>
+
+export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
+  const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
+  const posted: string[] = []
+  let shutDown: () => Promise<void> = async () => undefined
+  const { privateKeys, ...plain } = await openProvider((provider) =>
+    runSnippet('docs/idp/oidc-provider.md', {
+      provider,
+      Provider,
+      async createOutbox(options: OutboxOptions) {
+        const outbox = await createOutbox(options)
+        const post: typeof outbox.post = async (event) => {
+          const accepted = await outbox.post(event)
+          posted.push(accepted.id)
+          return accepted
+        }
+        return { ...outbox, post }
+      },
+      process: {
+        env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.keyFor('events:write'), CURFEW_OUTBOX: directory },
+        once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
+          shutDown = handler
+        },
+      },
+    }),
+  )
+  await curfew.client.putIssuer(name, { iss: plain.iss })
   if (importKeys) {
-    for (const jwk of keys) {
+    for (const jwk of await privateKeys()) {
       const imported = await curfew.call('POST', `/v1/issuers/${name}/keys`, { jwk, sign_from: 'now' })
       expect(imported.status).toBe(201)
     }
   }
+  return {
+    ...plain,
+    name,
+    posted,
+    async register(metadata, settings) {
+      const client = await plain.register(metadata)
+      await curfew.client.putRelyingParty(name, client.client_id, {
+        ...client,
+        backchannel_logout_uri: String(metadata.backchannel_logout_uri),
+        // With true, Curfew would not send the logout of a subject, which has no sid.
+        backchannel_logout_session_required: false,
+        ...(settings !== undefined && { curfew: settings }),
+      })
+      return client
+    },
+    async close() {
+      await plain.close()
+      await shutDown()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
 
-  const provider = new Provider(iss, {
+/** Opens oidc-provider. @param prepare changes it before it serves. Default: it posts its logouts by itself. */
+export async function openProvider(prepare?: (provider: Provider) => Promise<void>): Promise<PlainIdp> {
+  const listener = await listen()
+  const iss = listener.url
+  const keys = [
+    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
+    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
+  ]
+  const provider = new Provider(iss, configuration(keys))
+  await prepare?.(provider)
+  const lost: string[] = []
+  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
+    lost.push(clientId)
+    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
+  })
+  listener.serve(provider.callback())
+  const clients = createRegistrations(iss)
+  return {
+    iss,
+    lost,
+    privateKeys: async () => keys,
+    ...clients,
+    async logIn(browser, page, user) {
+      let at = page
+      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
+      return at
+    },
+    async logOut(browser) {
+      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
+    },
+    close: listener.close,
+  }
+}
+
+function configuration(keys: readonly unknown[]): Readonly<Record<string, unknown>> {
+  return {
     jwks: { keys },
     cookies: { keys: ['a secret of the test'] },
     features: {
       backchannelLogout: { enabled: true },
       registration: { enabled: true },
+      registrationManagement: { enabled: true, rotateRegistrationAccessToken: false },
       devInteractions: { enabled: true },
       rpInitiatedLogout: {
         logoutSource: (ctx: { body: string }, form: string) => {
@@ -69,61 +171,47 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
         },
       },
     },
+    // By default oidc-provider posts to no address of this machine (the dispatcher), and waits 2.5 seconds (the signal).
+    fetch: (url: string, { dispatcher: _guard, signal: _limit, ...options }: RequestInit) =>
+      fetch(url, options),
     ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
-  })
-  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
-  const posted: string[] = []
-  // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
-  provider.Client.prototype.backchannelLogout = async function (sub, sid) {
-    const initiator = Provider.ctx?.oidc.session.state?.clientId
-    const { id } = await curfewClient.postLogoutEvent({
-      iss,
-      sub,
-      sid,
-      clients: [this.clientId],
-      ...(initiator !== undefined && { initiator }),
-    })
-    posted.push(id)
   }
-  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
-    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
-  })
-  listener.serve(provider.callback())
+}
 
+/** Registers clients (RFC 7591) and changes their registrations (RFC 7592). */
+function createRegistrations(iss: string): Pick<PlainIdp, 'register' | 'repoint'> {
+  const registered = new Map<string, { readonly token: string; readonly metadata: object }>()
+  async function send(method: string, path: string, body: object, token?: string) {
+    const response = await fetch(`${iss}${path}`, {
+      method,
+      headers: {
+        'content-type': 'application/json',
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      },
+      body: JSON.stringify(body),
+    })
+    const answer = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
+    if (!response.ok) throw new Error(JSON.stringify(answer))
+    return answer
+  }
   return {
-    name,
-    iss,
-    posted,
-    async register(metadata, settings) {
-      const response = await fetch(`${iss}/reg`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
+    async register(metadata) {
+      const answer = await send('POST', '/reg', {
         // Without this setting, oidc-provider puts no sid into ID tokens.
-        body: JSON.stringify({ backchannel_logout_session_required: true, ...metadata }),
+        ...{ backchannel_logout_session_required: true, ...metadata },
       })
-      const client = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
-      if (response.status !== 201) throw new Error(JSON.stringify(client))
-      const { backchannel_logout_uri: uri } = client
-      await curfew.client.putRelyingParty(name, client.client_id, {
-        ...client,
-        backchannel_logout_uri: String(uri),
-        // With true, Curfew would not send the logout of a subject, which has no sid.
-        backchannel_logout_session_required: false,
-        ...(settings !== undefined && { curfew: settings }),
-      })
+      const { registration_access_token: token, registration_client_uri: _uri, ...client } = answer
+      const { client_id_issued_at: _at, client_secret_expires_at: _expiry, ...rest } = client
+      registered.set(client.client_id, { token: String(token), metadata: rest })
       return client
     },
-    async logIn(browser, page, user) {
-      let at = page
-      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
-      return at
+    async repoint(clientId, backchannelLogoutUri) {
+      const { token, metadata } = registered.get(clientId) ?? { token: '', metadata: {} }
+      const changed = { ...metadata, backchannel_logout_uri: backchannelLogoutUri }
+      await send('PUT', `/reg/${clientId}`, changed, token)
     },
-    async logOut(browser) {
-      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
-    },
-    close: () => listener.close(),
   }
 }
 

@@ -7,21 +7,33 @@ export interface Listener {
   /** The URL without a trailing slash. */
   readonly url: string
   serve(handler: RequestListener): void
+  /** Refuses connections until `resume`. */
+  pause(): Promise<void>
+  /** Listens again on the same port. */
+  resume(): Promise<void>
   close(): Promise<void>
 }
 
 export async function listen(): Promise<Listener> {
   const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const start = async (port: number) => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    return (server.address() as AddressInfo).port
+  }
+  const stop = async () => {
+    if (!server.listening) return
+    const closed = once(server, 'close')
+    server.close()
+    server.closeAllConnections()
+    await closed
+  }
+  const port = await start(0)
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${port}`,
     serve: (handler) => void server.on('request', handler),
-    async close() {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
+    pause: stop,
+    resume: async () => void (await start(port)),
+    close: stop,
   }
 }

@@ -163,6 +163,8 @@ function* acknowledgementsReal({ ledger, attemptsOf, byJti }: Evidence): Iterabl
 
 /** In a calm run, the longest delay of the first POST to an available RP, whatever other RPs do, in milliseconds. */
 const DELAY_MS = { interactive: 500, bulk: 1_500 }
+/** How long a widened delivery waits for the own token of its client, in milliseconds. */
+const WIDENED_MS = 2_000
 /**
  * In any run, the longest delay after the quiet time begins. By then old leases have expired and their deliveries have continued.
  */
@@ -185,8 +187,11 @@ function* noneDelayed({ scenario, ledger, received, accepted, planByBinding }: E
       ? row.plannedAt.getTime() - EPOCH_MS
       : (accepted.get(row.eventId)?.acceptedMs ?? 0)
     const firstMs = first.get(`${last.eventId} ${last.bindingId}`) ?? Number.POSITIVE_INFINITY
+    const relayed = ledger.events.get(row.eventId)?.event.relayed
+    const waits =
+      relayed !== undefined && relayed.clientId !== planByBinding.get(row.bindingId)?.binding.clientId
     const boundMs = calm
-      ? acceptedMs + DELAY_MS[row.lane]
+      ? acceptedMs + DELAY_MS[row.lane] + (waits ? WIDENED_MS : 0)
       : Math.max(acceptedMs, quietMs) + recoveryMs(leaseMs)
     if (firstMs > boundMs) {
       yield `${describe(row)}: accepted at ${acceptedMs} ms, but its RP, which was available, was first notified at ${firstMs} ms, after the limit of ${boundMs} ms`
@@ -253,13 +258,22 @@ function* supersessionsJustified({ ledger }: Evidence): Iterable<string> {
     // A delivery of the subject that would end a later session is superseded by deliveries of the earlier sessions.
     const narrowed =
       row.delivery.sid === null && newer?.delivery.sid !== null && newer?.eventId === row.eventId
-    const covers = same && (newer.target === row.target || narrowed)
+    // Deliveries of one session may name it by other claims if they come by different ways.
+    const sameSession = row.delivery.sid !== null && newer?.delivery.sid === row.delivery.sid
+    const byAnotherWay = sameSession && wayOf(ledger, row) !== wayOf(ledger, newer)
+    const covers = same && (newer.target === row.target || narrowed || byAnotherWay)
     if (!covers) yield `${describe(row)} is superseded by ${row.supersededBy}, which has another target`
-    if (row.lane === 'interactive' && newer?.lane === 'bulk')
+    const wasOver = newer?.state === 'acknowledged' && Number(newer.settledAt) <= Number(row.settledAt)
+    if (row.lane === 'interactive' && newer?.lane === 'bulk' && !wasOver)
       yield `${describe(row)} is interactive and is superseded by ${row.supersededBy}, which is bulk`
     if (lastOf(row, ledger.deliveries).state === 'superseded')
       yield `${describe(row)} is superseded in a circle`
   }
+}
+
+/** The client that the token of a delivery's event was relayed for; null if the event was posted. */
+function wayOf(ledger: Evidence['ledger'], { eventId }: MemoryDelivery): string | null {
+  return ledger.events.get(eventId)?.event.relayed?.clientId ?? null
 }
 
 function* breakersClosed({ received, breakersOpen }: Evidence): Iterable<string> {

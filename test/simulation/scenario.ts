@@ -170,9 +170,11 @@ export function createScenario(seed: number): Scenario {
   const aheadMs = calm ? 0 : clock.pick([0, 0, 2_000, 20_000, -20_000])
   const ownPosts = createPosts(random, own, activeMs).map((post) => byClockOf(clock, post, aheadMs))
   const twin = createTwin(createRandom(seed ^ 0x7717), own.length + 1, ownPosts)
+  // A separate source, so that relayed logouts do not change the rest of a seed's scenario.
+  const relay = createRelayed(createRandom(seed ^ 0x5e1a), own, ownPosts)
   const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
   const relyingParties = [...own, ...channels, ...twin.relyingParties]
-  const posts = [...ownPosts, ...twin.posts]
+  const posts = [...relay, ...twin.posts]
   // A separate source, so that sessions do not change the rest of a seed's scenario.
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
@@ -452,6 +454,53 @@ function byClockOf(clock: Random, post: Post, aheadMs: number): Post {
   const { acceptedAt } = post.event
   const occurredAt = clock.chance(0.5) ? new Date(acceptedAt.getTime() + aheadMs) : null
   return { ...post, event: { ...post.event, occurredAt } }
+}
+
+/**
+ * In some runs the IdP posts a token for each client to the relay, for some logouts of a session: instead of its own post, or beside it.
+ * In some of these runs the issuer widens.
+ */
+function createRelayed(
+  random: Random,
+  relyingParties: readonly RelyingPartyPlan[],
+  posts: readonly Post[],
+): readonly Post[] {
+  if (!random.chance(0.4)) return posts
+  const widens = random.chance(0.4)
+  const clients = [...new Set(relyingParties.map(({ binding }) => binding.clientId))]
+  return posts.flatMap((post): readonly Post[] => {
+    if (post.event.scope !== 'session' || random.chance(0.4)) return [post]
+    const relayed = clients
+      .filter(() => random.chance(0.6))
+      .map((clientId) => relayedPost(random, post, { clientId, widens }))
+    return random.chance(0.3) ? [...relayed, post] : relayed
+  })
+}
+
+function relayedPost(
+  random: Random,
+  { atMs, event, againMs }: Post,
+  { clientId, widens }: { readonly clientId: ClientId; readonly widens: boolean },
+): Post {
+  const laterMs = atMs + random.between(0, 500)
+  const at = new Date(EPOCH_MS + laterMs)
+  const bytes = Uint8Array.from({ length: 10 }, () => random.between(0, 255))
+  const given = identity(event.iss, uuidV7(at, bytes) as GivenEventId)
+  const claims = {
+    ...{ iss: event.iss, aud: clientId, jti: `token ${given.givenId}`, txn: given.givenId },
+    ...{
+      iat: Math.floor(at.getTime() / 1_000),
+      sid: event.sid,
+      ...(event.sub !== null && { sub: event.sub }),
+    },
+  }
+  const token = `header.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.signature`
+  const about = {
+    ...{ initiator: null, includeInitiator: false, lane: 'interactive', acceptedAt: at },
+    clients: widens ? null : [clientId],
+    relayed: { clientId, token, verified: true },
+  } as const
+  return { atMs: laterMs, event: { ...event, ...given, ...about } as LogoutEvent, againMs }
 }
 
 const identity = (iss: Issuer, givenId: GivenEventId) => ({

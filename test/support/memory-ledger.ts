@@ -235,8 +235,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const { postedAt = null, isLater } = bornAs.get(row.id) ?? { isLater: false }
     if (postedAt !== null && postedAt > timesOf(other).event.acceptedAt) return false
     if (other.state === 'acknowledged') return true
+    if (other.lane === 'bulk' && (other.state === 'pending' || row.lane === 'interactive')) return false
     if (other.state === 'in_flight') return row.firstMessage === null
-    return isLater || (row.lane === 'bulk' && other.lane === 'interactive')
+    return isLater || row.lane === 'bulk'
   }
   const keepsEmail = (newer: MemoryDelivery, older: MemoryDelivery) =>
     timesOf(older).event.email === undefined || timesOf(newer).event.email !== undefined
@@ -673,7 +674,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       })
       return giveBack(looked, held)
     },
-    retireWorker: async (id) => bury(workers.has(id) ? [id] : [], id),
+    retireWorker: async (id, { abandoned = false } = {}) =>
+      bury(workers.has(id) ? [id] : [], abandoned ? null : id),
     noticeRemoved: async () => undefined,
   }
 }

@@ -64,6 +64,27 @@ describe('createClient', () => {
     expect(JSON.parse(requests[0]?.body ?? '')).toEqual(event)
   })
 
+  test('takes a key with the line end of its file, and does not show a key that no header can have', async () => {
+    await createClient({ url, key: async () => 'cfw_file\n' }).getIssuer('main')
+    expect(requests[0]?.headers.authorization).toBe('Bearer cfw_file')
+    const refused = createClient({ url, key: 'cfw_one\ncfw_two' }).getIssuer('main')
+    await expect(refused).rejects.toThrow(/^The key for Curfew has characters that no key has/)
+    expect(requests).toHaveLength(1)
+  })
+
+  test('gives up a request after its time, also within the answer', async () => {
+    const slow = createServer((request, response) => {
+      if (request.url === '/v1/issuers/half') response.writeHead(200).write('{')
+    }).listen(0, '127.0.0.1')
+    await once(slow, 'listening')
+    const { port } = slow.address() as AddressInfo
+    const hasty = createClient({ url: `http://127.0.0.1:${port}`, key: 'k', timeoutMs: 50 })
+    for (const name of ['none', 'half'])
+      await expect(hasty.getIssuer(name)).rejects.toMatchObject({ name: 'TimeoutError' })
+    slow.close()
+    slow.closeAllConnections()
+  })
+
   test('encodes names in paths and queries', async () => {
     await client().getRelyingParty('main', 'a/b?c#d é')
     await client().getLogoutEvent('e1', { wait: 30 })

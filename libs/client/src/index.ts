@@ -1,3 +1,4 @@
+export type { LogoutEventInput, Problem, SessionInput } from '@curfew/contract'
 export {
   ApiError,
   type Client,

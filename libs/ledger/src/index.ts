@@ -96,6 +96,7 @@ export {
 } from './history/journal.ts'
 export { isReturned, type ReturnedToken } from './history/minted.ts'
 export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export { hasRelayedEvents } from './history/relayed.ts'
 export {
   deleteProbes,
   deleteQuarantined,
@@ -134,6 +135,16 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './keys/signing-keys.ts'
+export { projectConfirmations } from './notify/confirmation-projection.ts'
+export {
+  type ClaimedConfirmation,
+  type ConfirmationRecord,
+  claimConfirmations,
+  listConfirmations,
+  settleConfirmation,
+  type WrittenConfirmation,
+  writeConfirmation,
+} from './notify/confirmations.ts'
 export {
   deleteNotifications,
   fanOutNotifications,
@@ -228,6 +239,7 @@ export {
   type Registry,
   readRegistry,
   readRegistryRevision,
+  type StoredConfirmationSecrets,
   type StoredSettings,
 } from './registry/registry.ts'
 export { type RelayIssuer, type RelayRegistry, readRelayRegistry } from './registry/relay.ts'

@@ -123,7 +123,7 @@ async function runDelivery(
   ended.abort()
   await Promise.all(background)
   try {
-    const released = await worker.retire()
+    const released = await worker.retire({ abandoned: context.abandoning.aborted })
     if (released > 0) log.info({ event: 'deliveries.released', deliveries: released })
   } catch (error) {
     // The leases expire by themselves.

@@ -52,7 +52,7 @@ export interface Outbox {
 export class OutboxNotDrainedError extends Error {
   constructor(directory: string, { entries, timeoutMs }: { entries: number; timeoutMs: number }) {
     super(
-      `After ${timeoutMs} ms ${entries} logout events still wait in ${directory}. They are posted in the background, or by the next process that opens the directory.`,
+      `Logout events still wait in ${directory} after ${timeoutMs} ms: ${entries}. They are posted in the background, or by the next process that opens the directory.`,
     )
     this.name = 'OutboxNotDrainedError'
   }
@@ -63,7 +63,7 @@ export class OutboxRetryError extends Error {
   constructor(cause: unknown, facts: { entries: number; directory: string; nextMs: number }) {
     const { entries, directory, nextMs } = facts
     super(
-      `${entries} logout events wait in ${directory}, because ${reasonOf(cause)}. The next try is in ${Math.ceil(nextMs)} ms.`,
+      `Curfew did not take the logout events in ${directory}: ${reasonOf(cause)}. ${entries} of them wait. The next try is in ${Math.ceil(nextMs)} ms.`,
       { cause },
     )
     this.name = 'OutboxRetryError'

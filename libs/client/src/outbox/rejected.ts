@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from '@curfew/contract'
+import { syncDirectory } from '../spool/store.ts'
 
 /** Keeps a refused event on disk, so that it is never lost silently. */
 export type KeepRejected = (event: unknown, problem: Problem) => Promise<void>
@@ -12,6 +13,7 @@ export function createRejectedFile(directory: string, now: () => Date): KeepReje
     try {
       await file.appendFile(`${JSON.stringify({ rejected_at: now().toISOString(), event, problem })}\n`)
       await file.datasync()
+      await syncDirectory(directory)
     } finally {
       await file.close()
     }

@@ -431,34 +431,56 @@ describe('the lock', () => {
   })
 })
 
-describe('a disk that is full', () => {
-  test('refuses appends, keeps earlier entries whole, and takes appends once there is room', async (context) => {
-    const disk = join(root, 'disk')
-    await openSpool({ directory: disk }).then((spool) => spool.close())
-    const mounted = await run('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'curfew-spool', disk]).then(
-      () => null,
-      (error: Error) => error.message,
-    )
-    if (mounted !== null) context.skip(`no disk that can be made full: ${mounted}`)
-    directory = disk
+/**
+ * Makes the disk of the directory so small that a write fails: a small file system where one can be mounted, else a limit on the size
+ * of files.
+ *
+ * @returns a function that undoes it.
+ */
+async function limitDisk(): Promise<() => Promise<unknown>> {
+  await (await openHere()).close()
+  const limit = (size: string) => run('prlimit', ['--pid', String(process.pid), `--fsize=${size}:`])
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'curfew-spool', directory])
+    return () => run('umount', [directory])
+  } catch {
+    await limit('100000')
+    return () => limit('unlimited')
+  }
+}
+
+test.runIf(process.platform === 'linux')(
+  'a disk that is full refuses appends, keeps earlier entries whole, and takes appends once there is room',
+  async () => {
+    const undo = await limitDisk()
     try {
       const spool = await openHere()
       await spool.append(bytes('first'))
-      const results = []
-      for (let index = 0; index < 12; index++)
-        results.push(...(await Promise.allSettled([spool.append(bytes(`${index}`.padEnd(30_000)))])))
+      const texts = Array.from({ length: 12 }, (_, index) => `${index} `.padEnd(30_000, 'x'))
+      const results: PromiseSettledResult<void>[] = []
+      for (const text of texts) results.push(...(await Promise.allSettled([spool.append(bytes(text))])))
       const refused = results.filter((result) => result.status === 'rejected')
       expect(refused.length).toBeGreaterThan(0)
-      expect(refused[0]?.reason).toMatchObject({ code: 'ENOSPC' })
-      const confirmed = results.flatMap(({ status }, index) => (status === 'fulfilled' ? [`${index}`] : []))
-      expect((await drained(spool)).map((text) => text.trim())).toEqual(['first', ...confirmed])
+      expect(['ENOSPC', 'EFBIG']).toContain(refused[0]?.reason.code)
+      const confirmed = texts.filter((_, index) => results[index]?.status === 'fulfilled')
+      expect(await drained(spool)).toEqual(['first', ...confirmed])
       await spool.append(bytes('after'))
       await spool.close()
       expect(await drained(await openHere())).toEqual(['after'])
       expect(errors).toEqual([])
     } finally {
       await Promise.all(opened.splice(0).map((spool) => spool.close()))
-      await run('umount', [disk])
+      await undo()
     }
-  })
+  },
+)
+
+test('a segment that another process has deleted is reported, and the later ones are handed out', async () => {
+  const spool = await openHere()
+  await appendAll(spool, ['x'.repeat(1_000_000), 'y'.repeat(1_000_000)])
+  const [first = ''] = (await filesOf('.spool')).sort()
+  await rm(first)
+  expect(await drained(spool)).toEqual(['y'.repeat(1_000_000)])
+  expect(errors.map(({ message }) => message)).toEqual([expect.stringMatching(/The segment .* is gone/)])
+  expect(spool.size()).toEqual({ entries: 0, bytes: 0 })
 })

@@ -114,8 +114,10 @@ function createStore(
         if (parsed.damagedBytes > 0) markDamaged(segment, `${parsed.damagedBytes} bytes are unreadable`)
         return parsed
       } catch (error) {
-        if (codeOf(error) !== 'EIO') throw error
-        markDamaged(segment, 'the disk cannot read it', error)
+        const code = codeOf(error)
+        if (code === 'EIO') markDamaged(segment, 'the disk cannot read it', error)
+        else if (code === 'ENOENT') onError(missingError(segment.path, error))
+        else throw error
         return { entries: [], damagedBytes: 0 }
       }
     },
@@ -130,6 +132,13 @@ function createStore(
     close: () => noteFile.close(),
   }
 }
+
+/** Happens while a process takes over the directory of a living one, which delivers its last batch. */
+const missingError = (path: string, cause: unknown) =>
+  new Error(
+    `The segment ${path} of the spool is gone. Another process has delivered or deleted it. Check that each process has a directory of its own.`,
+    { cause },
+  )
 
 const SEGMENT_NAME_LENGTH = '0000000000000000-00000000.spool'.length
 
@@ -188,7 +197,8 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Makes new names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
   // Windows does not open directories, and keeps new names without this.
   if (process.platform === 'win32') return
   const handle = await open(path, 'r')

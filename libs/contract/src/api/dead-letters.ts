@@ -1,4 +1,4 @@
-import { DEAD_LETTER_REASONS } from '@curfew/domain'
+import { DEAD_LETTER_REASONS, type DeadLetterReason } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Attempt, AttemptCount, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
@@ -8,9 +8,11 @@ import { ClientIdText, Uuid } from './logout-event.ts'
 const IDS_MAX = 1_000
 
 const issuer = Type.String({ minLength: 1, maxLength: 63, description: 'Short name of the issuer.' })
-const reason = Type.Union(
-  DEAD_LETTER_REASONS.map((name) => Type.Literal(name)),
-  { description: 'Why Curfew gave up.' },
+const reason = Type.Unsafe<DeadLetterReason>(
+  Type.Union(
+    DEAD_LETTER_REASONS.map((name) => Type.Literal(name)),
+    { description: 'Why Curfew gave up.' },
+  ),
 )
 
 /** Selects dead letters. An absent member does not restrict the selection. */
@@ -72,7 +74,7 @@ export type DeadLetter = Static<typeof DeadLetter>
 export const DeadLetterWithAttempts = Type.Object({ ...DeadLetter.properties, attempts: Type.Array(Attempt) })
 export type DeadLetterWithAttempts = Static<typeof DeadLetterWithAttempts>
 
-const DeadLetterFilterInput = Type.Object(
+export const DeadLetterFilterInput = Type.Object(
   {
     ...filter,
     ids: Type.Optional(Type.Array(Uuid, { minItems: 1, maxItems: IDS_MAX, uniqueItems: true })),

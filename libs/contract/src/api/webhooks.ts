@@ -17,7 +17,10 @@ export const NOTIFICATION_TYPES = [
   'session.over_quota',
 ] as const
 
-const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {
+const type = Type.Unsafe<(typeof NOTIFICATION_TYPES)[number]>(
+  Type.Union(NOTIFICATION_TYPES.map((name) => Type.Literal(name))),
+)
+const types = Type.Array(type, {
   minItems: 1,
   maxItems: 32,
   description:

@@ -71,7 +71,7 @@ export interface DeliveryLedger {
   beat(id: WorkerId, state?: { readonly working?: boolean }): Promise<Beat>
   reclaimLeases(request: { leaseMs: number }): Promise<number>
   releaseUnheld(request: HeldLeases): Promise<number>
-  retireWorker(id: WorkerId): Promise<number>
+  retireWorker(id: WorkerId, how?: { readonly abandoned?: boolean }): Promise<number>
   /** Writes a notification of records that the event log removed before they were read. */
   noticeRemoved(fault: Omit<LogFault, 'kind'>): Promise<void>
 }
@@ -106,7 +106,7 @@ export function createDeliveryLedger(
     beat: (id, state) => beat(beats, id, state),
     reclaimLeases: (request) => reclaimLeases(db, request),
     releaseUnheld: (request) => releaseUnheld(db, request),
-    retireWorker: (id) => retireWorker(db, id),
+    retireWorker: (id, how) => retireWorker(db, id, how),
     noticeRemoved: (fault) => noticeRemoved(db, fault),
   }
 }

@@ -138,10 +138,11 @@ const DELIVERED_OTHERWISE = `
 
 // Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
 // being sent, because the RP may refuse a message that Curfew signed. A delivery that may start at once supersedes a waiting one
-// instead. A session that was posted again since may have begun after the other logout.
+// instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
 const IS_NEEDLESS = `
-  (case o.state when 'acknowledged' then true when 'in_flight' then d.first_message is null
-     else d.due_at is not null or o.new_lane = 'bulk' and o.lane = 'interactive' end)
+  (case o.state when 'acknowledged' then true
+     when 'in_flight' then d.first_message is null and (o.lane = 'interactive' or o.new_lane = 'bulk')
+     else o.lane = 'interactive' and (d.due_at is not null or o.new_lane = 'bulk') end)
   and (d.posted_at is null or d.posted_at <= o.accepted_at)`
 
 // Locks the worker's row first: the worker cannot be declared dead while this runs, so no lease goes to a dead worker.

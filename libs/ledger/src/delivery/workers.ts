@@ -109,10 +109,19 @@ export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number
   return reclaim(db, null)
 }
 
-/** Deletes a worker that stops, and gives back the deliveries that it holds. @returns the number of deliveries given back. */
-export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
+/**
+ * Deletes a worker that stops, and gives back the deliveries that it holds.
+ *
+ * @param abandoned true if attempts were running: their first messages are erased. Default false.
+ * @returns the number of deliveries given back.
+ */
+export async function retireWorker(
+  db: Database,
+  id: WorkerId,
+  { abandoned = false }: { readonly abandoned?: boolean } = {},
+): Promise<number> {
   await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
-  return reclaim(db, id)
+  return reclaim(db, abandoned ? null : id)
 }
 
 async function reclaim(db: Database, retired: WorkerId | null): Promise<number> {

@@ -1,4 +1,4 @@
-import { channelOf } from '@curfew/channels'
+import { CHANNELS } from '@curfew/channels'
 import {
   type BindingId,
   type EventId,
@@ -92,7 +92,9 @@ async function withFirstMessage(
   if (event.relayed === undefined) return owed
   const { delivery } = owed
   const binding = issuer?.bindings.find(({ id }) => id === delivery.bindingId)
-  const message = binding === undefined ? null : channelOf(binding.kind).prepare?.(event, binding)
+  // A newer release may have registered a channel that this one lacks. The attempt reports it.
+  const channel = CHANNELS.find(({ kind }) => kind === binding?.kind)
+  const message = binding === undefined ? null : channel?.prepare?.(event, binding)
   if (message == null) return owed
   return { ...owed, delivery: { ...delivery, firstMessage: await messages.seal(message, delivery.id) } }
 }

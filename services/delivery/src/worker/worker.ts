@@ -126,9 +126,14 @@ export class Worker {
     await upkeeping
   }
 
-  /** Retires the worker and gives back its leases at once. @returns the number of deliveries given back. */
-  retire(): Promise<number> {
-    return this.#deps.ledger.retireWorker(this.#id)
+  /**
+   * Retires the worker and gives back its leases at once.
+   *
+   * @param how `abandoned`: attempts are still running.
+   * @returns the number of deliveries given back.
+   */
+  retire(how: { readonly abandoned: boolean }): Promise<number> {
+    return this.#deps.ledger.retireWorker(this.#id, how)
   }
 
   #heardWithin(ms: number): boolean {
