@@ -163,12 +163,13 @@ describe('ING-02: without the event log', () => {
   })
 })
 
-describe('an ingest process that is killed', () => {
+describe('an ingest process', () => {
   const adminKey = `cfw_${'k'.repeat(43)}`
 
   async function startIngest(
     databaseUrl: string,
     spool: string,
+    env: Readonly<Record<string, string>> = {},
   ): Promise<{ child: TestProcess; url: string }> {
     const child = processes.start({
       name: 'ingest',
@@ -176,13 +177,14 @@ describe('an ingest process that is killed', () => {
       env: {
         ...{ DATABASE_URL: databaseUrl, CURFEW_ADMIN_KEY: adminKey, CURFEW_SPOOL: spool },
         ...{ HOST: '127.0.0.1', PORT: '0', CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' },
+        ...env,
       },
     })
     const [, url = ''] = await child.says(/"url":"(http:[^"]+)"/)
     return { child, url }
   }
 
-  test('with tokens in its spool loses none of them, also if it never read the registry', async () => {
+  test('that is killed with tokens in its spool loses none of them, also if it never read the registry', async () => {
     const { curfew, idp } = await openWorld()
     const gate = await openGate(curfew.gate.url)
     onTestFinished(() => gate.close())
@@ -203,6 +205,22 @@ describe('an ingest process that is killed', () => {
     expect(second.child.stderr).not.toContain(await idp.token(CLIENT).then((token) => token.slice(0, 20)))
     second.child.signal('SIGTERM')
     expect(await second.child.exit()).toMatchObject({ code: 0 })
+  })
+
+  test('behind a trusted proxy limits the clients of the proxy, each by itself', async () => {
+    const { curfew, idp } = await openWorld({ workers: 0 })
+    const { url } = await startIngest(curfew.gate.url, await openFolder(), {
+      CURFEW_TRUSTED_PROXIES: '127.0.0.0/8,::1/128',
+    })
+    const forged = await (await createProviderKey('k1')).sign(idp.claims(CLIENT))
+    const from = async (address: string) => {
+      const headers = { 'x-forwarded-for': address }
+      const posted = { issuer: ISSUER, clientId: CLIENT, token: forged }
+      return (await postToRelay(url, posted, headers)).status
+    }
+    const statuses = await Promise.all(Array.from({ length: 100 }, () => from('192.0.2.1')))
+    expect(statuses).toContain(429)
+    expect(await from('192.0.2.2')).toBe(400)
   })
 })
 

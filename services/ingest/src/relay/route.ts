@@ -26,7 +26,10 @@ const SCHEMA = {
     client_id: Type.String({ description: 'The client that the token is addressed to, percent-encoded.' }),
   }),
   body: Type.Object({
-    logout_token: Type.String({ description: 'The logout token (OpenID Connect Back-Channel Logout 2.4).' }),
+    logout_token: Type.String({
+      maxLength: 16_384,
+      description: 'The logout token (OpenID Connect Back-Channel Logout 2.4).',
+    }),
   }),
   response: { 200: Empty, 400: Refusal, 405: Refusal, 429: Refusal, 503: Refusal },
 }
