@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { cp, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cachedFolder, exists } from '../server/cache.ts'
+import { cached, exists } from '../server/cache.ts'
 import { fetchWithMaven } from '../server/maven.ts'
 import { freePort } from '../server/ports.ts'
 import { end, run, untilReady } from '../server/process.ts'
@@ -49,7 +49,7 @@ export async function fetchKafka({
     log('formatting an empty data folder')
     await formatData([...JVM_OPTIONS, ...classPath(making)], join(making, 'formatted'), ANY_PLAN)
   }
-  const cache = await cachedFolder(`kafka-${version}`, make, environment)
+  const cache = await cached(`kafka-${version}`, make, environment)
   const classes = join(cache, 'classes.jsa')
   if (!(await exists(classes))) {
     log('archiving the classes that a broker loads (once)')

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { cp, mkdir, readdir, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cachedFolder } from '../server/cache.ts'
+import { cached } from '../server/cache.ts'
 import { fetchWithMaven, versionIn } from '../server/maven.ts'
 import { freePort } from '../server/ports.ts'
 import { end, type Readiness, run, untilReady } from '../server/process.ts'
@@ -40,7 +40,9 @@ const JVM_OPTIONS: readonly string[] = [
 export async function prepareKeycloak({ log, environment }: PrepareOptions): Promise<string> {
   const version = await versionIn(POM, 'keycloak.version')
   const make = async (folder: string) => {
-    const unpack = ['dependency:unpack-dependencies', `-DoutputDirectory=${folder}`]
+    // The marker of an earlier unpacking, which by default is in this folder of the sources, would suppress a later one.
+    const places = [`-DoutputDirectory=${folder}`, `-DmarkersDirectory=${join(folder, 'markers')}`]
+    const unpack = ['dependency:unpack-dependencies', ...places]
     await fetchWithMaven(POM, unpack, { what: `Keycloak ${version} (about 180 MB)`, log })
     const home = join(folder, 'home')
     await rename(join(folder, `keycloak-${version}`), home)
@@ -53,7 +55,7 @@ export async function prepareKeycloak({ log, environment }: PrepareOptions): Pro
     log('making its database (once)')
     await makeDatabase(home)
   }
-  return join(await cachedFolder(`keycloak-${version}`, make, environment), 'home')
+  return join(await cached(`keycloak-${version}`, make, environment), 'home')
 }
 
 /** The arguments of `java` to run this command of Keycloak. */

@@ -3,31 +3,29 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 /**
- * Returns a folder of the user's cache, outside the clone. Makes it once, under a temporary name, and renames it when it is
- * complete. Two processes may each make one; the first to finish wins.
+ * Returns the folder `name` of the user's cache. If it is missing, `fill` fills it first.
  *
- * @param name names the content and its version.
- * @param make fills the given empty folder.
+ * It is filled under a temporary name and renamed when it is complete. Two processes may each fill one; the first to finish wins.
  */
-export async function cachedFolder(
+export async function cached(
   name: string,
-  make: (folder: string) => Promise<void>,
+  fill: (folder: string) => Promise<void>,
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): Promise<string> {
   const parent = join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
-  const folder = join(parent, name)
-  if (await exists(folder)) return folder
+  const cache = join(parent, name)
+  if (await exists(cache)) return cache
   await mkdir(parent, { recursive: true })
   const making = await mkdtemp(join(parent, `${name}.making-`))
   try {
-    await make(making)
-    await rename(making, folder)
+    await fill(making)
+    await rename(making, cache)
   } catch (error) {
-    if (!(await exists(folder))) throw error
+    if (!(await exists(cache))) throw error
   } finally {
     await rm(making, { recursive: true, force: true })
   }
-  return folder
+  return cache
 }
 
 export async function exists(path: string): Promise<boolean> {

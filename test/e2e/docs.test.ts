@@ -29,14 +29,15 @@ const DEMO_CLIENTS: readonly string[] = ['crm', 'mail', 'wiki']
 /** Every block that is not run. To add one is a decision: a block that cannot be run can be wrong. */
 const NOT_RUN: readonly string[] = [
   'README.md sh: installs and starts',
-  'docs/idp/hydra.md sh: needs the IdP',
-  "docs/idp/hydra.md sh: needs the export of Hydra's clients",
+  'docs/idp/auth0.md sh: needs a tenant',
+  'docs/idp/auth0.md sh: needs a tenant',
+  'docs/idp/entra.md sh: needs a tenant',
+  ...Array<string>(8).fill('docs/idp/hydra.md sh: needs the IdP'),
   'docs/idp/keycloak-broker.md text: a form',
   'docs/idp/keycloak.md sh: makes a key of a realm',
-  'docs/idp/keycloak.md sh: needs the IdP',
-  'docs/idp/keycloak.md sh: needs the IdP',
-  'docs/idp/keycloak.md sh: needs the IdP',
+  ...Array<string>(3).fill('docs/idp/keycloak.md sh: needs the IdP'),
   'docs/idp/keycloak.md sh: needs the export of a realm',
+  'docs/idp/relay.md text: a form',
   'docs/idp/oidc-provider.md sh: needs the private key of an IdP',
   'CONTRIBUTING.md sh: takes minutes',
   'docs/operate/access.md json: a setting',
@@ -46,6 +47,10 @@ const NOT_RUN: readonly string[] = [
   'docs/operate/run.md sh: a cluster',
   'docs/sre/quarantine.md sh: the demo quarantines nothing',
   'docs/rp/probe.md sh: names hosts that do not exist',
+  'docs/rp/express-openid-connect.md sh: needs the RP',
+  'docs/rp/mod-auth-openidc.md sh: needs the RP',
+  'docs/rp/quarkus.md sh: needs the RP',
+  'docs/rp/spring.md sh: needs the RP',
 ]
 
 const PAGES = readPages()

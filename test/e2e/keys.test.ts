@@ -64,6 +64,36 @@ test('keys are generated, imported, rotated and retired, and shown with their st
   expect((await run(['keys', 'rotate', '--every-days', '90'])).stdout).toContain('every 90 days')
 })
 
+test('a key is imported from a JWK Set, and --kid chooses among several private keys', async () => {
+  const named = (kid: string) => ({
+    ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }),
+    ...{ kid, alg: 'EdDSA' },
+  })
+  const [old, { d: _private, ...published }, spare] = [
+    named('set-old'),
+    named('set-public'),
+    named('set-spare'),
+  ]
+  const file = join(folder, 'set.json')
+  await writeFile(file, JSON.stringify({ keys: [published, old] }))
+  expect((await run(['keys', 'import', file])).stdout).toMatch(/^set-old +EdDSA /m)
+  await writeFile(file, JSON.stringify({ keys: [old, spare] }))
+  const ambiguous = await run(['keys', 'import', file])
+  expect([ambiguous.code, ambiguous.stderr]).toEqual([
+    2,
+    expect.stringContaining('--kid: set-old, set-spare.'),
+  ])
+  expect(ambiguous.stderr).not.toContain(String(old.d))
+  expect((await run(['keys', 'import', file, '--kid', 'set-spare', '--sign-now'])).stdout).toMatch(
+    /^set-spare +EdDSA /m,
+  )
+  await writeFile(file, JSON.stringify({ keys: [published] }))
+  expect(await run(['keys', 'import', file])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('has no private key'),
+  })
+})
+
 test('a wrong command or key file is reported without the key', async () => {
   const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
   const file = join(folder, 'wrong.json')

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cachedFolder } from '../../deploy/server/cache.ts'
+import { cached } from '../../deploy/server/cache.ts'
 import { type Finished, run } from '../../deploy/server/process.ts'
 
 const PACKAGES = ['apache2-bin', 'libapache2-mod-auth-openidc']
@@ -44,17 +44,20 @@ export async function findApache(): Promise<ApacheFiles | { readonly missing: st
     .map(([, file = '']) => file)
     .toSorted()
   const digest = createHash('sha256').update(archives.join(' ')).digest('hex').slice(0, 16)
+  let cache: string
   try {
-    return filesIn(await cachedFolder(`mod_auth_openidc-${digest}`, (folder) => unpack(folder, archives)))
+    cache = await cached(`mod_auth_openidc-${digest}`, (folder) => unpack(folder, archives))
   } catch (error) {
-    if (!(error instanceof NotFetched)) throw error
-    return { missing: error.message }
+    return { missing: error instanceof Error ? error.message : String(error) }
   }
+  return filesIn(cache)
 }
 
-class NotFetched extends Error {}
-
-/** Downloads these packages and unpacks them under `folder`. @throws {NotFetched} with the reason for a failure. */
+/**
+ * Downloads these packages and unpacks them under `folder`.
+ *
+ * @throws {Error} if apt-get or dpkg-deb fails, with its complaint.
+ */
 async function unpack(folder: string, archives: readonly string[]): Promise<void> {
   process.stderr.write(
     `fetching ${archives.length} Debian packages for Apache with mod_auth_openidc (2 MB, once)\n`,
@@ -66,12 +69,12 @@ async function unpack(folder: string, archives: readonly string[]): Promise<void
   const fetched = await run('sh', download, {
     timeoutMs: DOWNLOAD_TIMEOUT_MS,
   })
-  if (fetched.code !== 0) throw new NotFetched(`apt-get could not download it: "${complaint(fetched)}"`)
+  if (fetched.code !== 0) throw new Error(`apt-get could not download it: "${complaint(fetched)}"`)
   for (const file of (await readdir(folder)).filter((name) => name.endsWith('.deb'))) {
     const unpacked = await run('dpkg-deb', ['--extract', join(folder, file), folder], {
       timeoutMs: ASK_TIMEOUT_MS,
     })
-    if (unpacked.code !== 0) throw new NotFetched(`dpkg-deb could not unpack ${file}: "${unpacked.summary}"`)
+    if (unpacked.code !== 0) throw new Error(`dpkg-deb could not unpack ${file}: "${unpacked.summary}"`)
     await rm(join(folder, file))
   }
 }

@@ -10,6 +10,7 @@ import { listen } from './listener.ts'
 
 /** One logout request that an RP has received. */
 export interface ReceivedLogout {
+  readonly token: string
   readonly header: Readonly<Record<string, unknown>>
   /** The claims of the token, read without verification. */
   readonly claims: Readonly<Record<string, unknown>>
@@ -160,7 +161,7 @@ function recordLogouts(received: ReceivedLogout[], hindrances: Hindrance[]): Req
       .split('.')
       .slice(0, 2)
       .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString('utf8')))
-    response.once('finish', () => received.push({ header, claims, status: response.statusCode }))
+    response.once('finish', () => received.push({ token, header, claims, status: response.statusCode }))
     // Both receivers take a body that was parsed before.
     request.body = { logout_token: token }
     const hinder = hindrances.shift()

@@ -40,6 +40,21 @@ export interface Idp extends LoginIdp {
   close(): Promise<void>
 }
 
+/** A real IdP as it comes. It knows nothing of Curfew. */
+export interface PlainIdp extends LoginIdp {
+  /** The private signing keys, as JWKs. */
+  privateKeys(): Promise<readonly Readonly<Record<string, unknown>>[]>
+  /** Clients whose logout the IdP failed to post and gave up, in order. */
+  readonly lost: readonly string[]
+  /** Sets the URI to which the IdP posts the logouts of this client. */
+  repoint(clientId: string, backchannelLogoutUri: string): Promise<void>
+  /** Ends the browser's session at the IdP. */
+  logOut(browser: Browser): Promise<Page>
+  /** Sends SIGKILL, and starts the IdP again with the same data. Missing if the IdP runs in the process of the test. */
+  restart?(): Promise<void>
+  close(): Promise<void>
+}
+
 export interface IdpOptions {
   readonly name: string
   /** Whether Curfew signs with the IdP's own keys. Default true. */
@@ -50,26 +65,102 @@ export interface IdpOptions {
 export type IdpCurfew = Pick<Curfew, 'url' | 'client' | 'call' | 'keyFor'>
 
 export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
-  const listener = await listen()
-  const iss = listener.url
-  await curfew.client.putIssuer(name, { iss })
-  const keys = [
-    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
-    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
-  ]
+  const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
+  const posted: string[] = []
+  let shutDown: () => Promise<void> = async () => undefined
+  const { privateKeys, ...plain } = await openProvider((provider) =>
+    runSnippet('docs/idp/oidc-provider.md', {
+      provider,
+      Provider,
+      async createOutbox(options: OutboxOptions) {
+        const outbox = await createOutbox(options)
+        const post: typeof outbox.post = async (event) => {
+          const accepted = await outbox.post(event)
+          posted.push(accepted.id)
+          return accepted
+        }
+        return { ...outbox, post }
+      },
+      process: {
+        env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.keyFor('events:write'), CURFEW_OUTBOX: directory },
+        once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
+          shutDown = handler
+        },
+      },
+    }),
+  )
+  await curfew.client.putIssuer(name, { iss: plain.iss })
   if (importKeys) {
-    for (const jwk of keys) {
+    for (const jwk of await privateKeys()) {
       const imported = await curfew.call('POST', `/v1/issuers/${name}/keys`, { jwk, sign_from: 'now' })
       expect(imported.status).toBe(201)
     }
   }
+  return {
+    ...plain,
+    name,
+    posted,
+    async register(metadata, settings) {
+      const client = await plain.register(metadata)
+      await curfew.client.putRelyingParty(name, client.client_id, {
+        ...client,
+        backchannel_logout_uri: String(metadata.backchannel_logout_uri),
+        // With true, Curfew would not send the logout of a subject, which has no sid.
+        backchannel_logout_session_required: false,
+        ...(settings !== undefined && { curfew: settings }),
+      })
+      return client
+    },
+    async close() {
+      await plain.close()
+      await shutDown()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
 
-  const provider = new Provider(iss, {
+/** Opens oidc-provider. @param prepare changes it before it serves. Default: it posts its logouts by itself. */
+export async function openProvider(prepare?: (provider: Provider) => Promise<void>): Promise<PlainIdp> {
+  const listener = await listen()
+  const iss = listener.url
+  const keys = [
+    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
+    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
+  ]
+  const provider = new Provider(iss, configuration(keys))
+  await prepare?.(provider)
+  const lost: string[] = []
+  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
+    lost.push(clientId)
+    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
+  })
+  listener.serve(provider.callback())
+  const clients = createRegistrations(iss)
+  return {
+    iss,
+    lost,
+    privateKeys: async () => keys,
+    ...clients,
+    async logIn(browser, page, user) {
+      let at = page
+      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
+      return at
+    },
+    async logOut(browser) {
+      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
+    },
+    close: listener.close,
+  }
+}
+
+function configuration(keys: readonly unknown[]): Readonly<Record<string, unknown>> {
+  return {
     jwks: { keys },
     cookies: { keys: ['a secret of the test'] },
     features: {
       backchannelLogout: { enabled: true },
       registration: { enabled: true },
+      registrationManagement: { enabled: true, rotateRegistrationAccessToken: false },
       devInteractions: { enabled: true },
       rpInitiatedLogout: {
         logoutSource: (ctx: { body: string }, form: string) => {
@@ -80,72 +171,46 @@ export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: Id
         },
       },
     },
+    // By default oidc-provider posts to no address of this machine (the dispatcher), and waits 2.5 seconds (the signal).
+    fetch: (url: string, { dispatcher: _guard, signal: _limit, ...options }: RequestInit) =>
+      fetch(url, options),
     ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
-  })
-  const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
-  const posted: string[] = []
-  let shutDown: () => Promise<void> = async () => undefined
-  await runSnippet('docs/idp/oidc-provider.md', {
-    provider,
-    Provider,
-    async createOutbox(options: OutboxOptions) {
-      const outbox = await createOutbox(options)
-      const post: typeof outbox.post = async (event) => {
-        const accepted = await outbox.post(event)
-        posted.push(accepted.id)
-        return accepted
-      }
-      return { ...outbox, post }
-    },
-    process: {
-      env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.keyFor('events:write'), CURFEW_OUTBOX: directory },
-      once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
-        shutDown = handler
-      },
-    },
-  })
-  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
-    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
-  })
-  listener.serve(provider.callback())
+  }
+}
 
+/** Registers clients (RFC 7591) and changes their registrations (RFC 7592). */
+function createRegistrations(iss: string): Pick<PlainIdp, 'register' | 'repoint'> {
+  const registered = new Map<string, { readonly token: string; readonly metadata: object }>()
+  async function send(method: string, path: string, body: object, token?: string) {
+    const response = await fetch(`${iss}${path}`, {
+      method,
+      headers: {
+        'content-type': 'application/json',
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      },
+      body: JSON.stringify(body),
+    })
+    const answer = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
+    if (!response.ok) throw new Error(JSON.stringify(answer))
+    return answer
+  }
   return {
-    name,
-    iss,
-    posted,
-    async register(metadata, settings) {
-      const response = await fetch(`${iss}/reg`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
+    async register(metadata) {
+      const answer = await send('POST', '/reg', {
         // Without this setting, oidc-provider puts no sid into ID tokens.
-        body: JSON.stringify({ backchannel_logout_session_required: true, ...metadata }),
+        ...{ backchannel_logout_session_required: true, ...metadata },
       })
-      const client = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
-      if (response.status !== 201) throw new Error(JSON.stringify(client))
-      const { backchannel_logout_uri: uri } = client
-      await curfew.client.putRelyingParty(name, client.client_id, {
-        ...client,
-        backchannel_logout_uri: String(uri),
-        // With true, Curfew would not send the logout of a subject, which has no sid.
-        backchannel_logout_session_required: false,
-        ...(settings !== undefined && { curfew: settings }),
-      })
+      const { registration_access_token: token, registration_client_uri: _uri, ...client } = answer
+      const { client_id_issued_at: _at, client_secret_expires_at: _expiry, ...rest } = client
+      registered.set(client.client_id, { token: String(token), metadata: rest })
       return client
     },
-    async logIn(browser, page, user) {
-      let at = page
-      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
-      return at
-    },
-    async logOut(browser) {
-      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
-    },
-    async close() {
-      await listener.close()
-      await shutDown()
-      await rm(directory, { recursive: true, force: true })
+    async repoint(clientId, backchannelLogoutUri) {
+      const { token, metadata } = registered.get(clientId) ?? { token: '', metadata: {} }
+      const changed = { ...metadata, backchannel_logout_uri: backchannelLogoutUri }
+      await send('PUT', `/reg/${clientId}`, changed, token)
     },
   }
 }

@@ -12,6 +12,7 @@ declare module 'oidc-provider' {
         }
       | undefined
     constructor(issuer: string, configuration: Readonly<Record<string, unknown>>)
+    readonly issuer: string
     readonly Client: {
       readonly prototype: {
         readonly clientId: string

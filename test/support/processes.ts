@@ -263,8 +263,8 @@ export interface StandaloneOptions {
   readonly env?: Readonly<Record<string, string>>
   /** The key printed at an earlier start. */
   readonly adminKey?: string | null
-  /** Longest time until it is ready, in milliseconds. Default 20,000. */
-  readonly startTimeoutMs?: number
+  /** The longest wait for the start. Default 20 s. */
+  readonly timeoutMs?: number
 }
 
 /** Starts `curfew up` without waiting. */
@@ -283,7 +283,7 @@ export function spawnStandalone(
 /** Starts `curfew up`, and waits until it is ready. */
 export async function startStandalone(processes: Processes, options: StandaloneOptions): Promise<Standalone> {
   const process = spawnStandalone(processes, options)
-  const [, url = ''] = await process.says(/Curfew is up at (\S+)/, options.startTimeoutMs)
+  const [, url = ''] = await process.says(/Curfew is up at (\S+)/, options.timeoutMs)
   // The last lines of the output at a start.
   await process.says(/^ *curl .*\n.*\n.*-d .*$/m)
   const adminKey = /^ *(cfw_\S+)$/m.exec(process.stdout)?.[1] ?? null

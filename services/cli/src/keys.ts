@@ -40,9 +40,15 @@ async function generate(args: readonly string[]): Promise<number> {
 }
 
 async function importKey(args: readonly string[]): Promise<number> {
-  const options = { ...COMMON, ...LEAD, alg: { type: 'string' }, 'sign-now': { type: 'boolean' } } as const
+  const options = {
+    ...COMMON,
+    ...LEAD,
+    alg: { type: 'string' },
+    kid: { type: 'string' },
+    'sign-now': { type: 'boolean' },
+  } as const
   const { values, positionals } = parse(args, options, 1)
-  const jwk = await readJwk(positionals[0] ?? '')
+  const jwk = await readJwk(positionals[0] ?? '', values.kid)
   return add(values, {
     jwk,
     ...(values.alg !== undefined && { alg: values.alg as NonNullable<SigningKeyInput['alg']> }),
@@ -103,7 +109,11 @@ function leadOf({ 'lead-hours': hours }: { readonly 'lead-hours'?: string }): { 
   return { lead_s: Math.round(Number(hours) * 3_600) }
 }
 
-async function readJwk(path: string): Promise<Record<string, unknown>> {
+/**
+ * Reads a private JWK. The file may also be a JWK Set, as some IdPs export their keys: then it is the only private key of the
+ * set, or the one that `kid` names.
+ */
+async function readJwk(path: string, kid: string | undefined): Promise<Record<string, unknown>> {
   let text: string
   try {
     text = await readFile(path, 'utf8')
@@ -112,13 +122,29 @@ async function readJwk(path: string): Promise<Record<string, unknown>> {
       cause: error,
     })
   }
+  let content: unknown
   try {
-    const jwk: unknown = JSON.parse(text)
-    if (typeof jwk === 'object' && jwk !== null && !Array.isArray(jwk)) return jwk as Record<string, unknown>
+    content = JSON.parse(text)
   } catch {
     // The parser's message may quote the key, so it is not shown.
   }
-  throw new UsageError(`${path} is not a JWK: it must be one JSON object.`)
+  if (!isObject(content)) throw new UsageError(`${path} is not a JWK: it must be one JSON object.`)
+  const isSet = Array.isArray(content.keys)
+  const keys = (isSet ? (content.keys as unknown[]) : [content]).filter(isObject)
+  const candidates = keys.filter((key) => (kid === undefined ? !isSet || 'd' in key : key.kid === kid))
+  const [jwk, ...others] = candidates
+  if (jwk !== undefined && others.length === 0) return jwk
+  const kids = keys.filter((key) => 'd' in key).map((key) => String(key.kid))
+  if (kid !== undefined)
+    throw new UsageError(
+      `${path} has ${others.length === 0 ? 'no key' : 'several keys'} with the kid ${kid}.`,
+    )
+  if (kids.length === 0) throw new UsageError(`${path} has no private key. Export the set with private keys.`)
+  throw new UsageError(`${path} has several private keys. Name one with --kid: ${kids.join(', ')}.`)
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function show(

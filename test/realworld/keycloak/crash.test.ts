@@ -26,7 +26,7 @@ function define(keycloak: TestKeycloak): void {
   async function start(adminKey: string | null): Promise<Standalone> {
     const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
     // Keycloak may start at the same time.
-    const started = await startStandalone(processes, { dataFolder, adminKey, env, startTimeoutMs: 90_000 })
+    const started = await startStandalone(processes, { dataFolder, adminKey, env, timeoutMs: 90_000 })
     gateway.leadTo(started.url)
     return started
   }

@@ -26,7 +26,10 @@ const SCHEMA = {
     client_id: Type.String({ description: 'The client that the token is addressed to, percent-encoded.' }),
   }),
   body: Type.Object({
-    logout_token: Type.String({ description: 'The logout token (OpenID Connect Back-Channel Logout 2.4).' }),
+    logout_token: Type.String({
+      maxLength: 16_384,
+      description: 'The logout token (OpenID Connect Back-Channel Logout 2.4).',
+    }),
   }),
   response: { 200: Empty, 400: Refusal, 405: Refusal, 429: Refusal, 503: Refusal },
 }
@@ -103,6 +106,7 @@ export function registerRelay(server: HttpServer, deps: RelayRouteDeps): void {
     }
     const taken = await take({
       ...{ ...path, token: form.token, address: request.ip },
+      fromCurfew: request.headers['user-agent'] === USER_AGENT,
       traceparent: traceparentOf(request),
     })
     count(taken.result)
@@ -110,6 +114,8 @@ export function registerRelay(server: HttpServer, deps: RelayRouteDeps): void {
   }
 }
 
+/** The name that Curfew gives itself in its requests to relying parties. */
+const USER_AGENT = 'curfew'
 const NO_CLIENT = 'the path is not /relay/{issuer}/{client_id}'
 
 /** Refuses other methods in the form that identity providers read. */
