@@ -65,6 +65,8 @@ create table relying_parties (
 comment on column relying_parties.network_rule is 'Networks that a credential above the owner set; it outlasts a removal';
 -- Finds the clients of one client_id at all issuers.
 create index relying_parties_client on relying_parties (client_id);
+-- Few clients ask for confirmations, and each batch of new events asks for them.
+create index relying_parties_confirmed on relying_parties (issuer, client_id) where settings ? 'confirmation_uri';
 
 -- One way to notify one relying party. A delivery is owed to a binding, so a row stays while deliveries refer to it.
 create table bindings (

@@ -1,4 +1,4 @@
--- Notifications for operators, and the webhooks that receive them.
+-- Notifications for operators and the webhooks that receive them, and confirmations to the clients that start logouts.
 
 -- An outbox. The transaction that finds a condition writes the notification about it, and bookkeepers send it.
 create table notifications (
@@ -65,3 +65,38 @@ create table webhook_deliveries (
 create index webhook_deliveries_due on webhook_deliveries (webhook, due_at) where due_at is not null;
 -- The list of a webhook's deliveries.
 create index webhook_deliveries_of_webhook on webhook_deliveries (webhook, position);
+
+-- One row for each logout whose initiating client registered a confirmation_uri. A claim sets due_at to the end of the lease, as in
+-- webhook_deliveries. No column names a subject or a session: the message takes the sid from the event, so that an erasure of the
+-- event suffices. The row is deleted with its event.
+create table confirmations (
+  -- The receiver sees it as `webhook-id`.
+  id                uuid primary key default gen_random_uuid(),
+  -- The order of lists. It has no index of its own: a list would read it, and skip the rows of other clients.
+  position          bigint generated always as identity,
+  event_id          uuid not null unique,
+  relying_party_id  bigint not null references relying_parties (id),
+  state             text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
+  -- Claims, as in webhook_deliveries.
+  attempts          integer not null default 0 check (attempts >= 0),
+  created_at        timestamptz not null default now(),
+  deadline_at       timestamptz not null,
+  -- The deadline, until the event is settled. Then the time of the next attempt.
+  due_at            timestamptz,
+  attempted_at      timestamptz,
+  settled_at        timestamptz,
+  -- The result of the last attempt.
+  status            smallint,
+  error             text,
+  -- The message, without the sid. It is written before the first attempt and never changes.
+  written_at        timestamptz,
+  message           jsonb,
+  constraint confirmation_due_exactly_while_pending check ((state = 'pending') = (due_at is not null)),
+  constraint confirmation_settled_exactly_when_over check ((state = 'pending') = (settled_at is null)),
+  constraint message_exactly_when_written check ((message is null) = (written_at is null))
+);
+create index confirmations_due on confirmations (relying_party_id, due_at) where due_at is not null;
+-- Confirmations that wait for their event. Few, so that the projector sees at once whether there are any.
+create index confirmations_waiting on confirmations (event_id) where due_at is not null and attempts = 0;
+-- The list of a client's confirmations.
+create unique index confirmations_of_client on confirmations (relying_party_id, position);

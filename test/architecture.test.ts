@@ -108,8 +108,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/console',
     '@curfew/bookkeeper',
   ],
-  // Checks receipts by itself, because an auditor must not depend on the operator.
+  // Checks receipts by itself, because an auditor must not depend on the operator. Asks the channels where an IdP keeps the URL of a
+  // client.
   'services/cli': [
+    '@curfew/channels',
     '@curfew/contract',
     'node:',
     '@curfew/domain',

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
-import { access, cp, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { cp, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { cached, exists } from './cache.ts'
 import { freePort } from './ports.ts'
 import { end, run, untilReady } from './process.ts'
 import {
@@ -42,23 +42,15 @@ export async function fetchKafka({
   log,
 }: Pick<Place, 'environment' | 'log'>): Promise<KafkaJars> {
   const version = await kafkaVersion()
-  const parent = join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
-  const cache = join(parent, `kafka-${version}`)
-  if (!(await exists(cache))) {
-    await mkdir(parent, { recursive: true })
-    // Made under a temporary name and renamed when complete. Two processes may each make one; the first to finish wins.
-    const making = await mkdtemp(join(parent, `kafka-${version}.making-`))
-    try {
+  const cache = await cached(
+    `kafka-${version}`,
+    async (making) => {
       await fetchJars(join(making, 'jars'), version, log)
       log('formatting an empty data folder')
       await formatData([...JVM_OPTIONS, ...classPath(making)], join(making, 'formatted'), ANY_PLAN)
-      await rename(making, cache)
-    } catch (error) {
-      if (!(await exists(cache))) throw error
-    } finally {
-      await rm(making, { recursive: true, force: true })
-    }
-  }
+    },
+    environment,
+  )
   const classes = join(cache, 'classes.jsa')
   if (!(await exists(classes))) {
     log('archiving the classes that a broker loads (once)')
@@ -137,11 +129,4 @@ async function fetchJars(jars: string, version: string, log: (line: string) => v
     const errors = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
     throw new Error(`Maven could not fetch Kafka ${version}:\n${errors.slice(0, 10).join('\n')}`)
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -30,6 +30,9 @@ const DEMO_CLIENTS: readonly string[] = ['crm', 'mail', 'wiki']
 const NOT_RUN: readonly string[] = [
   'README.md sh: installs and starts',
   ...Array<string>(8).fill('docs/idp/hydra.md sh: needs the IdP'),
+  'docs/idp/auth0.md sh: needs a tenant',
+  'docs/idp/auth0.md sh: needs a tenant',
+  'docs/idp/entra.md sh: needs a tenant',
   'docs/idp/keycloak.md sh: needs the IdP',
   'docs/idp/keycloak.md sh: needs the export of a realm',
   'docs/idp/oidc-provider.md sh: needs the private key of an IdP',
@@ -41,6 +44,10 @@ const NOT_RUN: readonly string[] = [
   'docs/operate/run.md sh: a cluster',
   'docs/sre/quarantine.md sh: the demo quarantines nothing',
   'docs/rp/probe.md sh: names hosts that do not exist',
+  'docs/rp/express-openid-connect.md sh: needs the RP',
+  'docs/rp/mod-auth-openidc.md sh: needs the RP',
+  'docs/rp/quarkus.md sh: needs the RP',
+  'docs/rp/spring.md sh: needs the RP',
 ]
 
 const PAGES = readPages()

@@ -136,6 +136,15 @@ test('doctor reports faults with their fixes, and exits with 0 after they are fi
     const healthy = await run(['doctor', '--issuer', 'loop', '--json'])
     expect(healthy.code).toBe(0)
     expect(JSON.parse(healthy.stdout)).toMatchObject({ ok: true })
+    await curfew.client.putIssuer('loop', { iss, jwks_uri: `${iss}/certs` })
+    published['/certs'] = { keys: [] }
+    const relayed = await run(['doctor', '--issuer', 'loop'])
+    expect(relayed.stdout).toMatch(/^note +public URL +is not set, so /m)
+    expect(relayed.stdout).toMatch(/^ok +loop: relay +The relay verifies logout tokens with the keys of /m)
+    expect(relayed.stdout).toMatch(/^WRONG +loop: retries of the relay +A retry is signed by Curfew's key /m)
+    expect(relayed.stdout).toMatch(/^public URL: Set CURFEW_PUBLIC_URL to /m)
+    published['/certs'] = await curfew.client.getJwks('loop')
+    expect((await run(['doctor', '--issuer', 'loop'])).code).toBe(0)
     const value = Buffer.from(JSON.stringify({ iss }))
     const record = { lane: 'interactive', position: '0/1', key: '', value, headers: {} } as const
     await quarantine(curfew.db, [{ record, kind: 'unreadable', reason: 'a test' }])

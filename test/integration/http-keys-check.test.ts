@@ -180,3 +180,81 @@ test('a missing or unavailable key set fails the check', async () => {
   idp.publish([], { jwks_uri: undefined })
   expect(await idp.check()).toMatchObject({ ok: false, jwks: null, discovery: { ok: false } })
 })
+
+describe('the relay of an issuer', () => {
+  /** Puts the issuer with a `jwks_uri` at its own origin. */
+  const setKeys = (idp: { readonly name: string; readonly iss: string }, path: string) =>
+    curfew.client.putIssuer(idp.name, { iss: idp.iss, jwks_uri: new URL(path, idp.iss).href })
+
+  test('is checked if the issuer has a jwks_uri: where its keys come from, and whether a retry is accepted', async () => {
+    await using idp = await openIdp()
+    idp.publish([])
+    expect((await idp.check()).relay).toBeNull()
+    await setKeys(idp, '/certs')
+    const unpublished = await idp.check()
+    expect(unpublished.relay).toMatchObject({
+      keys: { ok: true, what: expect.stringMatching(/ the keys of \S+\/certs, which is the jwks_uri of /) },
+      retries: {
+        ok: false,
+        what: expect.stringMatching(
+          new RegExp(
+            `signed by Curfew's key ${idp.kid}, which \\S+/certs does not publish: .* refuses it until`,
+          ),
+        ),
+        fix: expect.stringContaining(`/issuers/${idp.name}/jwks.json`),
+      },
+    })
+    idp.publish(await idp.ours())
+    expect(await idp.check()).toMatchObject({ ok: true, relay: { retries: { ok: true, fix: null } } })
+  })
+
+  test('fails the check if its jwks_uri does not answer, although discovery names one that does', async () => {
+    await using idp = await openIdp()
+    idp.publish(await idp.ours())
+    await setKeys(idp, '/gone')
+    expect(await idp.check()).toMatchObject({
+      ok: false,
+      keys: [{ ok: true }],
+      relay: {
+        keys: { ok: false, what: expect.stringMatching(/cannot verify .*\/gone .*404.* in quarantine/) },
+        retries: { ok: true },
+      },
+    })
+  })
+
+  test('passes the check with a jwks_uri of an IdP whose discovery document Curfew cannot fetch', async () => {
+    await using idp = await openIdp()
+    idp.write({ '/inside': { keys: await idp.ours() } })
+    await setKeys(idp, '/inside')
+    expect(await idp.check()).toMatchObject({
+      ok: true,
+      discovery: { ok: true, what: expect.stringMatching(/404.*jwks_uri of the issuer is used/) },
+      keys: [{ ok: true }],
+      relay: { keys: { ok: true }, retries: { ok: true } },
+    })
+  })
+
+  test('is checked if a logout came by it in the last day, also without a jwks_uri', async () => {
+    await using idp = await openIdp()
+    idp.publish(await idp.ours())
+    const relayedAt = (at: Date) =>
+      curfew.db.query(
+        `insert into events (id, given_id, iss, sid, scope, relayed_for, include_initiator, occurred_stated, occurred_at,
+                             requested_at, accepted_at, planned_at, lane, plan_basis, digest)
+         values (gen_random_uuid(), gen_random_uuid(), $1, 's', 'session', 'shop', false, true, $2, $2, $2, $2, 'interactive',
+                 'registered', '\\x00')`,
+        [idp.iss, at],
+      )
+    await relayedAt(new Date(nowMs - 2 * 86_400_000))
+    expect((await idp.check()).relay).toBeNull()
+    await relayedAt(new Date(nowMs - 3_600_000))
+    expect((await idp.check()).relay).toMatchObject({
+      keys: { ok: true, what: expect.stringMatching(/\/certs, which discovery names\.$/) },
+    })
+    idp.write({})
+    expect((await idp.check()).relay).toMatchObject({
+      keys: { ok: false, what: expect.stringContaining('discovery names none') },
+      retries: { ok: false, what: expect.stringContaining('not known') },
+    })
+  })
+})

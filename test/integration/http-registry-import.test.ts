@@ -63,7 +63,7 @@ describe('an import', () => {
     const before = await revision()
     expect(await post(linesOf(clients))).toEqual({
       status: 200,
-      body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0 },
+      body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0, notices: [] },
     })
     // One entry for every client, and one for the key that they needed.
     expect([await revision(), await audited(issuer)]).toEqual([before + 1, 51])

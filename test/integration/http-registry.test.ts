@@ -249,6 +249,16 @@ describe("Curfew's settings of a relying party", () => {
       [{ name: 'eu', uri: `${URI}/eu`, enabled: 'yes' }],
       ['a', 'b'].map((path) => ({ name: 'eu', uri: `${URI}/${path}` })),
     ],
+    confirmation_uri: [
+      '',
+      1,
+      null,
+      'http://rp.example/confirmed',
+      'https://10.1.2.3/confirmed',
+      'mailto:a@rp.example',
+    ],
+    confirmation_deadline_ms: [999, 86_400_001, 1_000.5, '1000', 30_000],
+    confirmation_secret: ['secret', 'whsec_dG9vIHNob3J0', null, `whsec_${'A'.repeat(32)}`],
     sla: [
       null,
       1,

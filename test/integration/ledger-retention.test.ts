@@ -232,6 +232,20 @@ describe('events and deliveries', () => {
     expect(await sweep()).toEqual({ events: 0, deliveries: 0 })
   })
 
+  test('are deleted with a confirmation that is over, and kept with a pending one', async () => {
+    const party = '(select min(id) from relying_parties)'
+    const confirmed = await history(31, [['acknowledged', 31]])
+    const waiting = await history(32, [['acknowledged', 31]])
+    await db().query({
+      text: `insert into confirmations (event_id, relying_party_id, state, deadline_at, due_at, settled_at)
+             values ($1, ${party}, 'failed', now(), null, now()), ($2, ${party}, 'pending', now(), now(), null)`,
+      values: [confirmed, waiting],
+    })
+    expect(await sweep()).toEqual({ events: 1, deliveries: 1 })
+    expect(await left()).toEqual([waiting])
+    expect(await count(db(), 'confirmations')).toBe(1)
+  })
+
   test('are deleted if the event has no deliveries', async () => {
     await history(31, [['acknowledged', 31]])
     await db().query('delete from deliveries')

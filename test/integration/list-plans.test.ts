@@ -7,6 +7,7 @@ import {
   findReceipt,
   listApiKeys,
   listAudit,
+  listConfirmations,
   listDeadLetters,
   listDeliveries,
   listIssuerLogouts,
@@ -37,7 +38,7 @@ const ROWS_READ_MAX = 12_000
 const PAGE = 51
 /** Tables that grow with use, and their partitions. The tables of the registry may be scanned. */
 const BIG =
-  /^(?:deliveries|events|attempts|sessions|session_ids|audit|webhook_deliveries|notifications|receipts|issuer_logouts|api_keys|sla_rollups|probes)(?:_|$)/
+  /^(?:deliveries|events|attempts|sessions|session_ids|audit|webhook_deliveries|notifications|receipts|issuer_logouts|api_keys|sla_rollups|probes|confirmations)(?:_|$)/
 
 let database: TestDatabase
 
@@ -98,6 +99,8 @@ const FILL = [
   `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
    select 'hour', b.id, date_trunc('hour', now()) - interval '1 hour' * n, 10, 10, 0, ''
      from bindings b cross join generate_series(1, 100) n`,
+  `insert into confirmations (event_id, relying_party_id, state, deadline_at, settled_at)
+   select id, 1 + row_number() over () % 2, case row_number() over () when 1 then 'failed' else 'delivered' end, now(), now() from events`,
   'analyze',
 ]
 
@@ -223,6 +226,10 @@ const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   'API keys on a later page': (db) => listApiKeys(db, { before: MIDDLE, limit: PAGE }),
   'deliveries to a webhook': (db) =>
     listWebhookDeliveries(db, { webhook: 'main', state: null, before: null, limit: PAGE }),
+  'confirmations of a client': (db) =>
+    listConfirmations(db, { issuer: 'main', clientId: 'rp-2', state: null, before: null, limit: PAGE }),
+  'old failed confirmations of a client': (db) =>
+    listConfirmations(db, { issuer: 'main', clientId: 'rp-2', state: 'failed', before: null, limit: PAGE }),
   'old failures of a webhook': (db) =>
     listWebhookDeliveries(db, { webhook: 'main', state: 'failed', before: null, limit: PAGE }),
   issuers: (db) => listIssuers(db, { after: '', limit: PAGE, only: null }),

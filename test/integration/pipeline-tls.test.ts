@@ -5,7 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import type { RelyingPartySettings } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Certificate, openCertificateMaker } from '../support/certificates.ts'
-import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
 // Goal: an RP with its own CA that requires a client certificate gets its logouts. The private key is sealed in the ledger, and
 // never returned or logged. Method: all services, a real TLS server, and a look into the table.
@@ -74,6 +74,22 @@ describe('an RP that requires a client certificate', () => {
     expect(await deliveryTo('mail')).toEqual({ state: 'acknowledged', reason: null })
     const names = ['mail', 'wiki', 'mail'].map((name) => `DNS:${name}.curfew.example`)
     expect(shown).toEqual(names)
+  })
+
+  test('gets the same certificate with the confirmations of the logouts that it started', async () => {
+    const settings = { confirmation_uri: `${uri}/confirmed`, tls: showing(mail) }
+    expect((await curfew.call('PUT', pathOf('portal'), { curfew: settings })).status).toBe(201)
+    const plain = { ...settings, confirmation_uri: 'http://127.0.0.1:8080/confirmed' }
+    const refused = await curfew.call('PUT', pathOf('portal'), { curfew: plain })
+    expect(await refused.json()).toMatchObject({ status: 400, errors: [{ pointer: '/curfew/tls' }] })
+    const bookkeeper = await curfew.startBookkeeper()
+    shown.length = 0
+    await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', initiator: 'portal', clients: ['portal'] })
+    await eventually(() => expect(shown).toEqual(['DNS:mail.curfew.example']))
+    await bookkeeper.stop()
+    const { items } = await curfew.client.listConfirmations(ISSUER, 'portal')
+    expect(items).toMatchObject([{ state: 'delivered', status: 200 }])
+    await curfew.client.deleteRelyingParty(ISSUER, 'portal')
   })
 
   test('has its key sealed in the ledger, and in no answer and no log line', async () => {

@@ -12,6 +12,7 @@ import {
 } from '@curfew/ledger'
 import { rewrapSecrets } from '@curfew/standalone'
 import {
+  type ClientKeySealer,
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
@@ -33,6 +34,8 @@ const CLIENTS = 230
 const WEBHOOK_SECRETS = 2
 /** One key signs, the other hashes subjects. */
 const LOG_KEYS = 2
+/** The present secret of one client, and the one before. */
+const CONFIRMATION_SECRETS = 2
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -53,9 +56,20 @@ beforeEach(async () => {
   for (let n = 0; n < CLIENTS; n++) {
     const owner = { issuer: ISSUER, clientId: `client ${n}` as ClientId }
     const tls = { client_certificate: 'a certificate', sealed_client_key: await sealer.seal(PEM, owner) }
-    await registerParty(db, owner.clientId, { tls })
+    // The first client has a secret of confirmations, and a second while the first is rotated.
+    const confirmation = n > 0 ? {} : { confirmation: await confirmationSecrets(sealer, owner) }
+    await registerParty(db, owner.clientId, { tls, ...confirmation })
   }
 })
+
+async function confirmationSecrets(sealer: ClientKeySealer, owner: Parameters<ClientKeySealer['seal']>[1]) {
+  const [sealed_secret, sealed_previous_secret] = [
+    await sealer.seal('now', owner),
+    await sealer.seal('before', owner),
+  ]
+  return { sealed_secret, sealed_previous_secret, previous_secret_until: '2026-11-21T12:00:00Z' }
+}
+
 afterEach(() => database.drop())
 
 /** Opens every secret with these master keys. @returns how many could not be opened. */
@@ -75,11 +89,21 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
       'select sealed_secret as now, sealed_previous_secret as before from webhooks',
     )
   ).rows
+  const [confirmed] = (
+    await db.query<{ id: ClientId; now: string; before: string }>(
+      `select client_id as id, settings #>> '{confirmation,sealed_secret}' as now,
+              settings #>> '{confirmation,sealed_previous_secret}' as before
+         from relying_parties where settings ? 'confirmation'`,
+    )
+  ).rows
+  const owner = { issuer: ISSUER, clientId: confirmed?.id ?? ('' as ClientId) }
   const log = await openReceiptLog(db, () => Promise.reject(new Error('the log is gone')))
   const keeper = createLogKeeper(masterKey, oldMasterKey)
   const opened = await Promise.allSettled([
     webhooks.open(siem?.now ?? '', 'siem').then((secret) => expect(secret).toBe('now')),
     webhooks.open(siem?.before ?? '', 'siem').then((secret) => expect(secret).toBe('before')),
+    sealer.open(confirmed?.now ?? '', owner).then((secret) => expect(secret).toBe('now')),
+    sealer.open(confirmed?.before ?? '', owner).then((secret) => expect(secret).toBe('before')),
     keeper.signer(log),
     keeper.subjectHash(log),
     ...keys.map((key) => maker.open(key)),
@@ -91,7 +115,7 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
 }
 
 test('every secret is sealed with the new master key, even if the first run crashes', async () => {
-  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS
+  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS
   const crash = () => {
     throw new Error('crashed')
   }
@@ -127,7 +151,9 @@ test('a secret that neither master key opens is reported, and all others are sea
     () => undefined,
   )
   expect(unreadable).toEqual([`/v1/issuers/${ISSUER}/keys/${lost.kid}`])
-  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS)
+  expect(rewrapped).toBe(
+    CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS,
+  )
 })
 
 test('a secret that changes after it was read is not overwritten', async () => {

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { cached } from '../../deploy/kafka/cache.ts'
 import { type Finished, run } from '../../deploy/kafka/process.ts'
 
 const PACKAGES = ['apache2-bin', 'libapache2-mod-auth-openidc']
@@ -43,28 +43,22 @@ export async function findApache(): Promise<ApacheFiles | { readonly missing: st
   const archives = [...listed.output.matchAll(/^'[^']*' (\S+\.deb) /gm)]
     .map(([, file = '']) => file)
     .toSorted()
-  const parent = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
   const digest = createHash('sha256').update(archives.join(' ')).digest('hex').slice(0, 16)
-  const cache = join(parent, `mod_auth_openidc-${digest}`)
-  if (!existsSync(cache)) {
-    await mkdir(parent, { recursive: true })
-    // Unpack into a temporary folder and rename it when it is complete: of two concurrent runs, the first to finish wins.
-    const making = await mkdtemp(join(parent, 'mod_auth_openidc.making-'))
-    try {
-      const fault = await unpack(making, archives)
-      if (fault !== null) return { missing: fault }
-      await rename(making, cache)
-    } catch (error) {
-      if (!existsSync(cache)) throw error
-    } finally {
-      await rm(making, { recursive: true, force: true })
-    }
+  let cache: string
+  try {
+    cache = await cached(`mod_auth_openidc-${digest}`, (folder) => unpack(folder, archives))
+  } catch (error) {
+    return { missing: error instanceof Error ? error.message : String(error) }
   }
   return filesIn(cache)
 }
 
-/** Downloads these packages and unpacks them under `folder`. @returns the reason for a failure, or null. */
-async function unpack(folder: string, archives: readonly string[]): Promise<string | null> {
+/**
+ * Downloads these packages and unpacks them under `folder`.
+ *
+ * @throws {Error} if apt-get or dpkg-deb fails, with its complaint.
+ */
+async function unpack(folder: string, archives: readonly string[]): Promise<void> {
   process.stderr.write(
     `fetching ${archives.length} Debian packages for Apache with mod_auth_openidc (2 MB, once)\n`,
   )
@@ -75,15 +69,14 @@ async function unpack(folder: string, archives: readonly string[]): Promise<stri
   const fetched = await run('sh', download, {
     timeoutMs: DOWNLOAD_TIMEOUT_MS,
   })
-  if (fetched.code !== 0) return `apt-get could not download it: "${complaint(fetched)}"`
+  if (fetched.code !== 0) throw new Error(`apt-get could not download it: "${complaint(fetched)}"`)
   for (const file of (await readdir(folder)).filter((name) => name.endsWith('.deb'))) {
     const unpacked = await run('dpkg-deb', ['--extract', join(folder, file), folder], {
       timeoutMs: ASK_TIMEOUT_MS,
     })
-    if (unpacked.code !== 0) return `dpkg-deb could not unpack ${file}: "${unpacked.summary}"`
+    if (unpacked.code !== 0) throw new Error(`dpkg-deb could not unpack ${file}: "${unpacked.summary}"`)
     await rm(join(folder, file))
   }
-  return null
 }
 
 /** The error line of apt-get's output, without its warnings. */

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -6,10 +6,11 @@ import { join } from 'node:path'
 import type { RelyingPartySettings } from '@curfew/contract'
 import { freePort } from '../../deploy/kafka/ports.ts'
 import { end } from '../../deploy/kafka/process.ts'
-import { eventually } from '../support/curfew.ts'
 import type { ApacheFiles } from './apache-files.ts'
 import type { Browser } from './browser.ts'
 import type { Idp } from './idp.ts'
+import { recipe } from './recipes/recipe.ts'
+import { untilServing } from './serve.ts'
 
 /** A real RP: Apache that protects all of its pages with mod_auth_openidc. */
 export interface ApacheRp {
@@ -67,25 +68,19 @@ export async function openApacheRp(
     ...(root ? ['User www-data', 'Group www-data'] : []),
     `DocumentRoot ${folder}/pages`,
     'DirectoryIndex index.html',
-    `OIDCProviderMetadataURL ${idp.iss}/.well-known/openid-configuration`,
-    `OIDCClientID ${clientId}`,
-    `OIDCClientSecret ${clientSecret}`,
-    `OIDCRedirectURI ${callback}`,
-    `OIDCIDTokenSignedResponseAlg ${algorithm}`,
-    'OIDCCryptoPassphrase one-more-secret-of-the-test',
-    // A back-channel logout cannot end sessions that exist only in cookies.
-    'OIDCSessionType server-cache',
     'OIDCInfoHook id_token',
-    '<Location />',
-    '  AuthType openid-connect',
-    '  Require valid-user',
-    '</Location>',
+    recipe('docs/rp/mod-auth-openidc.md', 'apache', {
+      'https://idp.example': idp.iss,
+      'https://wiki.example': url,
+      'team-wiki': clientId,
+      ES256: algorithm,
+    }),
   ]
   await writeFile(join(folder, 'apache.conf'), `${configuration.join('\n')}\n`)
 
   const child = spawn(files.binary, ['-f', join(folder, 'apache.conf'), '-DFOREGROUND'], {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, ...files.env },
+    env: { ...process.env, ...files.env, CLIENT_SECRET: clientSecret, PASSPHRASE: 'a secret of the test' },
   })
   let complaints = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -124,21 +119,4 @@ export async function openApacheRp(
     },
     close,
   }
-}
-
-/** Waits for the first answer with any status. @throws {Error} with the log if the process ends instead. */
-async function untilServing(child: ChildProcess, url: string, log: () => string): Promise<void> {
-  let ended = false
-  child.once('exit', () => {
-    ended = true
-  })
-  child.once('error', () => {
-    ended = true
-  })
-  const answered = await eventually(async () => {
-    if (ended) return false
-    await (await fetch(url, { redirect: 'manual' })).body?.cancel()
-    return true
-  })
-  if (!answered) throw new Error(`Apache did not start:\n${log()}`)
 }

@@ -99,7 +99,7 @@ test('express-openid-connect ends every session of the user for a token with sid
   const [sid] = [await both.logIn(laptop, 'erin'), await both.logIn(phone, 'erin')]
   const deliveries = await deliveriesOf(idp, () => idp.logOut(laptop))
   expect(deliveries).toMatchObject([{ client_id: both.clientId, sid, state: 'acknowledged' }])
-  // If this fails because the phone is still logged in, remove the advice to set "subject_claims": "sid" from docs/rp/register.md.
+  // If this fails because the phone is still logged in, remove the advice to set "subject_claims": "sid" from docs/rp/express-openid-connect.md.
   expect([await both.userOf(laptop), await both.userOf(phone)]).toEqual([null, null])
 })
 

@@ -7,6 +7,7 @@ import { openBrowser } from './browser.ts'
 import { type Idp, openIdp } from './idp.ts'
 import { firstAttempt } from './ledger.ts'
 import { listen } from './listener.ts'
+import { failedMusts } from './recipes/recipe.ts'
 
 // Goal: a widely used third-party RP ends the session that Curfew names, and refuses tokens that are not of its IdP.
 // Method: Debian's Apache with mod_auth_openidc and sessions in shared memory; oidc-provider as the IdP; browsers that log in.
@@ -109,7 +110,7 @@ function define(files: ApacheFiles): void {
       clients: [apache.clientId],
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
-    // If this fails because both are logged out, remove the advice to post sessions from docs/rp/register.md.
+    // If this fails because both are logged out, remove the advice to post sessions from docs/rp/mod-auth-openidc.md.
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
   })
 
@@ -144,6 +145,12 @@ function define(files: ApacheFiles): void {
     })
     const left = await Promise.all([...browsers, another].map((browser) => userOf(apache, browser)))
     expect(left).toEqual([null, null, 'grace'])
+  })
+
+  test('passes every must of the probe but one: it takes a token with an unknown critical header', async () => {
+    const apache = await openAt(idp)
+    // If this fails because the list is empty, correct the section about the probe in docs/rp/mod-auth-openidc.md.
+    expect(await failedMusts(curfew, idp, apache.clientId)).toEqual(['crit'])
   })
 
   test('refuses a token of a key outside the key set of the IdP', async () => {

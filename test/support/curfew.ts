@@ -107,6 +107,8 @@ export interface CurfewOptions {
   readonly leaseMs?: number
   /** Networks that relying parties may be in. Default loopback. */
   readonly allowedNetworks?: readonly string[]
+  /** The URL by which the outside reaches Curfew. Default: none is configured. */
+  readonly publicUrl?: string
   /** Verifies access tokens. Default: none is accepted. */
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen on. Default: all. */
@@ -191,7 +193,7 @@ export interface Curfew extends AsyncDisposable {
 
 export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { wrapEventLog = (real) => real, workers = 1, leaseMs = 10_000, allowedNetworks = LOOPBACK } = options
-  const { appendTimeoutMs = 5_000, allowedPorts = null, bookkeepers = 0 } = options
+  const { appendTimeoutMs = 5_000, allowedPorts = null, bookkeepers = 0, publicUrl = null } = options
   const lines: string[] = []
   const log = createLog({
     service: 'test',
@@ -236,7 +238,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     })
   }
   const eventLog = openEventLog(db, gate.url)
-  const ownAddresses = createOwnAddresses({ databaseUrl: database.url })
+  const ownAddresses = createOwnAddresses({ databaseUrl: database.url, publicUrl })
   const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
   const keyMaker = createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(db)) })
   const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
@@ -291,6 +293,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     now,
     targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own: ownAddresses }),
     allowedNetworks,
+    publicUrl,
     logKeeper: createLogKeeper(masterKey),
     logOrigin: options.receipts?.origin ?? null,
     relyingPartiesMax: options.relyingPartiesMax ?? 20_000,
@@ -374,6 +377,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
+        clientKeys,
         retention: readEnvironment({}, readRetention),
         receipts: { subject: 'plain', origin: null, ...options.receipts },
         sessionsMax: options.sessionsMax ?? 20_000_000,

@@ -70,7 +70,10 @@ export interface RelyingPartyOptions {
  * Back-Channel Logout 2.6 requires, and answers 200 or 400 unless a test sets another manner. It caches the keys, and fetches
  * them again for an unknown key id.
  */
-export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOptions): Promise<RelyingParty> {
+export async function openRelyingParty(
+  curfew: Pick<Curfew, 'client'>,
+  options: RelyingPartyOptions,
+): Promise<RelyingParty> {
   const {
     clientId,
     algorithm = 'ES256',

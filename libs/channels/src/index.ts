@@ -10,6 +10,7 @@ import { backchannel } from './backchannel/channel.ts'
 import type { Channel } from './channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
 
+export { logoutUriOf, relayFault } from './backchannel/relay.ts'
 export {
   LOGOUT_EVENT_MEMBER,
   LOGOUT_TOKEN_TYPE,

@@ -1,5 +1,6 @@
 import {
   type ClientMetadata,
+  type KnownMember,
   type MemberPaths,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
@@ -14,13 +15,18 @@ const ALGORITHM: MemberPaths = {
   okta: [['settings', 'oauthClient', 'id_token_signed_response_alg']],
 }
 
+/** The signing algorithm that a client's metadata names for its ID tokens; null if it names none. */
+export function namedAlgorithmOf(client: ClientMetadata): KnownMember | null {
+  return client.member(ALGORITHM)
+}
+
 /** The signing algorithm of a client's ID tokens. Curfew uses it for all signatures for the client. */
 export function signingAlgorithmOf(client: ClientMetadata): {
   readonly algorithm: SigningAlgorithm
   readonly pointer: string
   readonly fault: Fault | null
 } {
-  const member = client.member(ALGORITHM)
+  const member = namedAlgorithmOf(client)
   // The default is RS256 (OpenID Connect Dynamic Client Registration section 2).
   const algorithm = member === null ? 'RS256' : SIGNING_ALGORITHMS.find((name) => name === member.value)
   const pointer = member?.pointer ?? `/${ALGORITHM.oidc}`

@@ -3,6 +3,7 @@ import type {
   AcceptedOrRejected,
   ApiKey,
   ApiKeyInput,
+  Confirmation,
   DeadLetter,
   DeadLetterFilterInput,
   DeadLetterWithAttempts,
@@ -40,6 +41,7 @@ import type {
   ReplayPreview,
   RetireInput,
   RotateInput,
+  RotateSecretInput,
   Session,
   SessionAccepted,
   SessionAcceptedOrRejected,
@@ -215,6 +217,12 @@ export interface Client {
   getErasure(id: string): Promise<Erasure>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
   getIssuer(name: string): Promise<Issuer>
+  /**
+   * Reads an issuer and puts it. It tries again if another change came first.
+   *
+   * @param next returns the new registration; null: the issuer is not registered. It may be called more than once.
+   */
+  changeIssuer(name: string, next: (before: Issuer | null) => IssuerInput): Promise<Issuer>
   putRelyingParty(
     issuer: string,
     clientId: string,
@@ -241,6 +249,18 @@ export interface Client {
     patch: (before: RelyingParty) => RelyingPartyPatch,
   ): Promise<RelyingParty>
   deleteRelyingParty(issuer: string, clientId: string): Promise<Removed>
+  /** Lists the confirmations of the logouts that the client started, the latest first. */
+  listConfirmations(
+    issuer: string,
+    clientId: string,
+    page?: PageFilter & { readonly state?: Confirmation['state'] },
+  ): Promise<Page<Confirmation>>
+  /** Changes the secret that signs confirmations. The answer has it in `curfew.confirmation_secret`. */
+  rotateConfirmationSecret(
+    issuer: string,
+    clientId: string,
+    secret?: RotateSecretInput,
+  ): Promise<RelyingParty>
   getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
   /** @param clients NDJSON as a text or a stream. The problem of a refusal has the faults in `faults`: see `ImportFault`. */
   importRelyingParties(
@@ -276,7 +296,7 @@ export interface Client {
 }
 
 const NDJSON = 'application/x-ndjson'
-/** The number of attempts to patch a relying party while other changes come first. */
+/** The number of attempts to change an object while other changes come first. */
 const CHANGE_TRIES = 10
 
 export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
@@ -315,6 +335,30 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     const text = await response.text()
     // A 204 has no body.
     return (text === '' ? undefined : JSON.parse(text)) as Answer
+  }
+  /** Reads an object, and sends the result of `next` to its path. Tries again if another change came first. */
+  async function change<Answer>(
+    method: 'PUT' | 'PATCH',
+    path: string,
+    next: (before: Answer | null) => unknown,
+  ): Promise<Answer> {
+    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json'
+    for (let tries = 1; ; tries++) {
+      const found = await send('GET', path).catch((error) => {
+        if (method === 'PUT' && error instanceof ApiError && error.status === 404) return null
+        throw error
+      })
+      const etag = found?.headers.get('etag') ?? null
+      const body = JSON.stringify(next(found === null ? null : ((await found.json()) as Answer)))
+      const condition = found === null ? { 'if-none-match': '*' } : etag !== null && { 'if-match': etag }
+      try {
+        const changed = await send(method, path, { body, headers: { 'content-type': type, ...condition } })
+        return (await changed.json()) as Answer
+      } catch (error) {
+        const overtaken = error instanceof ApiError && error.status === 412
+        if (!overtaken || tries === CHANGE_TRIES) throw error
+      }
+    }
   }
   const eventPathOf = (id: string, suffix: string, options: object) =>
     withQuery(`/v1/logout-events/${encodeURIComponent(id)}${suffix}`, options)
@@ -388,28 +432,14 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     listIssuers: (page = {}) => call('GET', `/v1/issuers?${query(page)}`),
     listRelyingParties: (issuer, page = {}) =>
       call('GET', `${issuerPath(issuer)}/relying-parties?${query(page)}`),
-    async changeRelyingParty(issuer, clientId, patch) {
-      const path = partyPath(issuer, clientId)
-      for (let tries = 1; ; tries++) {
-        const found = await send('GET', path)
-        const etag = found.headers.get('etag')
-        const change = patch((await found.json()) as RelyingParty)
-        try {
-          const changed = await send('PATCH', path, {
-            body: JSON.stringify(change),
-            headers: {
-              'content-type': 'application/merge-patch+json',
-              ...(etag !== null && { 'if-match': etag }),
-            },
-          })
-          return (await changed.json()) as RelyingParty
-        } catch (error) {
-          const overtaken = error instanceof ApiError && error.status === 412
-          if (!overtaken || tries === CHANGE_TRIES) throw error
-        }
-      }
-    },
+    changeIssuer: (name, next) => change('PUT', issuerPath(name), next),
+    changeRelyingParty: (issuer, clientId, patch) =>
+      change<RelyingParty>('PATCH', partyPath(issuer, clientId), (before) => patch(before as RelyingParty)),
     deleteRelyingParty: (issuer, clientId) => call('DELETE', partyPath(issuer, clientId)),
+    listConfirmations: (issuer, clientId, filter = {}) =>
+      call('GET', `${partyPath(issuer, clientId)}/confirmations?${query(filter)}`),
+    rotateConfirmationSecret: (issuer, clientId, secret = {}) =>
+      call('POST', `${partyPath(issuer, clientId)}/confirmations/rotate-secret`, secret),
     getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
     async importRelyingParties(issuer, clients, { dryRun = false } = {}) {
       const path = `${issuerPath(issuer)}/relying-parties/import${dryRun ? '?dry_run=true' : ''}`

@@ -16,6 +16,12 @@ export {
   type Scope,
 } from './api/common.ts'
 export {
+  Confirmation,
+  ConfirmationsQuery,
+  confirmationBody,
+  confirmationMessage,
+} from './api/confirmations.ts'
+export {
   AuditEntry,
   DeadLetter,
   type DeadLetterFilterInput,
@@ -65,6 +71,7 @@ export {
   RelyingPartySettings,
   Removed,
 } from './api/registry.ts'
+export { readRelayAddress, relayAddress, relayTemplate } from './api/relay.ts'
 export {
   AcceptedSession,
   AcceptedSessionEnd,

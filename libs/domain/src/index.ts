@@ -111,6 +111,13 @@ export {
   TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
 export {
+  CONFIRMATION_DEADLINE_MS,
+  CONFIRMATION_DEADLINE_MS_MAX,
+  CONFIRMATION_DEADLINE_MS_MIN,
+  type Confirmation,
+  confirmationOf,
+} from './logout/confirmation.ts'
+export {
   type IssuerLogout,
   type Lane,
   type LogoutEvent,

@@ -95,6 +95,7 @@ export {
   projectLeft,
 } from './history/journal.ts'
 export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export { hasRelayedEvents } from './history/relayed.ts'
 export {
   deleteProbes,
   deleteQuarantined,
@@ -133,6 +134,16 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './keys/signing-keys.ts'
+export { projectConfirmations } from './notify/confirmation-projection.ts'
+export {
+  type ClaimedConfirmation,
+  type ConfirmationRecord,
+  claimConfirmations,
+  listConfirmations,
+  settleConfirmation,
+  type WrittenConfirmation,
+  writeConfirmation,
+} from './notify/confirmations.ts'
 export {
   deleteNotifications,
   fanOutNotifications,
@@ -227,6 +238,7 @@ export {
   type Registry,
   readRegistry,
   readRegistryRevision,
+  type StoredConfirmationSecrets,
   type StoredSettings,
 } from './registry/registry.ts'
 export { type RelayIssuer, type RelayRegistry, readRelayRegistry } from './registry/relay.ts'

@@ -4,7 +4,7 @@ import type { SecureContext } from 'node:tls'
 import { buildConnector } from 'undici'
 import { type AllowedNetworks, mayDial } from './addresses.ts'
 import type { Lookup } from './lookup.ts'
-import type { OwnAddresses } from './own-addresses.ts'
+import { type OwnAddresses, ownAddress } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
 
 /** The address may not be dialled. The message says why, for people. */
@@ -18,7 +18,7 @@ export interface ConnectorOptions {
   readonly connectTimeoutMs: number
   /** Null allows every port. */
   readonly allowedPorts: readonly PortRange[] | null
-  /** The addresses of this deployment, which are never dialled. */
+  /** The addresses of this deployment, which are never dialled. The client has compared the names. */
   readonly own: OwnAddresses
   /** Called after each connection with its origin and the address of its peer. */
   readonly onConnected?: (origin: string, address: string) => void
@@ -63,15 +63,14 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
         const isOwn = own.guards(port) && own.has(address, port)
         if (isOwn || !mayDial(address, { allowed, tls })) {
           socket.destroy()
-          return refuse(isOwn ? ownAddress(address, port) : notAllowed(address, tls))
+          return refuse(isOwn ? ownAddress(`${address}:${port}`) : notAllowed(address, tls))
         }
         onConnected?.(`${target.protocol}//${target.host}`, address)
         callback(...result)
       })
-    if (own.named(literal, port)) return refuse(ownAddress(literal, port))
     if (!own.guards(port)) return dial()
     isOwnAddress(literal, port, { own, lookup }).then(
-      (isOwn) => (isOwn ? refuse(ownAddress(literal, port)) : dial()),
+      (isOwn) => (isOwn ? refuse(ownAddress(`${literal}:${port}`)) : dial()),
       (error: unknown) => callback(error as Error, null),
     )
   }
@@ -89,10 +88,6 @@ async function isOwnAddress(
   // A name that does not resolve fails again when it is dialled, with its reason.
   lookup(host, (error, addresses) => resolve(error === null ? addresses : []))
   return (await promise).some(({ address }) => own.has(address, port))
-}
-
-function ownAddress(host: string, port: number): string {
-  return `${host}:${port} is an address of Curfew's own, where no relying party lives`
 }
 
 /**

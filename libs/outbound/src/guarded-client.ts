@@ -11,7 +11,7 @@ import { createAllowedNetworks, mayDial } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup } from './connector.ts'
 import { failed } from './failures.ts'
 import { type Lookup, systemLookup } from './lookup.ts'
-import { createOwnAddresses, type OwnAddresses } from './own-addresses.ts'
+import { createOwnAddresses, type OwnAddresses, ownAddress } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
@@ -149,6 +149,10 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   }
 
   function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+    const target = targetOf(request.uri)
+    if (target === null) return Promise.resolve(NO_TARGET)
+    if (own.named(target.url))
+      return Promise.resolve({ kind: 'not_allowed', detail: ownAddress(target.origin) })
     let connections: Connections
     try {
       connections = connectionsFor(request)
@@ -156,7 +160,9 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       // OpenSSL refuses the certificate or key. An older OpenSSL may have accepted it at registration.
       return Promise.resolve(failed(error))
     }
-    return dispatch(connections, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)
+    const { timeoutMs, headers, captureHeaders = false } = request
+    const sent = { ...target, timeoutMs, headers, captureHeaders, method, body }
+    return dispatch(connections, sent, request.responseBytesMax ?? responseBytesMax)
   }
 
   return {
@@ -164,7 +170,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     get: (request) => send('GET', request, null),
     async inspectTls(request) {
       const url = URL.parse(request.uri)
-      if (url?.protocol !== 'https:') return null
+      if (url?.protocol !== 'https:' || own.named(url)) return null
       try {
         return await inspect(connectorFor(request), url)
       } catch {
@@ -207,16 +213,14 @@ function inspect(
 
 function dispatch(
   { agent, restricted }: Connections,
-  request: GetRequest & { readonly method: 'GET' | 'POST'; readonly body: string | null },
+  request: Target &
+    Required<Pick<GetRequest, 'timeoutMs' | 'headers' | 'captureHeaders'>> & {
+      readonly method: 'GET' | 'POST'
+      readonly body: string | null
+    },
   bodyBytesMax: number,
 ): Promise<Answer> {
-  const target = targetOf(request.uri)
-  if (target === null) {
-    return Promise.resolve({
-      kind: 'not_allowed',
-      detail: 'the URI is not an absolute http or https URI without user name',
-    })
-  }
+  const { origin, path, method, headers } = request
   const { promise, resolve } = Promise.withResolvers<Answer>()
   let controller: Dispatcher.DispatchController | null = null
   let status: number | null = null
@@ -235,7 +239,7 @@ function dispatch(
     resolve({
       ...{ kind: 'response', status, retryAfter, body },
       ...(captured !== null && { headers: captured }),
-      ...(restricted.has(target.origin) && { restricted: true }),
+      ...(restricted.has(origin) && { restricted: true }),
     })
   }
   const cut = (without: Answer) => {
@@ -249,7 +253,7 @@ function dispatch(
 
   // Dispatches directly: `request()` would make a stream and a promise for a body that is mostly empty.
   agent.dispatch(
-    { ...target, method: request.method, headers: request.headers, body: request.body },
+    { origin, path, method, headers, body: request.body },
     {
       onRequestStart(started) {
         controller = started
@@ -261,7 +265,7 @@ function dispatch(
         status = statusCode
         const after = headers['retry-after']
         retryAfter = typeof after === 'string' ? after : null
-        if (request.captureHeaders === true) captured = textsOf(headers)
+        if (request.captureHeaders) captured = textsOf(headers)
       },
       onResponseData(_controller, chunk) {
         const room = bodyBytesMax - bytes
@@ -288,10 +292,21 @@ function textsOf(headers: Readonly<Record<string, string | string[] | undefined>
 
 const NO_STATUS: Answer = { kind: 'failure', failure: 'invalid_response', detail: 'the answer had no status' }
 
+const NO_TARGET: Answer = {
+  kind: 'not_allowed',
+  detail: 'the URI is not an absolute http or https URI without user name',
+}
+
+interface Target {
+  readonly url: URL
+  readonly origin: string
+  readonly path: string
+}
+
 /** Origin and path of a URI. The path with its query is sent as it was registered, not as a parser normalises it. */
-function targetOf(uri: string): { origin: string; path: string } | null {
+function targetOf(uri: string): Target | null {
   const [, rest] = /^https?:\/\/[^/?#\\]+([^#]*)/i.exec(uri) ?? []
   const url = URL.parse(uri)
   if (rest === undefined || url === null || url.username !== '' || url.password !== '') return null
-  return { origin: url.origin, path: rest.startsWith('/') ? rest : `/${rest}` }
+  return { url, origin: url.origin, path: rest.startsWith('/') ? rest : `/${rest}` }
 }

@@ -102,6 +102,10 @@ describe('a service of the deployment', () => {
     [{ brokers: ['kafka-0:9092', 'kafka-1:9093'] }, 'http://10.0.0.9:9092/'],
     [{ publicUrl: 'https://curfew.example/' }, 'https://curfew.example/'],
     [{ publicUrl: 'https://curfew.example/' }, 'https://CURFEW.example:443/v1'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example/curfew'],
+    [{ publicUrl: 'https://sso.example/curfew/' }, 'https://SSO.example/curfew/relay/main/shop'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example/x/../curfew/relay/main/shop'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example//%63urfew?a'],
   ])('%j is not dialled as %s', async (own, uri) => {
     expect(await dialled(own, uri)).toBe(false)
   })
@@ -111,6 +115,9 @@ describe('a service of the deployment', () => {
     [{ databaseUrl: 'postgres:///curfew?host=/var/run/postgresql' }, 'http://10.0.0.9:5432/'],
     // A proxy in front of Curfew may serve relying parties at the same address.
     [{ publicUrl: 'https://curfew.example/' }, 'https://rp.example/'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example/shop/logout'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example/curfew-shop/logout'],
+    [{ publicUrl: 'https://sso.example/curfew' }, 'https://sso.example:8443/curfew/logout'],
   ])('%j does not block %s', async (own, uri) => {
     expect(await dialled(own, uri)).toBe(true)
   })
@@ -120,9 +127,18 @@ test('an address of this deployment is refused at registration', () => {
   const own = createOwnAddresses({ publicUrl: 'https://curfew.example' })
   own.listens({ address: '127.0.0.1', port: 8_480 })
   const fault = (uri: string) => targetFault(uri, EVERYWHERE, null, own)
-  for (const uri of ['https://curfew.example/x', 'http://localhost:8480/', 'http://127.0.0.1:8480/'])
+  for (const uri of ['https://curfew.example/x', 'http://localhost:8480/', 'http://127.0.0.1:8480/']) {
     expect([uri, fault(uri)]).toEqual([uri, expect.stringContaining("an address of Curfew's own")])
+    expect(fault(uri)).toMatch(/in a loop\. Give the URL of the other service/)
+  }
   expect(fault('http://127.0.0.1:8481/')).toBeNull()
+})
+
+test('the public URL with a path leaves the rest of its host to relying parties', () => {
+  const own = createOwnAddresses({ publicUrl: 'https://sso.example/curfew' })
+  const fault = (uri: string) => targetFault(uri, EVERYWHERE, null, own)
+  expect(fault('https://sso.example/curfew/relay/main/shop')).toContain("an address of Curfew's own")
+  expect(fault('https://sso.example/shop/logout')).toBeNull()
 })
 
 test("only an answer from outside the deployment's networks is marked as restricted", async () => {

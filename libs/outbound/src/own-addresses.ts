@@ -1,6 +1,7 @@
 import { BlockList, isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { type Lookup, systemLookup } from './lookup.ts'
+import { portOf } from './ports.ts'
 
 /** A host and port of this deployment. */
 interface Place {
@@ -12,8 +13,11 @@ interface Place {
 export interface OwnAddresses {
   /** Adds a listening socket of this process. */
   listens(place: { readonly address: string; readonly port: number }): void
-  /** Whether a URI's host and port name this deployment. A name of another spelling is recognised only by its addresses. */
-  named(host: string, port: number): boolean
+  /**
+   * Whether a URL names this deployment: the host and port of one of its services, or the public URL with every path under it. A
+   * service under another name is recognised only by its addresses.
+   */
+  named(url: URL): boolean
   /** Whether this deployment uses the port somewhere, so that addresses must be checked. */
   guards(port: number): boolean
   /** Looks up the addresses of the services with this port if they are older than half a minute. Never rejects. */
@@ -26,7 +30,10 @@ export interface OwnAddressesOptions {
   readonly databaseUrl?: string | null
   /** Kafka brokers, each `host:port`. */
   readonly brokers?: readonly string[]
-  /** Compared only by name: a proxy in front of this deployment may serve relying parties at the same address. */
+  /**
+   * Compared only by name: a proxy in front of this deployment may serve relying parties at the same address. If the URL has a path,
+   * other paths of its host belong to others.
+   */
   readonly publicUrl?: string | null
   readonly lookup?: Lookup
   /** The addresses of this machine. Default: its current ones. */
@@ -42,7 +49,8 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
   const { lookup = systemLookup, monotonicMs = () => performance.now() } = options
   const { localAddresses = addressesOfThisMachine } = options
   const services = [...placesOf(databaseUrl, POSTGRES_PORT), ...brokers.flatMap(brokerPlace)]
-  const names = [...services, ...placesOf(publicUrl, null)]
+  const publicPlace = placesOf(publicUrl, null)[0] ?? null
+  const publicPath = segmentsOf(URL.parse(publicUrl ?? '')?.pathname ?? '')
   const listeners: Place[] = []
   const resolved = new Map<string, { addresses: readonly string[]; lookedUpMs: number }>()
 
@@ -72,7 +80,14 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
 
   return {
     listens: ({ address, port }) => void listeners.push({ host: address, port }),
-    named: (host, port) => names.some((own) => own.port === port && own.host === plain(host)),
+    named(url) {
+      const [host, port] = [plain(url.hostname), portOf(url)]
+      const isAtPlace = (own: Place) => own.port === port && own.host === host
+      if (services.some(isAtPlace)) return true
+      if (publicPlace === null || !isAtPlace(publicPlace)) return false
+      const path = segmentsOf(url.pathname)
+      return publicPath.every((segment, index) => path[index] === segment)
+    },
     guards: (port) => [...listeners, ...services].some((own) => own.port === port),
     async refresh(port) {
       await Promise.all(services.filter((own) => own.port === port).map(({ host }) => find(host)))
@@ -125,6 +140,30 @@ function placesOf(text: string | null, port: number | null): readonly Place[] {
 function brokerPlace(broker: string): readonly Place[] {
   const at = broker.lastIndexOf(':')
   return at <= 0 ? [] : [{ host: plain(broker.slice(0, at)), port: Number(broker.slice(at + 1)) }]
+}
+
+/** The segments of a path as a proxy may read them: percent-decoded, without empty ones and dot segments. */
+function segmentsOf(path: string): readonly string[] {
+  const segments: string[] = []
+  for (const segment of decoded(path).split('/')) {
+    if (segment === '..') segments.pop()
+    else if (segment !== '' && segment !== '.') segments.push(segment)
+  }
+  return segments
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    // A malformed escape is not an escape.
+    return path
+  }
+}
+
+/** The reason of a refusal to dial an own address. @param place host and port, or a URL. */
+export function ownAddress(place: string): string {
+  return `${place} is an address of Curfew's own, where no relying party lives`
 }
 
 /** Normalises a host: lower case, no brackets, and no trailing dot. */

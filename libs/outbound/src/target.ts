@@ -77,9 +77,9 @@ function ownFault(url: URL, own: Pick<OwnAddresses, 'named' | 'has'> | null): st
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const port = portOf(url)
   const addresses = /(?:^|\.)localhost$/.test(host) ? ['127.0.0.1', '::1'] : [host]
-  const isOwn = own !== null && (own.named(host, port) || addresses.some((address) => own.has(address, port)))
+  const isOwn = own !== null && (own.named(url) || addresses.some((address) => own.has(address, port)))
   if (!isOwn) return null
-  return `must not lead to ${host}:${port}, an address of Curfew's own`
+  return `must not lead to ${host}:${port}, an address of Curfew's own: its messages would come back to it, in a loop. Give the URL of the other service itself, such as the relying party's own logout URL`
 }
 
 function portFault(url: URL, allowedPorts: readonly PortRange[] | null): string | null {

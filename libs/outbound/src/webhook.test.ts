@@ -7,7 +7,8 @@ import { parseWebhookSecret, postWebhook } from './webhook.ts'
 
 const EXAMPLE = {
   url: 'https://siem.example/hook',
-  allowedNetworks: [],
+  allowedNetworks: null,
+  grantedNetworks: [],
   id: 'msg_p5jXN8AQM9LWM0D4loKWxJek',
   sentAt: new Date(1_614_265_330_999),
   body: '{"test": 2432232314}',

@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto'
-import type { Answer } from '@curfew/domain'
+import type { Answer, NetworkAccess } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
+import type { TlsIdentity } from './tls-identity.ts'
 
 /** The fewest and most bytes of a secret (Standard Webhooks, "Signature scheme"). */
 const SECRET_BYTES_MIN = 24
@@ -15,10 +16,10 @@ export function parseWebhookSecret(text: string): Uint8Array | null {
   return bytes.length >= SECRET_BYTES_MIN && bytes.length <= SECRET_BYTES_MAX ? bytes : null
 }
 
-export interface WebhookRequest {
+export interface WebhookRequest extends NetworkAccess {
   readonly url: string
-  /** CIDRs where the receiver may live, beside the deployment's. Only an unbound admin sets them. */
-  readonly allowedNetworks: readonly string[]
+  /** The receiver's own CA and our certificate for it. Default null, as in other requests. */
+  readonly tls?: TlsIdentity | null
   /** Equal in every attempt to send the same message, so that a receiver recognises a repetition. */
   readonly id: string
   /** The time of this attempt. */
@@ -36,21 +37,19 @@ export interface WebhookRequest {
  * rejects because of the receiver.
  */
 export function postWebhook(client: Pick<GuardedClient, 'post'>, request: WebhookRequest): Promise<Answer> {
-  const { id, body, timeoutMs, allowedNetworks } = request
-  const timestamp = Math.floor(request.sentAt.getTime() / 1_000)
+  const { url, id, body, sentAt, secrets, ...how } = request
+  const timestamp = Math.floor(sentAt.getTime() / 1_000)
   return client.post({
-    uri: request.url,
+    ...how,
+    uri: url,
     body,
     headers: {
       'content-type': 'application/json',
       'user-agent': 'curfew',
       'webhook-id': id,
       'webhook-timestamp': String(timestamp),
-      'webhook-signature': request.secrets.map((secret) => signature(secret, id, timestamp, body)).join(' '),
+      'webhook-signature': secrets.map((secret) => signature(secret, id, timestamp, body)).join(' '),
     },
-    timeoutMs,
-    allowedNetworks: null,
-    grantedNetworks: allowedNetworks,
   })
 }
 

@@ -263,6 +263,27 @@ describe('a token as other OPs send it passes, if need be with lenient:', () => 
     expect(await verify(token, { lenient: true })).toMatchObject({ ok: true })
   })
 
+  // The header and the claims that Auth0's documentation shows, with other values.
+  test('Auth0: typ JWT, an issuer that ends with a slash, and a trace_id', async () => {
+    const auth0 = await createKey('tenant-key', 'RS256')
+    const [issuer, clientId] = ['https://tenant.eu.auth0.com/', 'k3LmN0pQrStUvWxYz1234567890AbCdE']
+    const claims = {
+      iss: issuer,
+      sub: 'auth0|65f0c2d19a3b4e5f60718293',
+      aud: clientId,
+      iat: NOW_S,
+      exp: NOW_S + 120,
+      jti: '0f3c1d52-6a7b-4c8d-9e0f-1a2b3c4d5e6f',
+      events: { [LOGOUT_EVENT]: {} },
+      trace_id: '5d1f0a9c3b7e2468',
+      sid: 'Zx9_yW8vU7tS6rQ5pO4nM3lK2jI1hG0f',
+    }
+    const token = await auth0.sign(claims, { typ: 'JWT' })
+    const options = { issuer, clientId, jwks: jwksOf(auth0), algorithms: ['RS256'] }
+    expect(await verify(token, options)).toMatchObject(refused('typ is not logout+jwt'))
+    expect(await verify(token, { ...options, lenient: true })).toEqual({ ok: true, claims, usableForS: 180 })
+  })
+
   test('without exp, for four minutes plus the clock skew', async () => {
     const token = await key.sign(hydra, { typ: undefined })
     const at = (afterS: number) =>

@@ -3,6 +3,7 @@ import type { EventLog, EventLogMonitor, IssuerName, Publisher, SigningAlgorithm
 import {
   type Database,
   type NewSigningKey,
+  projectConfirmations,
   projectIssuerLogouts,
   projectSessions,
   projectSla,
@@ -48,7 +49,7 @@ export interface JobDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post'>
   /** Creates a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
-  /** The clock for key rotations, overdue deliveries and repeated erasures. Default: the clock of this machine. */
+  /** The clock for key rotations, overdue deliveries, repeated erasures and confirmations. Default: the clock of this machine. */
   readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
@@ -82,6 +83,7 @@ export function jobsOf(
       sessions: projectSessions,
       'issuer logouts': projectIssuerLogouts,
       sla: projectSla,
+      confirmations: projectConfirmations,
       receipts: createReceiptProjector({
         ...receipts,
         keeper: logKeeper,

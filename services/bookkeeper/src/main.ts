@@ -1,6 +1,11 @@
 import { createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
-import { createKeyMaker, createLogKeeper, createWebhookSecretSealer } from '@curfew/tokens'
+import {
+  createClientKeySealer,
+  createKeyMaker,
+  createLogKeeper,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import { eventLogChecks, runService } from '@curfew/wiring'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
@@ -29,6 +34,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     publisher,
     client,
     webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
+    clientKeys: createClientKeySealer(masterKey, oldMasterKey),
     retention: config.retention,
     receipts: config.receipts,
     sessionsMax: config.sessionsMax,

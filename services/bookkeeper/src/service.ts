@@ -1,5 +1,5 @@
 import { aborted, type Service } from '@curfew/runtime'
-import type { WebhookSecretSealer } from '@curfew/tokens'
+import type { ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
 import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { repeatUntil } from './repeat.ts'
@@ -17,6 +17,8 @@ export { createSlaJob } from './sla.ts'
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
+  /** Opens the secrets of clients, for their confirmations. */
+  readonly clientKeys: Pick<ClientKeySealer, 'open'>
   /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying
 }
@@ -30,11 +32,12 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
     name: 'bookkeeper',
     async run({ stopping, abandoning, ready }) {
       const notifying = deps.notifying ?? NOTIFYING
-      const { jobs, sender } = createNotifying({ ...deps, notifying })
+      const { now = () => new Date() } = deps
+      const { jobs, senders } = createNotifying({ ...deps, now, notifying })
       const all = [...jobsOf(deps, notifying, stopping), ...jobs]
       ready()
       await Promise.all(all.map((job) => repeatUntil(stopping, job, deps.log)))
-      await Promise.race([sender.idle(), aborted(abandoning)])
+      await Promise.race([Promise.all(senders.map((sender) => sender.idle())), aborted(abandoning)])
     },
   }
 }

@@ -38,6 +38,13 @@ export function parse<const Given extends Options>(args: readonly string[], opti
   return parsed
 }
 
+/** Parses the arguments of a command with at most one word beside its options. @throws {UsageError} */
+export function parseOptional<const Given extends Options>(args: readonly string[], options: Given) {
+  const parsed = read(args, options, true)
+  if (parsed.positionals.length > 1) throw new UsageError('Give at most one id, name or file.')
+  return parsed
+}
+
 function read<const Given extends Options>(
   args: readonly string[],
   options: Given,

@@ -1,7 +1,8 @@
 import { ApiError, type Client } from '@curfew/client'
-import type { EventLogView, KeysCheck } from '@curfew/contract'
+import type { EventLogView, Issuer, KeysCheck } from '@curfew/contract'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { allIssuers } from './issuer.ts'
 import { plain, table } from './table.ts'
 
 /** The result of one check. If `ok` is false, something is wrong. If `ok` is true, a `fix` is an improvement that can wait. */
@@ -178,9 +179,9 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
 
 async function ofKeys(client: Client, named: string | undefined): Promise<readonly Finding[]> {
   try {
-    const names = named === undefined ? await allIssuers(client) : [named]
-    const findings: Finding[] = []
-    for (const name of names) findings.push(...inWords(await answered(client.checkKeys(name))))
+    const issuers = named === undefined ? await allIssuers(client) : [await answered(client.getIssuer(named))]
+    const findings = [...publicUrlFinding(issuers)]
+    for (const { name } of issuers) findings.push(...inWords(await answered(client.checkKeys(name))))
     return findings
   } catch (error) {
     if (!(error instanceof CallFailed)) throw error
@@ -197,6 +198,17 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
   }
 }
 
+/** The finding about the public URL, which every issuer shows. */
+function publicUrlFinding([issuer]: readonly Issuer[]): readonly Finding[] {
+  if (issuer === undefined) return []
+  const check = 'public URL'
+  const { relay } = issuer.links
+  if (relay !== null) return [{ check, ok: true, what: `the relay is at ${relay}`, fix: null }]
+  const what = 'is not set, so Curfew knows neither the addresses of its relay nor that they are its own'
+  const fix = 'Set CURFEW_PUBLIC_URL to the address by which the outside reaches Curfew.'
+  return [{ check, ok: true, what, fix }]
+}
+
 /** How to correct a failed call. @param otherwise the text for an unusual answer. */
 function fixOf({ cause, message }: CallFailed, otherwise: string): string {
   if (!(cause instanceof ApiError)) return otherwise
@@ -211,19 +223,7 @@ function isNotFound({ cause, message }: CallFailed): boolean {
   return cause instanceof ApiError && cause.status === 404 && !message.includes(NO_ROUTE)
 }
 
-async function allIssuers(client: Client): Promise<readonly string[]> {
-  const names: string[] = []
-  for (let cursor: string | null = null; ; ) {
-    const page: Awaited<ReturnType<Client['listIssuers']>> = await answered(
-      client.listIssuers({ limit: 500, ...(cursor !== null && { cursor }) }),
-    )
-    names.push(...page.items.map(({ name }) => name))
-    cursor = page.next_cursor
-    if (cursor === null) return names
-  }
-}
-
-function inWords({ issuer, discovery, jwks, rotation, keys }: KeysCheck): readonly Finding[] {
+function inWords({ issuer, discovery, jwks, rotation, keys, relay }: KeysCheck): readonly Finding[] {
   return [
     { check: `${issuer}: discovery`, ...discovery },
     ...(jwks === null ? [] : [{ check: `${issuer}: jwks_uri`, ...jwks }]),
@@ -234,5 +234,11 @@ function inWords({ issuer, discovery, jwks, rotation, keys }: KeysCheck): readon
       what,
       fix,
     })),
+    ...(relay === null
+      ? []
+      : [
+          { check: `${issuer}: relay`, ...relay.keys },
+          { check: `${issuer}: retries of the relay`, ...relay.retries },
+        ]),
   ]
 }

@@ -1,6 +1,102 @@
 import type { Client } from '@curfew/client'
-import { UsageError } from './arguments.ts'
-import { answered } from './connect.ts'
+import type { Issuer, IssuerInput } from '@curfew/contract'
+import { type Command, group, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { plain, table } from './table.ts'
+
+const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+/** Each setting that may be on or off has two options, because an absent option leaves the setting unchanged. */
+const SETTINGS = {
+  iss: { type: 'string' },
+  'session-index': { type: 'string' },
+  'jwks-uri': { type: 'string' },
+  'no-jwks-uri': { type: 'boolean' },
+  'lenient-logout-tokens': { type: 'boolean' },
+  'no-lenient-logout-tokens': { type: 'boolean' },
+  widen: { type: 'boolean' },
+  'no-widen': { type: 'boolean' },
+} as const
+
+/** `curfew issuer …`. Each subcommand returns the exit status. */
+export const issuer: Command = group('issuer', { list, show, put })
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, OPTIONS)
+  const items = await allIssuers(connect(values))
+  if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
+  else if (items.length === 0) process.stdout.write('This key may see no issuer.\n')
+  else process.stdout.write(table([['NAME', 'ISS'], ...items.map(({ name, iss }) => [name, iss])]))
+  return 0
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  return print(values.json, await answered(connect(values).getIssuer(positionals[0] ?? '')))
+}
+
+async function put(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, { ...OPTIONS, ...SETTINGS }, 1)
+  const [name = ''] = positionals
+  const changes = {
+    ...(values['session-index'] !== undefined && { session_index: values['session-index'] }),
+    ...(values['jwks-uri'] !== undefined && { jwks_uri: values['jwks-uri'] }),
+    ...(values['no-jwks-uri'] === true && { jwks_uri: null }),
+    ...flag('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
+    ...flag('widen', values.widen, values['no-widen']),
+  } as Partial<IssuerInput>
+  if (values['jwks-uri'] !== undefined && values['no-jwks-uri'] === true)
+    throw new UsageError('Give --jwks-uri or --no-jwks-uri, not both.')
+  const put = connect(values).changeIssuer(name, (before) => {
+    const iss = values.iss ?? before?.iss
+    if (iss === undefined) throw new UsageError(`There is no issuer ${name}. Give --iss to register it.`)
+    return { ...(before !== null && inputOf(before)), ...changes, iss }
+  })
+  return print(values.json, await answered(put))
+}
+
+/** The setting that a pair of options chooses; none if neither is given. @throws {UsageError} if both are given. */
+function flag(name: string, on: boolean | undefined, off: boolean | undefined): Record<string, boolean> {
+  const option = name.replaceAll('_', '-')
+  if (on === true && off === true) throw new UsageError(`Give --${option} or --no-${option}, not both.`)
+  return on === true ? { [name]: true } : off === true ? { [name]: false } : {}
+}
+
+/** The registration of an issuer as it can be put. Absent quotas stay unchanged. */
+function inputOf({ name: _, quotas, created_at, updated_at, links, ...settings }: Issuer): IssuerInput {
+  return settings
+}
+
+function print(json: boolean | undefined, issuer: Issuer): number {
+  process.stdout.write(json === true ? `${JSON.stringify(issuer)}\n` : inWords(issuer))
+  return 0
+}
+
+function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string {
+  const facts: readonly (readonly [string, string])[] = [
+    ['issuer', `${name} (${iss})`],
+    ['sla', `${sla.objective * 100} % within ${sla.within_ms} ms, in ${sla.window_days} days`],
+    ['session index', issuer.session_index],
+    ['jwks_uri', issuer.jwks_uri ?? 'by discovery'],
+    ['lenient', issuer.lenient_logout_tokens ? 'yes' : 'no'],
+    ['widen', issuer.widen ? 'yes' : 'no'],
+    ['relay', links.relay ?? 'unknown: CURFEW_PUBLIC_URL is not set'],
+    ...Object.entries(defaults).map(([member, value]) => [member, JSON.stringify(value)] as const),
+  ]
+  return facts.map(([fact, value]) => `${fact.padEnd(18)}${plain(value)}\n`).join('')
+}
+
+/** Every issuer that the key may see. */
+export async function allIssuers(client: Client): Promise<readonly Issuer[]> {
+  const items: Issuer[] = []
+  for (let cursor: string | null = null; ; ) {
+    const page: Awaited<ReturnType<Client['listIssuers']>> = await answered(
+      client.listIssuers({ limit: 500, ...(cursor !== null && { cursor }) }),
+    )
+    items.push(...page.items)
+    cursor = page.next_cursor
+    if (cursor === null) return items
+  }
+}
 
 /** The name of the given issuer, or of the only one. @throws {UsageError} if there are several or none. */
 export async function issuerOf(client: Client, named: string | undefined): Promise<string> {

@@ -4,6 +4,7 @@ import { type Command, group, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
+import { issuer } from './issuer.ts'
 import { issuerLogout } from './issuer-logout.ts'
 import { keys } from './keys.ts'
 import { log } from './log.ts'
@@ -38,6 +39,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     // It needs the code of the services, so it is loaded only on use.
     use: async (args) => (await import('./event-log-use.ts')).useCommand(args),
   }),
+  issuer,
   rp,
   sla,
   sessions,

@@ -23,7 +23,7 @@ function channelsText(endpoints: RelyingParty['status']['endpoints']): string {
 
 /** One relying party as text. */
 export function partyText({ client_id, issuer, curfew, status }: RelyingParty): string {
-  const { tls, endpoints: _, ...settings } = curfew
+  const { tls, endpoints: _, confirmation_secret: __, ...settings } = curfew
   const facts: readonly (readonly [string, string])[] = [
     ['relying party', `${status.client_name ?? client_id} (${issuer}/${client_id})`],
     ['read as', status.format],

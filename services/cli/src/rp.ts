@@ -3,11 +3,11 @@ import { Writable } from 'node:stream'
 import { text as readAll } from 'node:stream/consumers'
 import type { Page } from '@curfew/client'
 import { clientIdIn, type RelyingParty, type RelyingPartyInput } from '@curfew/contract'
-import { type Command, group, parse, UsageError } from './arguments.ts'
+import { type Command, group, parse, parseOptional, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'
 import { channelPatch, endpointPatch, partyPatch } from './rp-enable.ts'
-import { importClients } from './rp-import.ts'
+import { importClients, importText } from './rp-import.ts'
 import { probe } from './rp-probe.ts'
 import { healthText, partyTable, partyText } from './rp-text.ts'
 
@@ -75,7 +75,12 @@ async function put(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const party = await answered(client.putRelyingParty(issuer, clientId, body))
-  print(values.json, party, () => partyText(party))
+  const { confirmation_secret: secret } = party.curfew
+  const kept =
+    secret === undefined
+      ? ''
+      : `\nStore the secret of its confirmations, which Curfew does not show again:\n${secret}\n`
+  print(values.json, party, () => `${partyText(party)}${kept}`)
   return 0
 }
 
@@ -114,15 +119,30 @@ async function enable(args: readonly string[], enabled: boolean): Promise<number
 }
 
 async function importFile(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...OPTIONS, 'dry-run': { type: 'boolean' } }, 1)
-  const input = await readInput(positionals[0] ?? '')
+  const switches = {
+    'dry-run': { type: 'boolean' },
+    relay: { type: 'boolean' },
+    restore: { type: 'boolean' },
+  } as const
+  const { values, positionals } = parseOptional(args, { ...OPTIONS, ...switches })
+  const [file] = positionals
+  const direction = values.restore === true ? 'restore' : values.relay === true ? 'relay' : null
+  const dryRun = values['dry-run'] === true
+  if (file === undefined && direction === null)
+    throw new UsageError('Give a file to import; or --relay or --restore alone, for the registered clients.')
+  if (dryRun && (file === undefined || direction === 'restore'))
+    throw new UsageError('--dry-run needs a file to import, and does not go with --restore.')
+  const input = file === undefined ? null : await readInput(file)
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
-  return importClients(client, input, {
-    issuer,
-    dryRun: values['dry-run'] === true,
-    json: values.json === true,
-  })
+  const json = values.json === true
+  if (direction !== null) {
+    const { repoint } = await import('./relay/repoint.ts')
+    return repoint(client, input, { issuer, direction, dryRun, json, url: values.url })
+  }
+  const done = await importClients(client, input ?? '', { issuer, dryRun, json })
+  print(json, done, () => importText(done, issuer))
+  return 0
 }
 
 async function exportAll(args: readonly string[]): Promise<number> {

@@ -49,6 +49,19 @@ const PARTS: Readonly<Record<string, string>> = {
   quarantine dismiss ID…
                 ignore records for good
 `,
+  issuer: `  issuer list   list issuers
+  issuer show NAME
+                show an issuer, and the address of its relay
+  issuer put NAME
+                register an issuer, or change the given settings; the others stay
+                --iss ISS         needed for a new issuer
+                --jwks-uri URL    the keys that the relay verifies with; --no-jwks-uri: those that discovery names
+                --lenient-logout-tokens, --no-lenient-logout-tokens
+                                  whether the relay accepts logout tokens without exp and typ
+                --widen, --no-widen
+                                  whether a relayed logout notifies the other relying parties as well
+                --session-index off|partial|complete
+`,
   rp: `  rp list       list relying parties with their endpoints
   rp show ID    show a relying party
   rp put FILE   register or replace a relying party: OIDC client metadata in JSON, or the export of its IdP
@@ -60,6 +73,9 @@ const PARTS: Readonly<Record<string, string>> = {
   rp import FILE
                 register many relying parties, all or none: NDJSON, a JSON list, or a Keycloak realm
                 --dry-run         only check
+                --relay           then show the URL of the relay to set for each client at the IdP, for Keycloak and Hydra as calls
+                --restore         import nothing, and show how to set the URLs of the relying parties at the IdP again
+                                  both without FILE: for all registered clients; --url: the relay, if CURFEW_PUBLIC_URL is not set
   rp export     export all relying parties of an issuer as NDJSON, the format of import
   rp health ID  show waiting deliveries, recent acknowledgements and their duration
   rp probe ID   send valid and forged requests to its endpoint, and report the faults
@@ -87,7 +103,8 @@ const PARTS: Readonly<Record<string, string>> = {
   keys rewrap   seal the secrets in DATABASE_URL with CURFEW_MASTER_KEY in place of CURFEW_MASTER_KEY_OLD
   issuer:       --issuer NAME, if there are several
 `,
-  doctor: `  doctor        check the database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
+  doctor: `  doctor        check the database, event log, Kafka topics, master key, clock, quarantine, public URL, whether the IdP publishes our
+                keys, and whether the relay can verify its tokens
                 --issuer NAME     only this issuer
                 exit status 0: no faults
 `,

@@ -37,10 +37,12 @@ import { registerLogAudit } from './proof/log-audit.ts'
 import { createLogReader } from './proof/log-reader.ts'
 import { registerReceiptLog } from './proof/receipt-log.ts'
 import { registerReceipts } from './proof/receipts.ts'
+import { registerConfirmations } from './registry/confirmations.ts'
 import { registerHealth } from './registry/health.ts'
 import { registerImport } from './registry/import.ts'
 import { registerIssuers } from './registry/issuers.ts'
 import { registerProbes } from './registry/probe.ts'
+import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
 import { registerSla } from './sla/sla.ts'
 
@@ -61,6 +63,8 @@ export interface ConsoleDeps {
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** The URL by which the outside reaches this deployment; null if it is not configured. */
+  readonly publicUrl: string | null
   /** The CIDRs that this deployment allows. Registrations must stay within them. */
   readonly allowedNetworks: readonly string[]
   readonly logKeeper: LogKeeper
@@ -82,19 +86,24 @@ export function createConsole(deps: ConsoleDeps): void {
   const { now = () => new Date() } = deps
   const identity = { db: reads, names: createIssuerNames(reads) }
   const newId = () => uuidV7(now(), randomBytes(10))
+  const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
   const pages = createPages(deps.cursors)
   registerApiKeys(server, { db, pages, newId, now })
-  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages })
+  const relay = createRelayAddresses(deps.publicUrl)
+  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages, targetFault, relay })
   const registration: RelyingPartiesDeps = {
     db,
     targetFault,
     ceiling: deps.allowedNetworks,
+    relay,
     relyingPartiesMax: deps.relyingPartiesMax,
     clientKeys,
+    newSecret,
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, { ...registration, pages })
   registerImport(server, registration)
+  registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
   registerProbes(server, {
     ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },
@@ -112,7 +121,7 @@ export function createConsole(deps: ConsoleDeps): void {
     pages,
     targetFault,
     sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
-    newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
+    newSecret,
   })
   registerAudit(server, { db: reads, pages })
   registerSla(server, { db: reads, now })

@@ -16,7 +16,7 @@ import type { BackchannelSettings, StoredEncryption } from './settings.ts'
  * The members of client metadata that the channel reads: those of OpenID Connect Dynamic Client Registration section 2 and
  * Back-Channel Logout section 2.2, and those of products' exports.
  */
-const MEMBERS = {
+export const MEMBERS = {
   logoutUri: {
     oidc: 'backchannel_logout_uri',
     keycloak: [['attributes', 'backchannel.logout.url']],

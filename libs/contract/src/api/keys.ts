@@ -144,5 +144,9 @@ export const KeysCheck = Type.Object({
   keys: Type.Array(Type.Object({ kid: Text, alg: Text, state: Text, ...Finding.properties }), {
     description: 'Every key that Curfew publishes.',
   }),
+  relay: Type.Union([Type.Object({ keys: Finding, retries: Finding }), Type.Null()], {
+    description:
+      'keys: whether the relay can fetch the keys of the issuer. retries: whether relying parties can verify a retry of a relayed logout. null: the issuer has no jwks_uri, and no logout came by the relay in the last day.',
+  }),
 })
 export type KeysCheck = Static<typeof KeysCheck>

@@ -1,3 +1,8 @@
+import {
+  CONFIRMATION_DEADLINE_MS,
+  CONFIRMATION_DEADLINE_MS_MAX,
+  CONFIRMATION_DEADLINE_MS_MIN,
+} from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
@@ -59,6 +64,32 @@ const Endpoint = Type.Object(
   },
   { additionalProperties: false },
 )
+
+const confirmationMembers = {
+  confirmation_uri: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 2_048,
+      description:
+        'The address that gets one signed message for each logout that the client started (Standard Webhooks).',
+    }),
+  ),
+  confirmation_deadline_ms: Type.Optional(
+    Type.Integer({
+      minimum: CONFIRMATION_DEADLINE_MS_MIN,
+      maximum: CONFIRMATION_DEADLINE_MS_MAX,
+      description: `The longest time from acceptance (202) to the confirmation, in milliseconds. Default ${CONFIRMATION_DEADLINE_MS}. The confirmation is sent earlier if the logout is settled.`,
+    }),
+  ),
+  confirmation_secret: Type.Optional(
+    Type.String({
+      pattern: '^whsec_',
+      maxLength: 128,
+      description:
+        'The secret that signs confirmations: whsec_ and 24 to 64 bytes in base64 (Standard Webhooks). Stored encrypted. Default: the stored secret, or a new random one, which only the answer to this request has. An import needs it for a new confirmation_uri.',
+    }),
+  ),
+}
 
 /** Curfew's settings of a relying party, beside its OIDC metadata. Absent members have the issuer's defaults. */
 export const RelyingPartySettings = Type.Object(
@@ -127,18 +158,24 @@ export const RelyingPartySettings = Type.Object(
         description: 'Default true. Deliveries that are due while it is false become dead letters.',
       }),
     ),
+    ...confirmationMembers,
   },
   { additionalProperties: false },
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
 /**
- * Defaults of an issuer for its relying parties. TLS, endpoints and channels have no defaults: they differ for each relying
- * party. The SLA is a member of the issuer itself.
+ * Defaults of an issuer for its relying parties. TLS, endpoints, channels and confirmations have no defaults: they differ for each
+ * relying party. The SLA is a member of the issuer itself.
  */
-const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla', 'channels'], {
-  additionalProperties: false,
-})
+const IssuerDefaults = Type.Omit(
+  RelyingPartySettings,
+  [
+    ...(['tls', 'endpoints', 'sla', 'channels'] as const),
+    ...(['confirmation_uri', 'confirmation_deadline_ms', 'confirmation_secret'] as const),
+  ],
+  { additionalProperties: false },
+)
 
 const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial'), Type.Literal('complete')], {
   description:
@@ -180,12 +217,14 @@ export const IssuerInput = Type.Object(
     ),
     session_index: Type.Optional(SessionIndexUse),
     jwks_uri: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: 2_048,
-        description:
-          "URL of the issuer's JWK Set, with which the relay verifies logout tokens. Default: the discovery document of iss names it.",
-      }),
+      nullable(
+        Type.String({
+          minLength: 1,
+          maxLength: 2_048,
+          description:
+            "URL of the issuer's JWK Set, with which the relay verifies logout tokens. Default, also for null: the discovery document of iss names it.",
+        }),
+      ),
     ),
     lenient_logout_tokens: Type.Optional(
       Type.Boolean({
@@ -229,7 +268,15 @@ export const Issuer = Type.Object({
   defaults: IssuerDefaults,
   created_at: Time,
   updated_at: Time,
-  links: Type.Object({ self: Text, jwks: Text, relying_parties: Text }),
+  links: Type.Object({
+    self: Text,
+    jwks: Text,
+    relying_parties: Text,
+    relay: Type.Union([Text, Type.Null()], {
+      description:
+        'Where the IdP posts the logout tokens of a client, with {client_id} for the percent-encoded client; null while CURFEW_PUBLIC_URL is not set.',
+    }),
+  }),
 })
 export type Issuer = Static<typeof Issuer>
 
@@ -304,10 +351,27 @@ export const RelyingParty = Type.Object(
             'Only in the answer to a change: number of waiting deliveries, counted up to 100000. If their endpoint is disabled or removed, they become dead letters when they are due, and can be replayed.',
         }),
       ),
+      confirmation_previous_secret_until: Type.Optional(
+        Type.String({
+          description: 'RFC 3339, UTC. Until this time the previous secret signs confirmations too.',
+        }),
+      ),
       created_at: Time,
       updated_at: Time,
     }),
-    links: Type.Object({ self: Text, health: Text, probe: Text, deliveries: Text }),
+    links: Type.Object({
+      self: Text,
+      health: Text,
+      probe: Text,
+      deliveries: Text,
+      relay: Type.Union([Text, Type.Null()], {
+        description:
+          'The backchannel_logout_uri to set at the IdP, so that its logout tokens come by the relay; null while CURFEW_PUBLIC_URL is not set.',
+      }),
+      confirmations: Type.Optional(
+        Type.String({ description: 'Only if the client has a confirmation_uri.' }),
+      ),
+    }),
   },
   { additionalProperties: true },
 )
@@ -332,6 +396,18 @@ export const Imported = Type.Object({
   created: Count,
   changed: Count,
   unchanged: Count,
+  notices: Type.Array(
+    Type.Object({
+      code: Type.String({
+        description:
+          'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client.',
+      }),
+      detail: Type.String({ description: 'The notice in words, with what to do.' }),
+      total: Type.Integer({ minimum: 1, description: 'Number of clients.' }),
+      client_ids: Type.Array(Text, { description: 'The clients, at most 1000.' }),
+    }),
+    { description: 'Facts about clients that do not prevent the import.' },
+  ),
 })
 export type Imported = Static<typeof Imported>
 

@@ -64,9 +64,11 @@ const DELETE_EVENTS = `
           where d.id between given.low and given.high and d.event_id = given.id
             and (d.settled_at is null or d.settled_at >= $4 or d.state = 'dead_lettered' and d.settled_at >= $5))
        and not exists (select from issuer_logouts l where l.event_id = given.id and l.state = 'running')
+       and not exists (select from confirmations c where c.event_id = given.id and c.state = 'pending')
     returning given.id, given.low, given.high
   ),
   jobs as (delete from issuer_logouts l using gone where l.event_id = gone.id),
+  confirmed as (delete from confirmations c using gone where c.event_id = gone.id),
   counted as (delete from sla_logouts l using gone where l.event_id = gone.id),
   deleted as (
     delete from deliveries d using gone
@@ -76,8 +78,9 @@ const DELETE_EVENTS = `
   select (select count(*) from gone) as events, (select count(*) from deleted) as deliveries`
 
 /**
- * Deletes one batch of events at the end of their retention, with their deliveries. An event qualifies if it was planned before
- * `before`, and all its deliveries were settled before then. Its dead letters must have been settled before `deadBefore`.
+ * Deletes one batch of events at the end of their retention, with their deliveries and confirmations. An event qualifies if it was
+ * planned before `before`, all its deliveries were settled before then, and its confirmation is not pending. Its dead letters must
+ * have been settled before `deadBefore`.
  *
  * @param after the end of the batch before; null for the first batch.
  * @param limit most events that are read.

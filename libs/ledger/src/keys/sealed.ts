@@ -5,9 +5,11 @@ export interface SealedSecret {
   /** The kind of the secret, which decides its table. Lists are sorted by it. */
   readonly kind:
     | 'client_key'
+    | 'confirmation_secret'
     | 'endpoint_secret'
     | 'log_key'
     | 'log_subject_key'
+    | 'previous_confirmation_secret'
     | 'previous_webhook_secret'
     | 'signing_key'
     | 'webhook_secret'
@@ -26,6 +28,14 @@ const LIST_SEALED = `
     select 'client_key' as kind, issuer, client_id as id, settings #>> '{tls,sealed_client_key}' as sealed,
            '/v1/issuers/' || issuer || '/relying-parties/' || client_id as object
       from relying_parties where settings #>> '{tls,sealed_client_key}' is not null
+    union all
+    select 'confirmation_secret', issuer, client_id, settings #>> '{confirmation,sealed_secret}',
+           '/v1/issuers/' || issuer || '/relying-parties/' || client_id
+      from relying_parties where settings #>> '{confirmation,sealed_secret}' is not null
+    union all
+    select 'previous_confirmation_secret', issuer, client_id, settings #>> '{confirmation,sealed_previous_secret}',
+           '/v1/issuers/' || issuer || '/relying-parties/' || client_id
+      from relying_parties where settings #>> '{confirmation,sealed_previous_secret}' is not null
     union all
     select 'endpoint_secret', p.issuer, b.id::text, b.sealed_secret,
            '/v1/issuers/' || p.issuer || '/relying-parties/' || p.client_id
@@ -59,12 +69,15 @@ export async function listSealed(
 }
 
 // Changes the revision too, so that an update that read the registration earlier cannot restore the old sealed text.
-const REPLACE_CLIENT_KEY = `
+const replaceSetting = (path: string) => `
   with changed as (update registry_revision set revision = revision + 1 returning revision)
   update relying_parties
-     set settings = jsonb_set(settings, '{tls,sealed_client_key}', to_jsonb($4::text)), revision = changed.revision
+     set settings = jsonb_set(settings, '${path}', to_jsonb($4::text)), revision = changed.revision
     from changed
-   where issuer = $1 and client_id = $2 and settings #>> '{tls,sealed_client_key}' = $3`
+   where issuer = $1 and client_id = $2 and settings #>> '${path}' = $3`
+const REPLACE_CLIENT_KEY = replaceSetting('{tls,sealed_client_key}')
+const REPLACE_CONFIRMATION_SECRET = replaceSetting('{confirmation,sealed_secret}')
+const REPLACE_PREVIOUS_CONFIRMATION_SECRET = replaceSetting('{confirmation,sealed_previous_secret}')
 const REPLACE_ENDPOINT_SECRET = `
   with changed as (update registry_revision set revision = revision + 1 returning revision),
   replaced as (
@@ -90,11 +103,13 @@ const REPLACE_LOG_SUBJECT_KEY =
 
 const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
   client_key: REPLACE_CLIENT_KEY,
+  confirmation_secret: REPLACE_CONFIRMATION_SECRET,
   endpoint_secret: REPLACE_ENDPOINT_SECRET,
   log_key: REPLACE_LOG_KEY,
   log_subject_key: REPLACE_LOG_SUBJECT_KEY,
   signing_key: REPLACE_SIGNING_KEY,
   webhook_secret: REPLACE_WEBHOOK_SECRET,
+  previous_confirmation_secret: REPLACE_PREVIOUS_CONFIRMATION_SECRET,
   previous_webhook_secret: REPLACE_PREVIOUS_WEBHOOK_SECRET,
 }
 

@@ -36,6 +36,19 @@ export interface StoredSettings {
   readonly channels?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   /** The members of the SLA that differ from its issuer's. */
   readonly sla?: { readonly within_ms?: number; readonly objective?: number }
+  /** The address that confirms the logouts that the client started. */
+  readonly confirmation_uri?: string
+  readonly confirmation_deadline_ms?: number
+  /** The secrets that sign confirmations, as compact JWEs under the master key. Present exactly with `confirmation_uri`. */
+  readonly confirmation?: StoredConfirmationSecrets
+}
+
+export interface StoredConfirmationSecrets {
+  readonly sealed_secret: string
+  /** The secret before the last rotation, which also signs for a while. */
+  readonly sealed_previous_secret?: string
+  /** The end of that while, in RFC 3339. */
+  readonly previous_secret_until?: string
 }
 
 /** Returns the effective settings of a relying party: its own before its issuer's before the defaults here. */

@@ -1,7 +1,6 @@
 import { KeysCheck, type Scope } from '@curfew/contract'
 import {
   CLOCK_SKEW_MS,
-  issuerNetworkAccess,
   KEY_LEAD_MS,
   KEYRING_REFRESH_MS,
   keyState,
@@ -14,14 +13,15 @@ import {
   type Database,
   findKeyRotation,
   findSigningKeys,
-  type IssuerRecord,
+  hasRelayedEvents,
   type SigningKeyRecord,
 } from '@curfew/ledger'
-import { fetchJson, type GuardedClient } from '@curfew/outbound'
+import type { GuardedClient } from '@curfew/outbound'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { publishedKeys, thumbprintOf } from '@curfew/tokens'
 import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
-import { networksOf } from '../registry/networks.ts'
+import { type Finding, fetchKeySets } from './key-sets.ts'
+import { relayFindings } from './relay-findings.ts'
 import { ofAlgorithm } from './view.ts'
 
 export interface KeysCheckDeps {
@@ -29,8 +29,6 @@ export interface KeysCheckDeps {
   readonly client: Pick<GuardedClient, 'get'>
   now(): Date
 }
-
-type Finding = KeysCheck['discovery']
 
 /** `GET /v1/issuers/{issuer}/keys/check`: whether the IdP publishes our keys in its key set, where RPs fetch them. */
 export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysCheckDeps): void {
@@ -49,8 +47,9 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
       const issuer = await issuerOr404(db, request.params.issuer)
       const all = await findSigningKeys(db, issuer.name)
       const at = now()
-      const published = await fetchPublished(client, issuer)
-      const theirs = published.jwks === null ? null : await readKeys(published.jwks)
+      const sets = await fetchKeySets(client, issuer)
+      const { discovery, published } = sets
+      const theirs = published?.keys == null ? null : await readKeys(published.keys)
       const keys = await Promise.all(
         publishedKeys(all, at).map(async (key) => ({
           kid: key.kid,
@@ -60,87 +59,35 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
             all,
             theirs,
             now: at,
-            uri: published.uri,
+            uri: published?.uri ?? null,
             ours: `/issuers/${issuer.name}/jwks.json`,
           })),
         })),
       )
       const rotation = scheduleFinding(all, { everyDays: await findKeyRotation(db, issuer.name), now: at })
+      const isRelayed =
+        issuer.relay.jwksUri !== null ||
+        (await hasRelayedEvents(db, issuer.iss, new Date(at.getTime() - DAY_MS)))
+      const relay = isRelayed ? relayFindings(issuer, sets, keys) : null
+      const fetched = published?.finding ?? null
       const findings: readonly (Finding | null)[] = [
-        published.discovery,
-        published.fetched,
-        rotation,
-        ...keys,
+        ...[discovery, fetched, rotation, ...keys],
+        ...(relay === null ? [] : [relay.keys, relay.retries]),
       ]
       return {
         ok: findings.every((finding) => finding === null || finding.ok),
         issuer: issuer.name,
         iss: issuer.iss,
         checked_at: at.toISOString(),
-        jwks_uri: published.uri,
-        discovery: published.discovery,
-        jwks: published.fetched,
+        jwks_uri: published?.uri ?? null,
+        discovery,
+        jwks: fetched,
         rotation,
         keys,
+        relay,
       }
     },
   )
-}
-
-interface Published {
-  readonly uri: string | null
-  readonly discovery: Finding
-  readonly fetched: Finding | null
-  readonly jwks: readonly unknown[] | null
-}
-
-/** Fetches the IdP's key set, whose address is in its discovery document (OpenID Connect Discovery section 4). */
-async function fetchPublished(
-  client: Pick<GuardedClient, 'get'>,
-  registered: IssuerRecord,
-): Promise<Published> {
-  const { iss } = registered
-  const how = issuerNetworkAccess(networksOf(registered))
-  const address = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
-  const wrong = (what: string, fix: string): Published => ({
-    uri: null,
-    discovery: { ok: false, what, fix },
-    fetched: null,
-    jwks: null,
-  })
-  const document = await fetchJson(client, address, how)
-  if (!document.ok) {
-    const fix =
-      'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
-    return wrong(`The discovery document ${address} could not be fetched: ${document.detail}.`, fix)
-  }
-  const { issuer, jwks_uri: uri } = Object(document.value) as {
-    readonly issuer?: unknown
-    readonly jwks_uri?: unknown
-  }
-  if (issuer !== iss) {
-    // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
-    const other =
-      document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
-    const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`
-    return wrong(what, 'Register the iss of the ID tokens.')
-  }
-  if (typeof uri !== 'string')
-    return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish a jwks_uri.')
-  const discovery = {
-    ok: true,
-    what: `The discovery document ${address} has the registered issuer.`,
-    fix: null,
-  }
-  const keySet = await fetchJson(client, uri, how)
-  const { keys } = Object(keySet.ok ? keySet.value : null) as { readonly keys?: unknown }
-  if (!keySet.ok || !Array.isArray(keys)) {
-    const why = keySet.ok ? 'is not a JWK Set' : `could not be fetched: ${keySet.detail}`
-    const fix = 'Check that the IdP answers with a JWK Set at this address.'
-    return { uri, discovery, fetched: { ok: false, what: `The key set ${uri} ${why}.`, fix }, jwks: null }
-  }
-  const what = `The key set ${uri} has ${keys.length === 1 ? 'one key' : `${keys.length} keys`}.`
-  return { uri, discovery, fetched: { ok: true, what, fix: null }, jwks: keys }
 }
 
 /** The kid and thumbprint of each key. An invalid key has no thumbprint. */

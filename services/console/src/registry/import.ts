@@ -35,10 +35,10 @@ import {
   keyFaults,
   type Registration,
   type RegistrationDeps,
-  readRegistration,
   type SignedDraft,
   takenFaults,
 } from './registration.ts'
+import { createNotices, readImportedClient } from './relay.ts'
 import { overQuota } from './relying-parties.ts'
 
 const WRITE = {
@@ -116,18 +116,18 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
         for (let tries = 0; tries < TRIES_MAX; tries++) {
           const issuer = await issuerOr404(db, request.params.issuer)
           const target = { issuer, rank: networkRank(callerOf(request)) }
-          const found = await check(deps, target, lines)
+          const { found, notices } = await check(deps, target, lines)
           if (!dryRun) await signable(deps, found, lines.length)
           const result = await importRelyingParties(db, {
             issuer: issuer.name,
             issuerRevision: issuer.revision,
             outlines: found,
             drafts: () => draftsOf(deps, target, found),
-            audit: partyChange(callerOf(request).name),
+            audit: partyChange(callerOf(request).name, deps.relay),
             quota: deps.relyingPartiesMax,
             dryRun,
           })
-          if (result.ok) return { dry_run: dryRun, total: found.length, ...result.counts }
+          if (result.ok) return { dry_run: dryRun, total: found.length, ...result.counts, notices }
           if (result.conflict === 'quota') throw overQuota(issuer.name, result)
           // Another change came first: check the lines again, and report faults by line.
         }
@@ -142,7 +142,12 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
 }
 
 /** Checks every line alone and against the others. @throws a 400 problem that lists all faults by line. */
-async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[]): Promise<readonly Line[]> {
+async function check(
+  deps: ImportDeps,
+  target: Target,
+  lines: readonly BodyLine[],
+): Promise<{ found: readonly Line[]; notices: Imported['notices'] }> {
+  const notices = createNotices()
   const faults: ImportFault[] = []
   const firsts = new Map<ClientId, number>()
   const found: Line[] = []
@@ -152,7 +157,8 @@ async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[
     faults.push(...wrong)
     for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
       const { clientId, before } = registration
-      const registered = readRegistration(registration, deps)
+      const { read: registered, notices: codes } = readImportedClient(registration, deps)
+      notices.add(clientId, codes)
       faults.push(...registered.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
       if (registered.faults.length > 0) continue
       const { endpoints, signs } = await draftOf(registered, deps)
@@ -166,11 +172,12 @@ async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[
   for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
     const { clientId } = registration
     // A credential that may import may see all clients of the issuer.
-    const wrong = takenFaults(readRegistration(registration, deps), taken.get(clientId) ?? [], () => true)
+    const { read } = readImportedClient(registration, deps)
+    const wrong = takenFaults(read, taken.get(clientId) ?? [], () => true)
     faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
   }
   if (faults.length > 0) throw refused(faults, lines.length)
-  return found
+  return { found, notices: notices.list() }
 }
 
 /** The registrations of some lines, with the present registrations of their clients. */
@@ -186,7 +193,18 @@ async function registrationsOf(
     const before = known.get(clientId) ?? null
     const rule = before?.networkRule ?? rulesLeft.get(clientId) ?? null
     const networks = { rank, rule, named: true }
-    return { line, registration: { issuer, clientId, body, before, networks, enableAgain: () => false } }
+    return {
+      line,
+      registration: {
+        issuer,
+        clientId,
+        body,
+        before,
+        networks,
+        enableAgain: () => false,
+        showsSecrets: false,
+      },
+    }
   })
 }
 
@@ -242,7 +260,11 @@ async function* draftsOf(
     const registrations = await registrationsOf(deps, target, bodies)
     yield await Promise.all(
       registrations.map(async ({ registration }) => {
-        const { signs: _, ...draft } = await draftOf(readRegistration(registration, deps), deps)
+        const {
+          signs: _,
+          newSecret: __,
+          ...draft
+        } = await draftOf(readImportedClient(registration, deps).read, deps)
         return draft
       }),
     )

@@ -3,6 +3,8 @@ import {
   conditionsOf,
   type Issuer as Iss,
   type IssuerName,
+  issuerNetworkAccess,
+  type NetworkAccess,
   type NetworkRank,
   type NetworkRule,
   ruleAfter,
@@ -41,6 +43,8 @@ import {
 } from '../http/preconditions.ts'
 import { endpointsUnder } from './channel-parts.ts'
 import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
+import type { RegistrationDeps } from './registration.ts'
+import type { RelayAddresses } from './relay.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer'
@@ -53,11 +57,17 @@ export const IssuerParams = Type.Object({
   }),
 })
 
+export interface IssuersDeps extends Pick<RegistrationDeps, 'targetFault' | 'ceiling' | 'relay'> {
+  readonly db: Database
+  readonly pages: Pages
+}
+
 /** `/v1/issuers`: the OpenID Providers. */
 export function registerIssuers(
   server: HttpServer,
-  { db, ceiling, pages }: { db: Database; ceiling: readonly string[]; pages: Pages },
+  { db, ceiling, pages, targetFault, relay }: IssuersDeps,
 ): void {
+  const viewOf = (issuer: IssuerRecord) => issuerView(issuer, relay)
   server.put(
     PATH,
     {
@@ -74,19 +84,20 @@ export function registerIssuers(
       const { session_index: sessionIndex = 'partial' } = request.body
       const rank = networkRank(callerOf(request))
       const rule = await findIssuerNetworkRule(db, request.params.issuer)
-      const faults = defaultsFaults(defaults.allowed_networks, { rank, rule, ceiling })
       const networks = registeredNetworks(defaults.allowed_networks, { rank, rule })
-      if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
-      if (faults.length > 0) {
-        throw new ProblemError({
-          status: 400,
-          title: 'Invalid issuer',
-          detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
-          errors: faults,
-        })
-      }
+      const networkRule =
+        rank === 'admin' ? ruleAfter(rule, { rank, asked: defaults.allowed_networks }) : undefined
+      const faults = issuerFaults(request.body, {
+        ofNetworks: defaultsFaults(defaults.allowed_networks, { rank, rule, ceiling }),
+        access: issuerNetworkAccess({
+          chosen: networks,
+          rule: networkRule === undefined ? rule : networkRule,
+        }),
+        targetFault,
+      })
+      if (faults.length > 0) throw invalidIssuer(faults)
       const quotas = await quotasFor(db, request)
-      const guard = guardOf(request)
+      const guard = guardOf(request, viewOf)
       const result = await putIssuer(
         db,
         {
@@ -107,9 +118,7 @@ export function registerIssuers(
             ...(defaults as StoredSettings),
             ...(networks !== undefined && { allowed_networks: networks }),
           },
-          ...(rank === 'admin' && {
-            networkRule: ruleAfter(rule, { rank, asked: defaults.allowed_networks }),
-          }),
+          ...(networkRule !== undefined && { networkRule }),
         },
         { ...guard, endpointsOf: endpointsUnder },
       )
@@ -117,7 +126,7 @@ export function registerIssuers(
         return reply
           .code(result.created ? 201 : 200)
           .header('etag', etagOf(result.issuer))
-          .send(issuerView(result.issuer))
+          .send(viewOf(result.issuer))
       }
       if (result.conflict === 'stale') throw guard.failed()
       throw new ProblemError({
@@ -139,7 +148,7 @@ export function registerIssuers(
       const issuer = await issuerOr404(db, request.params.issuer)
       reply.header('etag', etagOf(issuer))
       if (isKnown(request.headers, issuer)) return reply.code(304 as 200).send(NO_BODY)
-      return issuerView(issuer)
+      return viewOf(issuer)
     },
   )
 
@@ -155,12 +164,12 @@ export function registerIssuers(
     },
     async (request) => {
       const { issuer: name } = request.params
-      const guard = guardOf(request)
+      const guard = guardOf(request, viewOf)
       const result = await removeIssuer(db, name, {
         ...guard,
         ruleLeft: (rule) => ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling }),
       })
-      if (result.ok) return issuerView(result.issuer)
+      if (result.ok) return viewOf(result.issuer)
       if (result.conflict === 'stale') throw guard.failed()
       if (result.conflict !== 'in_use') throw noSuchIssuer(name)
       throw new ProblemError({
@@ -188,9 +197,34 @@ export function registerIssuers(
       const after = readCursor(cursor) ?? ''
       // A credential that is bound to clients may not see the issuer itself.
       const issuers = clientIds === null ? await listIssuers(db, { after, limit: limit + 1, only }) : []
-      return pageOf(issuers, limit, ({ name }) => name, issuerView)
+      return pageOf(issuers, limit, ({ name }) => name, viewOf)
     },
   )
+}
+
+/** The faults of an issuer. @param access the networks after the change, if they have no faults. */
+function issuerFaults(
+  { iss, jwks_uri: jwksUri = null }: IssuerInput,
+  {
+    ofNetworks,
+    access,
+    targetFault,
+  }: { ofNetworks: readonly Fault[]; access: NetworkAccess } & Pick<IssuersDeps, 'targetFault'>,
+): readonly Fault[] {
+  const faults = [...ofNetworks]
+  if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
+  const ofKeys = jwksUri === null || ofNetworks.length > 0 ? null : targetFault(jwksUri, access)
+  if (ofKeys !== null) faults.push({ pointer: '/jwks_uri', detail: ofKeys })
+  return faults
+}
+
+function invalidIssuer(errors: readonly Fault[]): ProblemError {
+  return new ProblemError({
+    status: 400,
+    title: 'Invalid issuer',
+    detail: 'Nothing was changed. Correct the faults in errors and send the request again.',
+    errors,
+  })
 }
 
 /** The faults of the default networks of an issuer's relying parties. */
@@ -245,26 +279,29 @@ async function quotasFor(
 }
 
 /** The preconditions of a change of an issuer, and its audit entry. */
-function guardOf(request: { readonly headers: Preconditions; readonly credential: Credential | null }) {
+function guardOf(
+  request: { readonly headers: Preconditions; readonly credential: Credential | null },
+  viewOf: (issuer: IssuerRecord) => Issuer,
+) {
   let found: IssuerRecord | null = null
   return {
     expected(before: IssuerRecord | null) {
       found = before
       return mayChange(request.headers, before)
     },
-    audit: issuerChange(callerOf(request).name),
+    audit: issuerChange(callerOf(request).name, viewOf),
     failed: () => preconditionFailed(request.headers, found),
   }
 }
 
-function issuerChange(credential: string): Change<IssuerRecord> {
+function issuerChange(credential: string, viewOf: (issuer: IssuerRecord) => Issuer): Change<IssuerRecord> {
   return (before, after) => ({
     credential,
     action: `issuer.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
     object: `/v1/issuers/${(after ?? before)?.name}`,
     detail: {
-      before: before === null ? null : issuerView(before),
-      after: after === null ? null : issuerView(after),
+      before: before === null ? null : viewOf(before),
+      after: after === null ? null : viewOf(after),
     },
   })
 }
@@ -284,7 +321,7 @@ export function noSuchIssuer(name: string): ProblemError {
   })
 }
 
-function issuerView(issuer: IssuerRecord): Issuer {
+function issuerView(issuer: IssuerRecord, relay: RelayAddresses): Issuer {
   const self = `/v1/issuers/${issuer.name}`
   return {
     name: issuer.name,
@@ -303,6 +340,11 @@ function issuerView(issuer: IssuerRecord): Issuer {
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),
     updated_at: issuer.updatedAt.toISOString(),
-    links: { self, jwks: `/issuers/${issuer.name}/jwks.json`, relying_parties: `${self}/relying-parties` },
+    links: {
+      self,
+      jwks: `/issuers/${issuer.name}/jwks.json`,
+      relying_parties: `${self}/relying-parties`,
+      relay: relay.template(issuer.name),
+    },
   }
 }

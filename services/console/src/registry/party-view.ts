@@ -2,14 +2,17 @@ import type { RelyingParty, RelyingPartySettings } from '@curfew/contract'
 import { readClient } from '@curfew/domain'
 import type { Change, EndpointRecord, RelyingPartyRecord } from '@curfew/ledger'
 import { clientTlsView } from './client-tls.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** The path of a relying party. */
 export function partyPath(issuer: string, clientId: string): string {
   return `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`
 }
 
-/** Curfew's settings of a relying party for answers, without the private key. */
-export function settingsView({ settings: { tls, ...settings } }: Pick<RelyingPartyRecord, 'settings'>) {
+/** Curfew's settings of a relying party for answers, without its secrets. */
+export function settingsView({
+  settings: { tls, confirmation: _, ...settings },
+}: Pick<RelyingPartyRecord, 'settings'>) {
   return {
     ...(settings as RelyingPartySettings),
     ...(tls !== undefined && { tls: clientTlsView(tls) }),
@@ -22,24 +25,42 @@ export function documentOf(party: RelyingPartyRecord): Readonly<Record<string, u
   return { ...party.metadata, ...(Object.keys(curfew).length > 0 && { curfew }) }
 }
 
-/** The response body for a relying party. @param waiting number of waiting deliveries, in the answer to a change. */
-export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingParty {
+/** The members that only the answer to a change has. */
+export interface ShownOnce {
+  /** The number of waiting deliveries. Default: not shown. */
+  readonly waiting?: number
+  /** The new secret that signs confirmations; null if the change made none. */
+  readonly newSecret: string | null
+}
+
+/** The response body for a relying party. @param shown given in the answer to a change. */
+export function partyView(
+  party: RelyingPartyRecord,
+  relay: RelayAddresses,
+  shown: ShownOnce | null = null,
+): RelyingParty {
   const self = partyPath(party.issuer, party.clientId)
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
+  const { confirmation_uri: confirmationUri, confirmation } = party.settings
+  const overlapsUntil = confirmation?.previous_secret_until
   const enabled =
     party.endpoints.length === 0 || party.endpoints.some((endpoint) => endpoint.disabledReason === null)
   return {
     ...party.metadata,
     client_id: party.clientId,
     issuer: party.issuer,
-    curfew: settingsView(party),
+    curfew: {
+      ...settingsView(party),
+      ...(shown !== null && shown.newSecret !== null && { confirmation_secret: shown.newSecret }),
+    },
     status: {
       enabled: enabled && party.settings.enabled !== false,
       disabled_reason: enabled ? null : (party.endpoints[0]?.disabledReason ?? null),
       format: readClient(party.metadata).format,
       client_name: party.clientName,
       endpoints: party.endpoints.map(endpointView),
-      ...(waiting !== undefined && { waiting }),
+      ...(shown?.waiting !== undefined && { waiting: shown.waiting }),
+      ...(overlapsUntil !== undefined && { confirmation_previous_secret_until: overlapsUntil }),
       created_at: party.createdAt.toISOString(),
       updated_at: party.updatedAt.toISOString(),
     },
@@ -48,6 +69,8 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
       health: `${self}/health`,
       probe: `${self}/probe`,
       deliveries: `/v1/deliveries?${query}`,
+      ...(confirmationUri !== undefined && { confirmations: `${self}/confirmations` }),
+      relay: relay.of(party),
     },
   }
 }
@@ -65,7 +88,7 @@ function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoin
 }
 
 /** Makes the audit entry of a change by a credential. */
-export function partyChange(credential: string): Change<RelyingPartyRecord> {
+export function partyChange(credential: string, relay: RelayAddresses): Change<RelyingPartyRecord> {
   return (before, after) => {
     const party = after ?? before
     return {
@@ -73,8 +96,8 @@ export function partyChange(credential: string): Change<RelyingPartyRecord> {
       action: `relying_party.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
       object: party === null ? '' : partyPath(party.issuer, party.clientId),
       detail: {
-        before: before === null ? null : partyView(before),
-        after: after === null ? null : partyView(after),
+        before: before === null ? null : partyView(before, relay),
+        after: after === null ? null : partyView(after, relay),
       },
     }
   }

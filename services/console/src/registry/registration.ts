@@ -33,7 +33,9 @@ import {
   withoutChannelSecrets,
 } from './channel-parts.ts'
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
+import { confirmationFaults, confirmationSecrets } from './confirmation-secrets.ts'
 import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
+import type { RelayAddresses } from './relay.ts'
 
 /** Members that only answers have. A client that reads a registration and puts it back sends them too. */
 const OURS = ['issuer', 'status', 'links']
@@ -46,10 +48,13 @@ export interface RegistrationDeps {
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
   /** Seals private keys and secrets of relying parties for storage. */
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
+  /** Makes a secret that signs confirmations, in its text form. */
+  newSecret(): string
   /** The fault of an endpoint's URI, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
   /** The CIDRs of this deployment. Only an unbound admin can register networks beyond them. */
   readonly ceiling: readonly string[]
+  readonly relay: RelayAddresses
 }
 
 /** The schema of a posted registration, with the settings of each channel of this release. */
@@ -83,6 +88,8 @@ export interface Registration {
   }
   /** Whether the request enables the endpoints of the channel that Curfew disabled, although their URIs are unchanged. */
   enableAgain(kind: string): boolean
+  /** Whether the answer can show a new secret. The answer of an import cannot. */
+  readonly showsSecrets: boolean
 }
 
 /** A registration with the results of reading it. */
@@ -94,9 +101,12 @@ export interface ReadRegistration extends Registration {
   readonly faults: readonly Fault[]
 }
 
-/** A draft, with the signing algorithms of its messages. */
+/** A draft, with the facts that are not stored. */
 export interface SignedDraft extends RelyingPartyDraft {
+  /** The signing algorithms of its messages. */
   readonly signs: readonly NonNullable<Registered<unknown>['signs']>[]
+  /** The new secret that signs confirmations, for the answer; null if none was made. */
+  readonly newSecret: string | null
 }
 
 /** The faults of a body by its schema. A body without faults is a `RelyingPartyInput`. */
@@ -133,7 +143,11 @@ export function readRegistration(
   const endpoints = parts.flatMap(({ channel: { kind }, registered }) =>
     registered.endpoints.map((endpoint) => ({ ...endpoint, kind })),
   )
-  const uris = endpoints.map(({ uri }) => uri)
+  const { confirmation_uri: confirmationUri } = settings
+  const uris = [
+    ...endpoints.map(({ uri }) => uri),
+    ...(confirmationUri === undefined ? [] : [confirmationUri]),
+  ]
   const faults = [
     ...nameFaults(client, registration.clientId),
     ...ofNetworks,
@@ -141,6 +155,7 @@ export function readRegistration(
     ...parts.flatMap(({ registered }) => registered.faults),
     ...parts.flatMap((part) => commonFaults(part, { parts, before })),
     ...(access === null ? [] : addressFaults(endpoints, (uri) => targetFault(uri, access))),
+    ...confirmationFaults(registration, (uri) => (access === null ? null : targetFault(uri, access))),
   ]
   return { ...registration, client, parts, faults }
 }
@@ -208,10 +223,10 @@ function accessAfter({ issuer, ...registration }: Pick<Registration, 'issuer' | 
 /** The form of a valid registration for storage. */
 export async function draftOf(
   registration: ReadRegistration,
-  { clientKeys }: Pick<RegistrationDeps, 'clientKeys'>,
+  { clientKeys, newSecret }: Pick<RegistrationDeps, 'clientKeys' | 'newSecret'>,
 ): Promise<SignedDraft> {
   const { issuer, clientId, body, before, client, parts } = registration
-  const { curfew: { tls, channels, ...settings } = {}, ...metadata } = body
+  const { curfew: { tls, channels, confirmation_secret: _, ...settings } = {}, ...metadata } = body
   const owner = { issuer: issuer.name, clientId }
   const seal = (secret: string, kept: string | null) => sealOnce(secret, kept, { owner, clientKeys })
   const { chosen, rule } = networksAfter(registration)
@@ -223,6 +238,7 @@ export async function draftOf(
     if (common.secret !== undefined)
       sealed.set(channel.kind, await seal(common.secret, known?.sealedSecret ?? null))
   }
+  const confirmation = await confirmationSecrets(registration, { seal, newSecret })
   return {
     ...owner,
     metadata: withoutSecrets(
@@ -233,6 +249,7 @@ export async function draftOf(
       ...(chosen !== undefined && { allowed_networks: chosen }),
       ...(channels !== undefined && { channels: withoutChannelSecrets(channels) }),
       ...(tls !== undefined && { tls: await storedClientTls(tls, { stored: before?.settings.tls, seal }) }),
+      ...(confirmation.stored !== null && { confirmation: confirmation.stored }),
     },
     networkRule: rule,
     clientName: (client.clientName?.value ?? null) as string | null,
@@ -240,6 +257,7 @@ export async function draftOf(
     signs: parts.flatMap(({ registered: { endpoints, signs } }) =>
       endpoints.length === 0 || signs === null ? [] : [signs],
     ),
+    newSecret: confirmation.made,
   }
 }
 

@@ -31,7 +31,7 @@ import {
 } from '../http/preconditions.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { networkRank } from './networks.ts'
-import { documentOf, partyChange, partyView } from './party-view.ts'
+import { documentOf, partyChange, partyView, type ShownOnce } from './party-view.ts'
 import {
   bodyFaults,
   draftOf,
@@ -52,7 +52,7 @@ const PATCH = {
 const LIST = { scope: 'clients:read', access: 'handler' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
 /** Number of tries of a change when other changes come first. Each time one of the others has succeeded. */
-const TRIES_MAX = 100
+export const TRIES_MAX = 100
 
 export const PartyParams = Type.Object({
   ...IssuerParams.properties,
@@ -82,7 +82,7 @@ export function registerRelyingParties(
       },
     },
     async (request, reply) => {
-      const { created, party, waiting } = await change(deps, request, () => ({
+      const { created, party, ...shown } = await change(deps, request, () => ({
         body: request.body as Registration['body'],
         namesNetworks: true,
         enableAgain: () => true,
@@ -90,7 +90,7 @@ export function registerRelyingParties(
       return reply
         .code(created ? 201 : 200)
         .header('etag', etagOf(party))
-        .send(partyView(party, waiting))
+        .send(partyView(party, deps.relay, shown))
     },
   )
 
@@ -106,7 +106,11 @@ export function registerRelyingParties(
       },
     },
     async (request, reply) => {
-      const { party, waiting } = await change(deps, request, (before) => {
+      const {
+        created: _,
+        party,
+        ...shown
+      } = await change(deps, request, (before) => {
         if (before === null) throw noSuchParty(request.params)
         const body = mergePatch(documentOf(before), request.body)
         const faults = bodyFaults(body)
@@ -118,7 +122,7 @@ export function registerRelyingParties(
           enableAgain: (kind) => enables(request.body.curfew, kind),
         }
       })
-      return reply.header('etag', etagOf(party)).send(partyView(party, waiting))
+      return reply.header('etag', etagOf(party)).send(partyView(party, deps.relay, shown))
     },
   )
 
@@ -134,7 +138,7 @@ export function registerRelyingParties(
       if (party === null) throw noSuchParty(request.params)
       reply.header('etag', etagOf(party))
       if (isKnown(request.headers, party)) return reply.code(304 as 200).send(NO_BODY)
-      return partyView(party)
+      return partyView(party, deps.relay)
     },
   )
 
@@ -161,7 +165,7 @@ export function registerRelyingParties(
           },
           ruleLeft: (rule) =>
             ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling: deps.ceiling }),
-          audit: partyChange(callerOf(request).name),
+          audit: partyChange(callerOf(request).name, deps.relay),
         },
       )
       if (result.ok) return { client_id: clientId, issuer, waiting: result.waiting }
@@ -207,7 +211,7 @@ export function registerRelyingParties(
         parties,
         limit,
         ({ clientId }) => clientId,
-        (party) => partyView(party),
+        (party) => partyView(party, deps.relay),
       )
     },
   )
@@ -232,7 +236,7 @@ async function change(
   next: (
     before: RelyingPartyRecord | null,
   ) => Pick<Registration, 'body' | 'enableAgain'> & { readonly namesNetworks: boolean },
-): Promise<{ created: boolean; party: RelyingPartyRecord; waiting: number }> {
+): Promise<{ created: boolean; party: RelyingPartyRecord } & ShownOnce> {
   const { db } = deps
   const caller = callerOf(request)
   const clientId = request.params.client_id as ClientId
@@ -245,10 +249,10 @@ async function change(
       before === null ? await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] }) : null
     const rule = before?.networkRule ?? left?.get(clientId) ?? null
     const networks = { rank: networkRank(caller), rule, named }
-    const registration: Registration = { issuer, clientId, before, networks, ...asked }
+    const registration: Registration = { issuer, clientId, before, networks, showsSecrets: true, ...asked }
     const read = readRegistration(registration, deps)
     if (read.faults.length > 0) throw invalidParty(read.faults)
-    const { signs, ...draft } = await draftOf(read, deps)
+    const { signs, newSecret, ...draft } = await draftOf(read, deps)
     const unsigned = (await keyFaults([{ ...draft, signs }], deps)).get(clientId)
     if (unsigned !== undefined) throw invalidParty([unsigned])
     const result = await putRelyingParties(db, {
@@ -256,14 +260,14 @@ async function change(
       issuerRevision: issuer.revision,
       drafts: [draft],
       expected: new Map([[clientId, before?.revision ?? null]]),
-      audit: partyChange(caller.name),
+      audit: partyChange(caller.name, deps.relay),
       quota: deps.relyingPartiesMax,
     })
     if (result.ok) {
       const party = result.parties.get(clientId)
       if (party === undefined) throw new Error(`nothing was registered as ${clientId}`)
       const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
-      return { created: result.outcomes[0] === 'created', party, waiting }
+      return { created: result.outcomes[0] === 'created', party, waiting, newSecret }
     }
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
     if (result.conflict === 'uri_taken') {
@@ -271,7 +275,12 @@ async function change(
       throw invalidParty(takenFaults(read, result.taken, maySee))
     }
   }
-  throw new ProblemError({
+  throw keptChanging()
+}
+
+/** The problem for a change that other changes kept preceding. */
+export function keptChanging(): ProblemError {
+  return new ProblemError({
     status: 503,
     detail:
       'Other requests kept changing this relying party. Nothing was changed by this one. Send the request again in a moment.',
@@ -298,7 +307,7 @@ export function overQuota(
   })
 }
 
-function invalidParty(errors: readonly Fault[]): ProblemError {
+export function invalidParty(errors: readonly Fault[]): ProblemError {
   return new ProblemError({
     status: 400,
     title: 'Invalid relying party',

@@ -1,0 +1,96 @@
+import type { KeysCheck } from '@curfew/contract'
+import { issuerNetworkAccess, type NetworkAccess } from '@curfew/domain'
+import type { IssuerRecord } from '@curfew/ledger'
+import { fetchJson, type GuardedClient } from '@curfew/outbound'
+import { networksOf } from '../registry/networks.ts'
+
+export type Finding = KeysCheck['discovery']
+
+/** A key set of an IdP, and the finding about it. */
+export interface KeySet {
+  readonly uri: string
+  readonly finding: Finding
+  /** Null if it could not be fetched. */
+  readonly keys: readonly unknown[] | null
+}
+
+/** The key sets of an IdP. Both are the one that discovery names, unless the issuer has a jwks_uri. Null: no address is known. */
+export interface KeySets {
+  readonly discovery: Finding
+  /** Where relying parties find keys. */
+  readonly published: KeySet | null
+  /** With which the relay verifies. */
+  readonly verifying: KeySet | null
+}
+
+/** Fetches the key sets of an IdP. */
+export async function fetchKeySets(
+  client: Pick<GuardedClient, 'get'>,
+  issuer: IssuerRecord,
+): Promise<KeySets> {
+  const how = issuerNetworkAccess(networksOf(issuer))
+  const own = issuer.relay.jwksUri
+  const { uri, finding, reached } = await discover(client, issuer, how)
+  const verifying = own === null ? null : await fetchKeySet(client, own, how)
+  const published = uri === null ? verifying : uri === own ? verifying : await fetchKeySet(client, uri, how)
+  const discovery =
+    reached || own === null
+      ? finding
+      : { ok: true, what: `${finding.what} The jwks_uri of the issuer is used in its place.`, fix: null }
+  return { discovery, published, verifying: verifying ?? published }
+}
+
+/**
+ * Finds the address of the IdP's key set in its discovery document (OpenID Connect Discovery section 4). `reached`: whether the
+ * document could be fetched.
+ */
+async function discover(
+  client: Pick<GuardedClient, 'get'>,
+  { iss }: IssuerRecord,
+  how: NetworkAccess,
+): Promise<{ readonly uri: string | null; readonly finding: Finding; readonly reached: boolean }> {
+  const address = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
+  const wrong = (what: string, fix: string) => ({
+    uri: null,
+    finding: { ok: false, what, fix },
+    reached: true,
+  })
+  const document = await fetchJson(client, address, how)
+  if (!document.ok) {
+    const fix =
+      'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
+    const what = `The discovery document ${address} could not be fetched: ${document.detail}.`
+    return { ...wrong(what, fix), reached: false }
+  }
+  const { issuer, jwks_uri: uri } = Object(document.value) as {
+    readonly issuer?: unknown
+    readonly jwks_uri?: unknown
+  }
+  if (issuer !== iss) {
+    // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
+    const other =
+      document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
+    const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`
+    return wrong(what, 'Register the iss of the ID tokens.')
+  }
+  if (typeof uri !== 'string')
+    return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish a jwks_uri.')
+  const what = `The discovery document ${address} has the registered issuer.`
+  return { uri, finding: { ok: true, what, fix: null }, reached: true }
+}
+
+async function fetchKeySet(
+  client: Pick<GuardedClient, 'get'>,
+  uri: string,
+  how: NetworkAccess,
+): Promise<KeySet> {
+  const keySet = await fetchJson(client, uri, how)
+  const { keys } = Object(keySet.ok ? keySet.value : null) as { readonly keys?: unknown }
+  if (!keySet.ok || !Array.isArray(keys)) {
+    const why = keySet.ok ? 'is not a JWK Set' : `could not be fetched: ${keySet.detail}`
+    const fix = 'Check that the IdP answers with a JWK Set at this address.'
+    return { uri, finding: { ok: false, what: `The key set ${uri} ${why}.`, fix }, keys: null }
+  }
+  const what = `The key set ${uri} has ${keys.length === 1 ? 'one key' : `${keys.length} keys`}.`
+  return { uri, finding: { ok: true, what, fix: null }, keys }
+}
