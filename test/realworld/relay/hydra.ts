@@ -22,6 +22,7 @@ export interface LogoutRequest {
 }
 
 export interface Hydra extends PlainIdp {
+  readonly adminUrl: string
   /** Calls the admin API. @throws {Error} with the answer unless it is a success. */
   admin<Answer>(method: string, path: string, body?: unknown): Promise<Answer>
 }
@@ -75,6 +76,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
   return {
     iss,
     lost,
+    adminUrl,
     admin,
     ...createClients(admin),
     async privateKeys() {
