@@ -88,7 +88,7 @@ create table deliveries (
   leased_by           uuid,
   leased_at           timestamptz,
   settled_at          timestamptz,
-  -- The newer delivery that covers this one.
+  -- The delivery that covers this one: of a newer logout, or of the same logout by another way.
   superseded_by       uuid,
   -- A generated column with its own indexes: an index on settled_at would make every settlement touch it.
   dead_lettered_at    timestamptz generated always as (case when state = 'dead_lettered' then settled_at end) stored,

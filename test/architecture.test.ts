@@ -33,6 +33,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // relay with the SDK for RPs, because the relay takes the place of an RP.
   'libs/wiring': [
     'node:',
+    '@curfew/client',
     '@curfew/contract',
     '@curfew/domain',
     '@curfew/ledger',
@@ -44,9 +45,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   // Runs the server of a ledger, and asks the ledger which errors mean that the server is unavailable.
   'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
-  // Reads the requests of identity providers by the rules of the SDK for RPs.
+  // Reads the requests of identity providers by the rules of the SDK for RPs, and keeps them in the durable queue of the client.
   'services/ingest': [
     '@curfew/wiring',
+    '@curfew/client',
     '@curfew/contract',
     'node:',
     '@curfew/domain',

@@ -99,7 +99,7 @@ async function restore(): Promise<void> {
   await curfew.client.putWebhook(WEBHOOK, { url: 'https://127.0.0.1:1/hook' })
 }
 
-test('no request is answered 5xx, and every refusal is a problem document', {
+test('no request is answered 5xx, and every refusal is a document that its caller can read', {
   timeout: Math.max(120_000, PER_OPERATION * 2_000),
 }, async () => {
   expect(operations.length).toBeGreaterThan(50)
@@ -139,7 +139,22 @@ async function answerTo({
     ...(narrow && { authorization: `Bearer ${narrowKey}` }),
     ...headers,
   })
-  return { status: response.status, fault: faultOf(response, await response.text()) }
+  const text = await response.text()
+  const fault = path.startsWith('/relay/') ? relayFaultOf(response, text) : faultOf(response, text)
+  return { status: response.status, fault }
+}
+
+/** The relay answers identity providers, which read only errors of OAuth. */
+function relayFaultOf(response: Response, text: string): string | null {
+  const { status } = response
+  const type = response.headers.get('content-type')
+  // Before the path is parsed, no route is known.
+  if (status < 400 || type?.startsWith('application/problem+json') === true) return faultOf(response, text)
+  const { error, error_description }: Record<string, unknown> = JSON.parse(text)
+  const isOfOauth = typeof error === 'string' && typeof error_description === 'string'
+  return status < 500 && type === 'application/json' && isOfOauth
+    ? null
+    : `${status} of type ${type}: ${text}`
 }
 
 function faultOf(response: Response, text: string): string | null {

@@ -47,6 +47,7 @@ async function openIngest(curfew: Curfew) {
     db,
     databaseUrl: curfew.gate.url,
     tokens: createRelayedTokens({ client, log, now: () => new Date() }),
+    spool: null,
     log,
     metrics,
     backlogMax: null,

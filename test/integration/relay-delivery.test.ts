@@ -80,6 +80,11 @@ describe('the token of the identity provider', () => {
     const token = await tokenFor('shop')
     await relay('shop', token)
     expect(await settled()).toMatchObject([{ clientId: 'shop', state: 'acknowledged', message: null }])
+    const [delivery] = (await curfew.client.listDeliveries({ client_id: 'shop', limit: 1 })).items
+    expect(await curfew.client.getLogoutEvent(delivery?.event_id ?? '')).toMatchObject({
+      sid,
+      relayed_for: 'shop',
+    })
     expect(tokensAt(shop)).toEqual([token])
     expect(tokensAt(mail)).toEqual([])
   })

@@ -3,6 +3,7 @@ import { Writable } from 'node:stream'
 import { type BookkeeperDeps, createBookkeeper, readRetention } from '@curfew/bookkeeper'
 import { createKafkaEventLog } from '@curfew/broker'
 import { type Client, createClient } from '@curfew/client'
+import { openSpool } from '@curfew/client/spool'
 import { createConsole } from '@curfew/console'
 import type { Scope } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
@@ -17,7 +18,7 @@ import {
   type Issuer,
   type Publisher,
 } from '@curfew/domain'
-import { createIngest } from '@curfew/ingest'
+import { checkSpool, createIngest } from '@curfew/ingest'
 import {
   createDatabase,
   createDeliveryLedger,
@@ -122,6 +123,8 @@ export interface CurfewOptions {
   /** Most relying parties, and sessions, of an issuer. Default 20,000 and 20,000,000. */
   readonly relyingPartiesMax?: number
   readonly sessionsMax?: number
+  /** The spool of the relay. Default: none. */
+  readonly spool?: { readonly directory: string; readonly bytesMax?: number }
   /** Most records in the bulk lane, and in the sessions lane. Default: no limit. */
   readonly backlogMax?: number
   /** Wraps the console's maker of keys. */
@@ -250,6 +253,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     now: () => new Date(),
   })
   const metrics = createMetrics()
+  const spool = options.spool === undefined ? null : await openSpool(options.spool)
   const server = await createHttpServer({
     title: 'Curfew',
     log,
@@ -262,6 +266,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       'event-log': () => eventLog.check(),
       ledger: async () => void (await db.query('select 1')),
       'master-key': () => keyring.check(),
+      ...(spool !== null && { spool: () => checkSpool(spool) }),
     },
   })
   const routes: Route[] = []
@@ -275,6 +280,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     db: reads,
     databaseUrl: gate.url,
     tokens: createRelayedTokens({ client: outbound, log, now: () => new Date() }),
+    spool,
     backlogMax: options.backlogMax ?? null,
     log,
     metrics,
@@ -421,6 +427,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     stopped ??= (async () => {
       await Promise.all([...started, ...bookkeeping].map((each) => each.stop()))
       await Promise.all(running.map((service) => service.stop(false)))
+      await spool?.close()
       await eventLog.close()
       await outbound.close()
       await db.end()

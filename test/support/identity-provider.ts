@@ -6,7 +6,7 @@ import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
 
 // An identity provider on a real port. It serves discovery and its key set, and signs logout tokens.
 
-const LOGOUT_EVENT = 'http://schemas.openid.net/event/backchannel-logout'
+export const LOGOUT_EVENT = 'http://schemas.openid.net/event/backchannel-logout'
 
 /** A key of the identity provider. */
 export interface ProviderKey {

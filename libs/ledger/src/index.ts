@@ -94,6 +94,7 @@ export {
   projectJournal,
   projectLeft,
 } from './history/journal.ts'
+export { isReturned, type ReturnedToken } from './history/minted.ts'
 export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
 export { hasRelayedEvents } from './history/relayed.ts'
 export {

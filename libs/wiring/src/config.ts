@@ -20,6 +20,8 @@ export interface CommonConfig extends OutboundConfig {
   readonly port: number
   /** Null if the service's own port serves `/metrics` too. */
   readonly metricsPort: number | null
+  /** Proxies whose `X-Forwarded-For` names the address of a client, in CIDR notation. */
+  readonly trustedProxies: readonly string[]
   readonly logLevel: LogLevel
   readonly stopDeadlineMs: number
 }
@@ -41,8 +43,14 @@ export function readCommonConfig(read: EnvironmentReader, { port }: { readonly p
     host: read.string('HOST', '0.0.0.0'),
     port: read.integer('PORT', { fallback: port, min: 0, max: 65_535 }),
     metricsPort: readMetricsPort(read),
+    trustedProxies: readTrustedProxies(read),
     ...readProcessConfig(read),
   }
+}
+
+/** `CURFEW_TRUSTED_PROXIES`. The limits by address count the clients of these proxies, and not the proxies. */
+export function readTrustedProxies(read: Pick<EnvironmentReader, 'cidrs'>): readonly string[] {
+  return read.cidrs('CURFEW_TRUSTED_PROXIES')
 }
 
 /** Reads the settings of the process itself. */
@@ -53,6 +61,27 @@ export function readProcessConfig(
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }
+}
+
+/** The disk on which records wait while the event log is unavailable. */
+export interface SpoolConfig {
+  readonly directory: string
+  readonly bytesMax: number
+}
+
+type SpoolReader = Pick<EnvironmentReader, 'optional' | 'integer'>
+
+/** @param fallback the directory without a setting. Null: no spool. */
+export function readSpool(read: SpoolReader, fallback: string): SpoolConfig
+export function readSpool(read: SpoolReader, fallback: null): SpoolConfig | null
+export function readSpool(read: SpoolReader, fallback: string | null): SpoolConfig | null {
+  const directory = read.optional('CURFEW_SPOOL') ?? fallback
+  const bytesMax = read.integer('CURFEW_SPOOL_MAX_BYTES', {
+    fallback: 256 * 1024 * 1024,
+    min: 1024 * 1024,
+    max: 1024 ** 4,
+  })
+  return directory === null ? null : { directory, bytesMax }
 }
 
 /** The master key and its predecessor, which still opens old values while the new key replaces it. */

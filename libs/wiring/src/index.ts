@@ -1,4 +1,12 @@
-export { readCommonConfig, readMasterKeys, readOutboundConfig, readProcessConfig } from './config.ts'
+export {
+  readCommonConfig,
+  readMasterKeys,
+  readOutboundConfig,
+  readProcessConfig,
+  readSpool,
+  readTrustedProxies,
+  type SpoolConfig,
+} from './config.ts'
 export { createEncrypter, type Encrypter, type TokenReceiver } from './encrypter.ts'
 export { createOpening, eventLogChecks, type Opening } from './opening.ts'
 export {

@@ -1,6 +1,7 @@
 import { accessName, type Issuer, type NetworkAccess } from '@curfew/domain'
 import type { FetchedJson } from '@curfew/outbound'
 import { type IssuerKeys, KeysUnavailableError, keysOf } from '@curfew/rp'
+import { within } from '@curfew/runtime'
 
 /** Where the keys of an issuer are published. */
 export interface KeySource {
@@ -69,57 +70,27 @@ export function createIssuerKeyStore(deps: IssuerKeyStoreDeps): IssuerKeyStore {
 }
 
 function createSharedKeys(source: KeySource, deps: IssuerKeyStoreDeps): SharedKeys {
-  const { nowMs, patienceMs, onFailed } = deps
-  let known: Known | null = null
-  let triedMs = Number.NEGATIVE_INFINITY
-  let failure = 'they were not fetched yet'
-  let pending: Promise<void> | null = null
+  const { nowMs, patienceMs } = deps
+  const fetcher = createFetcher(source, deps)
 
-  /** Fetches the keys. Callers share a fetch under way. Never rejects. */
-  function refresh(): Promise<void> {
-    pending ??= load().finally(() => {
-      pending = null
-    })
-    return pending
-  }
-
-  async function load(): Promise<void> {
-    triedMs = nowMs()
-    const startedMs = triedMs
-    const fetched = await fetchKeys(source, deps.fetch)
-    if ('failure' in fetched) {
-      failure = fetched.failure
-      onFailed(source, failure)
-    } else {
-      known = { find: fetched.find, startedMs }
-    }
-  }
-
-  /** @param pauseMs the least time since the last fetch began. */
-  function mayRefresh(pauseMs: number): boolean {
-    return pending !== null || nowMs() - triedMs >= pauseMs
+  async function current(): Promise<Known> {
+    if (usable() === null && fetcher.mayFetch(RETRY_MS)) await within(fetcher.fetch(), patienceMs, undefined)
+    const known = usable()
+    if (known === null)
+      throw new KeysUnavailableError(`the keys of ${source.iss} are unavailable: ${fetcher.failure}`)
+    if (nowMs() - known.startedMs >= FRESH_MS && fetcher.mayFetch(COOLDOWN_MS)) void fetcher.fetch()
+    return known
   }
 
   function usable(): Known | null {
+    const { known } = fetcher
     return known !== null && nowMs() - known.startedMs < STALE_MS ? known : null
   }
 
-  async function current(): Promise<Known> {
-    if (usable() === null && mayRefresh(RETRY_MS)) await within(refresh(), patienceMs)
-    const current = usable()
-    if (current === null) throw unavailable()
-    if (nowMs() - current.startedMs >= FRESH_MS && mayRefresh(COOLDOWN_MS)) void refresh()
-    return current
-  }
-
   async function renew(sinceMs: number): Promise<boolean> {
-    const renewed = () => known !== null && known.startedMs >= sinceMs
-    if (!renewed() && mayRefresh(COOLDOWN_MS)) await within(refresh(), patienceMs)
+    const renewed = () => fetcher.known !== null && fetcher.known.startedMs >= sinceMs
+    if (!renewed() && fetcher.mayFetch(COOLDOWN_MS)) await within(fetcher.fetch(), patienceMs, undefined)
     return renewed()
-  }
-
-  function unavailable(): KeysUnavailableError {
-    return new KeysUnavailableError(`the keys of ${source.iss} are unavailable: ${failure}`)
   }
 
   return {
@@ -142,16 +113,48 @@ function createSharedKeys(source: KeySource, deps: IssuerKeyStoreDeps): SharedKe
   }
 }
 
-function isNoMatch(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === NO_MATCH
+/** Fetches the keys of one issuer. */
+interface Fetcher {
+  /** The keys of the last fetch that succeeded. */
+  readonly known: Known | null
+  /** Why the last fetch failed. */
+  readonly failure: string
+  /** @param pauseMs the least time since the last fetch began. */
+  mayFetch(pauseMs: number): boolean
+  /** Callers share a fetch under way. Never rejects. */
+  fetch(): Promise<void>
 }
 
-/** Waits for a promise for at most `ms`. */
-async function within(promise: Promise<void>, ms: number): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, ms)
-  await Promise.race([promise, late])
-  clearTimeout(timer)
+function createFetcher(source: KeySource, { fetch, nowMs, onFailed }: IssuerKeyStoreDeps): Fetcher {
+  const state = { known: null as Known | null, failure: 'they were not fetched yet' }
+  let triedMs = Number.NEGATIVE_INFINITY
+  let pending: Promise<void> | null = null
+
+  async function load(): Promise<void> {
+    const startedMs = nowMs()
+    triedMs = startedMs
+    const fetched = await fetchKeys(source, fetch)
+    if ('failure' in fetched) {
+      state.failure = fetched.failure
+      onFailed(source, fetched.failure)
+    } else {
+      state.known = { find: fetched.find, startedMs }
+    }
+  }
+
+  return Object.assign(state, {
+    mayFetch: (pauseMs: number) => pending !== null || nowMs() - triedMs >= pauseMs,
+    fetch() {
+      pending ??= load().finally(() => {
+        pending = null
+      })
+      return pending
+    },
+  })
+}
+
+function isNoMatch(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === NO_MATCH
 }
 
 async function fetchKeys(

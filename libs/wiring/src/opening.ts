@@ -6,6 +6,7 @@ import {
   createKafkaPublisher,
   identifyKafka,
 } from '@curfew/broker'
+import { openSpool, type Spool } from '@curfew/client/spool'
 import { SCOPES } from '@curfew/contract'
 import type { EventLogMonitor } from '@curfew/domain'
 import {
@@ -39,7 +40,7 @@ import {
   type Service,
 } from '@curfew/runtime'
 import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
-import type { CommonConfig, MasterKeys } from './config.ts'
+import type { CommonConfig, MasterKeys, SpoolConfig } from './config.ts'
 
 export interface OpeningOptions {
   /** The name of the process, such as `ingest`. Logs, PostgreSQL and Kafka show it. */
@@ -61,7 +62,8 @@ export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkC
 }
 
 export function createOpening({ name, config, scope, log }: OpeningOptions) {
-  const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort } = config
+  const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort, trustedProxies } =
+    config
   const metrics = createMetrics()
   const own = createOwnAddresses({ databaseUrl, brokers: config.kafka?.brokers ?? [], publicUrl })
   const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
@@ -108,6 +110,13 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       scope.defer('event log', () => eventLog.close())
       return eventLog
     },
+    /** Opens a durable queue on disk. @throws {SpoolLockedError} if another process uses its directory. */
+    async spool({ directory, bytesMax }: SpoolConfig): Promise<Spool> {
+      const onError = (error: Error) => log.error({ event: 'spool.damaged', err: error })
+      const spool = await openSpool({ directory, bytesMax, onError })
+      scope.defer('spool', () => spool.close())
+      return spool
+    },
     monitor: (db: Database): EventLogMonitor =>
       kafka === null
         ? createPostgresMonitor(db)
@@ -137,7 +146,10 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
         now,
       }),
     server: (options: Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'>) =>
-      createHttpServer({ ...options, log, metrics, metricsApart: metricsPort !== null }),
+      createHttpServer({
+        ...{ ...options, log, metrics, metricsApart: metricsPort !== null },
+        ...(trustedProxies.length > 0 && { trustProxy: trustedProxies.join(',') }),
+      }),
     /** The listeners: the server, and `/metrics` if it has its own port. */
     listeners(
       server: HttpServer,

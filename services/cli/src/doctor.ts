@@ -37,6 +37,10 @@ const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: str
     name: 'clock of the database',
     fix: 'Synchronize the clocks of the delivery workers and of PostgreSQL with NTP. Workers make no attempts while the clocks differ by more than a minute.',
   },
+  spool: {
+    name: 'spool of the relay',
+    fix: 'Logout tokens wait on the disk of this service until the event log takes them. Correct the findings about the event log; the service then appends them by itself. If they still wait, find the reason in its log (relay.spool-waits).',
+  },
   'master-key': {
     name: 'master key',
     fix: 'It opens none of the stored keys. Give the services the CURFEW_MASTER_KEY with which the keys were stored.',

@@ -94,6 +94,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ...(event.sid === null ? [] : [['session', event.sid] as const]),
     ['scope', event.scope + (event.device === null ? '' : `: ${event.device}`)],
     ...(event.reason === null ? [] : [['reason', event.reason] as const]),
+    ...(event.relayed_for === null ? [] : [['relayed', `for ${event.relayed_for}`] as const]),
     ['accepted', event.accepted_at],
     ...(event.erased_at === null ? [] : [['erased', event.erased_at] as const]),
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],

@@ -5,7 +5,7 @@ import {
   readEnvironment,
   readReadTimeout,
 } from '@curfew/runtime'
-import { readCommonConfig } from '@curfew/wiring'
+import { readCommonConfig, readSpool } from '@curfew/wiring'
 
 /** Reads the environment of the ingest service. @throws {ConfigurationError} */
 export function readIngestConfig(env: Environment) {
@@ -15,6 +15,7 @@ export function readIngestConfig(env: Environment) {
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccessConfig(read),
     backlogMax: readBacklogMax(read),
+    spool: readSpool(read, null),
   }))
 }
 

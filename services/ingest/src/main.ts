@@ -1,6 +1,6 @@
 import { adminKey, hashApiKey } from '@curfew/runtime'
 import { createRelayedTokens, eventLogChecks, runService } from '@curfew/wiring'
-import { createIngest, readIngestConfig } from './service.ts'
+import { checkSpool, createIngest, readIngestConfig, tolerant } from './service.ts'
 
 // The ingest process. This file reads the configuration and opens connections; service.ts does the rest.
 
@@ -18,17 +18,23 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     fixed: [adminKey('admin', hashApiKey(config.adminKey))],
     access,
   })
+  const spool = config.spool && (await open.spool(config.spool))
   const server = await open.server({
     title: 'Curfew ingest',
     authenticate: credentials.authenticate,
     requestsPerSecond: access.requestsPerSecond,
     checks: {
       ...eventLogChecks(eventLog),
+      ...(spool !== null && {
+        'event-log': tolerant(() => eventLog.check()),
+        spool: () => checkSpool(spool),
+      }),
     },
   })
   const services = createIngest({
     ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },
     tokens: createRelayedTokens({ client: open.client, log, now: () => new Date() }),
+    spool,
     backlogMax: config.kafka === null ? config.backlogMax : null,
   })
   return [...services, credentials.service, ...open.listeners(server)]

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Spool } from '@curfew/client/spool'
 import { type EventId, type EventLog, uuidV7 } from '@curfew/domain'
 import {
   createIssuerNames,
@@ -9,7 +10,7 @@ import {
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
 import type { RelayedTokens } from '@curfew/wiring'
-import { createAppend } from './append.ts'
+import { type Append, createAppend } from './append.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
@@ -20,12 +21,14 @@ import { createRelayLimits } from './relay/limits.ts'
 import { createIsMinted } from './relay/minted.ts'
 import { createRegistryCopy } from './relay/registry-copy.ts'
 import { registerRelay } from './relay/route.ts'
+import { createRelaySpool } from './relay/spool.ts'
 import { createStore } from './relay/store.ts'
 import { createSessionQuotas } from './session-quotas.ts'
 import { createWaiters } from './waiters.ts'
 import { type Awaited, givenIdOf } from './waiting-list.ts'
 
 export { readBacklogMax, readIngestConfig } from './config.ts'
+export { checkSpool, tolerant } from './relay/spool.ts'
 
 /** The opened dependencies of ingest. */
 export interface IngestDeps {
@@ -37,6 +40,8 @@ export interface IngestDeps {
   readonly databaseUrl: string
   /** Verifies the logout tokens of the relay. */
   readonly tokens: RelayedTokens
+  /** The disk on which the relay keeps tokens while the event log is unavailable. Null: it answers 503 then. */
+  readonly spool: Spool | null
   readonly log: Log
   readonly metrics: Metrics
   /**
@@ -49,7 +54,7 @@ export interface IngestDeps {
 
 /** Wires ingest, which accepts posts of IdPs and reports the state of logouts. Opens and starts nothing. */
 export function createIngest(deps: IngestDeps): readonly Service[] {
-  const { server, eventLog, db, databaseUrl, tokens, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
+  const { server, eventLog, db, databaseUrl, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
     settledEvents: (awaited) => settledAmong(db, awaited),
     follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
@@ -68,14 +73,23 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const eventDeps = { waiters, reader: createEventReader(db), names, db }
   registerGetEvent(server, eventDeps)
   registerGetSummary(server, { ...eventDeps, now })
+  return [waiters.service, lanes.service, quotas.service, ...createRelay(deps, { append, now })]
+}
+
+/** Wires the relay. @returns its services. */
+function createRelay(
+  { server, db, tokens, spool: disk, log, metrics }: IngestDeps,
+  { append, now }: { readonly append: Append; readonly now: () => Date },
+): readonly Service[] {
   const registry = createRegistryCopy({ db, log })
+  const spool = disk && createRelaySpool({ spool: disk, append, log, metrics, nowMs: () => now().getTime() })
   registerRelay(server, {
     ...{ registry, tokens, log, metrics, now },
     limits: createRelayLimits(),
     isMinted: createIsMinted(db),
-    store: createStore(append),
+    store: createStore({ append, spool, log, monotonicMs: () => performance.now() }),
   })
-  return [waiters.service, lanes.service, quotas.service, registry.service]
+  return [registry.service, ...(spool === null ? [] : [spool.service])]
 }
 
 /** The awaited events that are settled. An id that is awaited at any issuer is settled once one of its events is settled. */

@@ -5,7 +5,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { createConsole } from '@curfew/console'
 import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
 import { openEmbeddedPostgres } from '@curfew/embedded'
-import { createIngest } from '@curfew/ingest'
+import { checkSpool, createIngest } from '@curfew/ingest'
 import {
   createDeliveryLedger,
   createLedgerCheck,
@@ -115,6 +115,7 @@ export async function runStandalone(
         ],
         access: config.access,
       })
+      const spool = await open.spool(config.spool)
       const server = await open.server({
         title: 'Curfew',
         authenticate: credentials.authenticate,
@@ -125,11 +126,13 @@ export async function runStandalone(
           lanes: () => delivery.checkLanes(),
           clock: () => checkClock(() => readClock(db)),
           'master-key': () => keyring.check(),
+          spool: () => checkSpool(spool),
         },
       })
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
         tokens: createRelayedTokens({ client, log, now: () => new Date() }),
+        spool,
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
       createConsole({

@@ -173,6 +173,10 @@ export const LogoutEventStatus = Type.Object({
   device: nullable(Text),
   reason: nullable(Text),
   initiator: nullable(Text),
+  relayed_for: Type.Union([Text, Type.Null()], {
+    description:
+      'The client that the IdP addressed its logout token to; null if the event did not come by the relay.',
+  }),
   lane: Text,
   occurred_at: Time,
   accepted_at: Time,

@@ -22,6 +22,7 @@ const EVENT: EventRecord = {
   acceptedAt: at(1),
   plannedAt: at(2),
   planBasis: 'registered',
+  relayedFor: null,
   givenParentId: null,
   issuerLogout: null,
   erasedAt: null,

@@ -74,6 +74,7 @@ export function eventView(event: EventRecord, deliveries: readonly DeliveryRecor
     device: event.device,
     reason: event.reason,
     initiator: event.initiator,
+    relayed_for: event.relayedFor,
     lane: event.lane,
     occurred_at: event.occurredAt.toISOString(),
     accepted_at: event.acceptedAt.toISOString(),

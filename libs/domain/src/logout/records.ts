@@ -21,6 +21,8 @@ export interface EventRecord {
   /** Why the session ended, as the IdP stated it. */
   readonly reason: string | null
   readonly initiator: string | null
+  /** The client that the IdP addressed its logout token to; null if the event did not come by the relay. */
+  readonly relayedFor: string | null
   readonly lane: string
   readonly occurredAt: Date
   readonly acceptedAt: Date
@@ -70,7 +72,7 @@ export interface DeliveryRecord {
   readonly level: Level | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
-  /** The newer delivery that covers this one. */
+  /** The delivery that covers this one: of a newer logout, or of the same logout by another way. */
   readonly supersededBy: string | null
   /** The number of replays. */
   readonly generation: number

@@ -38,6 +38,7 @@ const DELIVERY = `
 const FIND_EVENTS = `
   select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.email, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
+         e.relayed_for as "relayedFor",
          e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
          l.total, l.planned as done
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)

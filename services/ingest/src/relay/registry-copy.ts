@@ -1,6 +1,6 @@
 import type { ClientId, Issuer } from '@curfew/domain'
 import { type Database, type RelayRegistry, readRegistryRevision, readRelayRegistry } from '@curfew/ledger'
-import { createThrottle, type Log, type Service, sleep } from '@curfew/runtime'
+import { createThrottle, type Log, type Service, sleep, within } from '@curfew/runtime'
 import type { RelayedTokenSource } from '@curfew/wiring'
 
 /**
@@ -75,7 +75,7 @@ export function createRegistryCopy({ db, log }: { db: Database; log: Log }): Reg
     async find(issuer, clientId) {
       const found = lookUp(issuer, clientId)
       if (typeof found !== 'string') return { kind: 'known', source: found }
-      const isNew = await within(refresh(), PATIENCE_MS)
+      const isNew = await within(refresh(), PATIENCE_MS, false)
       const missing = lookUp(issuer, clientId)
       if (typeof missing !== 'string') return { kind: 'known', source: missing }
       if (isNew) return { kind: 'unknown', missing }
@@ -95,16 +95,5 @@ export function createRegistryCopy({ db, log }: { db: Database; log: Log }): Reg
         }
       },
     },
-  }
-}
-
-/** @returns false if the promise takes longer than `ms`. */
-async function within(promise: Promise<boolean>, ms: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<false>()
-  const timer = setTimeout(() => resolve(false), ms)
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
   }
 }

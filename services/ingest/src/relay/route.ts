@@ -103,6 +103,7 @@ export function registerRelay(server: HttpServer, deps: RelayRouteDeps): void {
     }
     const taken = await take({
       ...{ ...path, token: form.token, address: request.ip },
+      fromCurfew: request.headers['user-agent'] === USER_AGENT,
       traceparent: traceparentOf(request),
     })
     count(taken.result)
@@ -110,6 +111,8 @@ export function registerRelay(server: HttpServer, deps: RelayRouteDeps): void {
   }
 }
 
+/** The name that Curfew gives itself in its requests to relying parties. */
+const USER_AGENT = 'curfew'
 const NO_CLIENT = 'the path is not /relay/{issuer}/{client_id}'
 
 /** Refuses other methods in the form that identity providers read. */

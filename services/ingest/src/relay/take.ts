@@ -14,6 +14,8 @@ export interface Posted {
   readonly token: string
   /** The address of the sender. */
   readonly address: string
+  /** Whether the request names Curfew as its sender. */
+  readonly fromCurfew: boolean
   readonly traceparent: string
 }
 
@@ -54,7 +56,7 @@ const UNKNOWN = {
     'the path names no registered client of this issuer; correct it at the identity provider, or register the client at Curfew',
 }
 const MINTED =
-  'Curfew itself made this token: the endpoint that is registered for this client leads back to the relay; register the address of the relying party instead'
+  'Curfew itself sent this token: the endpoint that is registered for this client leads back to the relay; register the address of the relying party instead'
 
 /**
  * Creates a function that takes one post: verifies its token, and makes it durable. Identity providers do not repeat a post, so a
@@ -65,7 +67,7 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
   const isTime = createThrottle()
 
   async function take(posted: Posted): Promise<Taken> {
-    const { issuer, clientId, token, address, traceparent } = posted
+    const { issuer, clientId, token, address, fromCurfew, traceparent } = posted
     const acceptedAt = now()
     const addressee = await registry.find(issuer, clientId)
     if (addressee.kind === 'unknown') return refuse(posted, UNKNOWN[addressee.missing], addressee)
@@ -77,7 +79,7 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
     const waitMs = verified ? 0 : limits.unverified(address)
     if (waitMs > 0)
       return limited('too many tokens came while the keys of the issuer were unavailable', waitMs)
-    if (await isMinted({ iss: event.iss, txn: claims.txn })) return refuse(posted, MINTED, addressee)
+    if (await isMinted(event, fromCurfew)) return refuse(posted, MINTED, addressee)
     const stored = await store(encodeLogoutEvent(event, traceparent))
     if (stored === 'unavailable') return UNAVAILABLE
     return { ok: true, result: stored === 'appended' && !verified ? 'unverified' : stored }
