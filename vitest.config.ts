@@ -1,6 +1,7 @@
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
+const REALWORLD = 'test/realworld/**/*.test.ts'
 const SLOW = /\/test\/(simulation|chaos|contract)\//
 
 /** Begins with what takes minutes: at the end one worker would be busy with it, and the other idle. */
@@ -14,8 +15,26 @@ class SlowFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    include: ['libs/**/*.test.ts', 'services/**/*.test.ts', 'test/**/*.test.ts'],
-    globalSetup: ['test/support/database.ts', 'test/support/kafka.ts', 'test/support/keycloak.ts'],
+    // `npm test -- --project realworld` runs the tests against the software of others alone.
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'curfew',
+          include: ['libs/**/*.test.ts', 'services/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, REALWORLD],
+          globalSetup: ['test/support/database.ts', 'test/support/kafka.ts'],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'realworld',
+          include: [REALWORLD],
+          globalSetup: ['test/support/database.ts', 'test/support/keycloak.ts'],
+        },
+      },
+    ],
     testTimeout: 30_000,
     hookTimeout: 120_000,
     maxWorkers: 2,

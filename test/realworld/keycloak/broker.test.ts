@@ -42,13 +42,13 @@ function define(keycloak: TestKeycloak): void {
       const answer = await fetch(logoutUri, { method: 'POST', headers, body: Buffer.concat(chunks) })
       outgoing.writeHead(answer.status).end(await answer.text())
     })
-    const { client_secret: clientSecret } = await upstream.register({
+    const client = await upstream.register({
       client_name: BROKER_CLIENT,
       redirect_uris: [`${broker.iss}/broker/upstream/endpoint`],
       backchannel_logout_uri: endpoint.url,
       id_token_signed_response_alg: 'RS256',
     })
-    await broker.addIdentityProvider('upstream', upstream, { clientId: BROKER_CLIENT, clientSecret })
+    await broker.addIdentityProvider('upstream', upstream, client)
     const throughBroker: LoginIdp = {
       ...broker,
       logIn: async (browser, page, user) =>
@@ -78,12 +78,12 @@ function define(keycloak: TestKeycloak): void {
   })
   afterAll(async () => {
     await curfew.stop()
-    await Promise.all([...rps, endpoint].map((each) => each.close()))
+    await Promise.all([...rps, endpoint, upstream, broker].map((each) => each.close()))
   })
 
   async function relay(issuer: string, realm: Realm, clientIds: readonly string[]): Promise<void> {
     for (const clientId of clientIds)
-      await realm.setLogoutUrl(clientId, `${curfew.url}/relay/${issuer}/${clientId}`)
+      await realm.repoint(clientId, `${curfew.url}/relay/${issuer}/${clientId}`)
   }
 
   /** Opens a new browser, and logs alice in to each RP. @returns the sid at the broker. */

@@ -18,7 +18,10 @@ function define(keycloak: TestKeycloak): void {
     alice = await realm.addUser('alice')
     shop = await openExpressRp(realm, { name: 'shop' })
   })
-  afterAll(() => shop.close())
+  afterAll(async () => {
+    await shop.close()
+    await realm.close()
+  })
 
   async function loggedIn(user = 'alice') {
     const browser = openBrowser()

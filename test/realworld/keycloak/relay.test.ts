@@ -9,12 +9,25 @@ import { describeWithKeycloak, type TestKeycloak } from '../../support/keycloak.
 import { runCurfew, useProcesses } from '../../support/processes.ts'
 import { type Browser, openBrowser } from '../browser.ts'
 import { type ExpressRp, openExpressRp } from '../express-rp.ts'
+import { defineRelay, RELAY_USERS } from '../relay/relay.contract.ts'
 import { openRealm, type Realm } from './realm.ts'
 
 // Goal: Keycloak joins by a change of URLs. Each logout that Keycloak posts reaches its RP, once, also when the RP was unavailable.
-// Method: the steps of docs/idp/keycloak.md; three RPs with real logins: two with express-openid-connect, one with our SDK.
+// Method: the tests for every IdP behind the relay; then the steps of docs/idp/keycloak.md with Keycloak's own kcadm.sh, and three
+// RPs with real logins: two with express-openid-connect, one with our SDK.
 
-await describeWithKeycloak('Keycloak through the relay', define)
+await describeWithKeycloak('Keycloak behind the relay', (keycloak) => {
+  defineRelay({
+    name: 'keycloak',
+    lenient: false,
+    async open() {
+      const realm = await openRealm(keycloak)
+      for (const user of RELAY_USERS) await realm.addUser(user)
+      return realm
+    },
+  })
+})
+await describeWithKeycloak('Keycloak that joined by its recipe', define)
 
 const ISSUER = 'keycloak'
 /** Each call of kcadm.sh starts a Java machine. */
@@ -70,7 +83,7 @@ function define(keycloak: TestKeycloak): void {
   afterAll(async () => {
     await processes.end()
     await curfew.stop()
-    await Promise.all(rps.map((rp) => rp.close()))
+    await Promise.all([...rps, realm].map((each) => each.close()))
   })
 
   const relayUrl = (clientId: string) => `${curfew.url}/relay/${ISSUER}/${clientId}`
@@ -179,9 +192,9 @@ function define(keycloak: TestKeycloak): void {
 
   test('a token at the URL of another client is refused, and the log names both', async () => {
     const { browser, sid } = await loggedIn()
-    await realm.setLogoutUrl('wiki', relayUrl('shop'))
+    await realm.repoint('wiki', relayUrl('shop'))
     await realm.logOut(browser)
-    await realm.setLogoutUrl('wiki', relayUrl('wiki'))
+    await realm.repoint('wiki', relayUrl('wiki'))
     await settled(sid, 2)
     expect(await rpNamed('wiki').userOf(browser)).toBe(alice)
     expect(receivedOf(rpNamed('shop'), sid)).toHaveLength(1)

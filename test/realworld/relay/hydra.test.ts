@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,6 +20,7 @@ if (typeof binary === 'string') {
   describe('Ory Hydra alone', () => defineAlone(binary))
   describe('Ory Hydra behind the relay', () =>
     defineRelay({ name: 'hydra', lenient: true, open: () => openHydra({ binary }) }))
+  describe('Ory Hydra', () => defineCalls(binary))
   describe('Ory Hydra with a logout page that posts to Curfew', () => defineLogoutPage(binary))
 } else {
   describe.skip(`Ory Hydra (${binary.missing})`, () => test('needs Ory Hydra', () => undefined))
@@ -72,6 +74,41 @@ function defineAlone(binary: string): void {
     await hydra.admin('DELETE', `${sessions}?sid=${sid}`)
     await eventually(() => expect(shop.received.map(({ token }) => claimsOf(token).sid)).toEqual([sid]))
     expect([await shop.userOf(bySubject), await shop.userOf(bySid)]).toEqual(['subject', null])
+  })
+}
+
+function defineCalls(binary: string): void {
+  const processes = useProcesses()
+
+  test('the calls that rp import prints point the clients of Hydra to the relay, and back', async () => {
+    const curfew = await openCurfew({ workers: 0 })
+    onTestFinished(curfew.stop)
+    const { hydra, shop } = await hydraAndShop({ binary })
+    const uriAtHydra = async () => {
+      const client = await hydra.admin<{ readonly backchannel_logout_uri: string }>(
+        'GET',
+        `/admin/clients/${shop.clientId}`,
+      )
+      return client.backchannel_logout_uri
+    }
+    await curfew.client.putIssuer('hydra', { iss: hydra.iss, lenient_logout_tokens: true })
+    const folder = await mkdtemp(join(tmpdir(), 'curfew-hydra-clients-'))
+    onTestFinished(() => rm(folder, { recursive: true }))
+    const file = join(folder, 'hydra-clients.json')
+    await writeFile(file, JSON.stringify(await hydra.admin('GET', '/admin/clients')))
+    const env = { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey }
+    const change = async (...options: readonly string[]) => {
+      const command = ['rp', 'import', ...options, '--issuer', 'hydra', '--url', curfew.url, '--json']
+      const { code, stdout } = await runCurfew(processes, command, env)
+      expect(code).toBe(0)
+      const { relay } = JSON.parse(stdout) as { relay: { calls: readonly { readonly script: string }[] } }
+      const script = relay.calls.map((call) => call.script).join('')
+      execFileSync('sh', ['-c', script], { env: { ...process.env, HYDRA_ADMIN: hydra.adminUrl } })
+    }
+    await change(file, '--relay')
+    expect(await uriAtHydra()).toBe(`${curfew.url}/relay/hydra/${shop.clientId}`)
+    await change('--restore')
+    expect(await uriAtHydra()).toBe(shop.logoutUri)
   })
 }
 

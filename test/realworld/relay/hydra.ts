@@ -3,6 +3,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { freePort } from '../../../deploy/server/ports.ts'
 import { end, hasEnded, run } from '../../../deploy/server/process.ts'
 import { eventually } from '../../support/curfew.ts'
@@ -21,6 +22,7 @@ export interface LogoutRequest {
 }
 
 export interface Hydra extends PlainIdp {
+  readonly adminUrl: string
   /** Calls the admin API. @throws {Error} with the answer unless it is a success. */
   admin<Answer>(method: string, path: string, body?: unknown): Promise<Answer>
 }
@@ -42,6 +44,64 @@ export const PUBLISHED_KEYS = 'curfew'
 export async function openHydra(options: HydraOptions): Promise<Hydra> {
   const app = await listen()
   const folder = await mkdtemp(join(tmpdir(), 'curfew-hydra-'))
+  const { iss, adminUrl, config } = await writeConfiguration(folder, app)
+  const admin = createAdmin(adminUrl)
+  serveApp(app, admin, options)
+  const migrate = ['migrate', 'sql', 'up', '--read-from-env', '--yes', '--config', config]
+  const migrated = await run(options.binary, migrate, { timeoutMs: MIGRATE_TIMEOUT_MS })
+  if (migrated.code !== 0) throw new Error(`Hydra could not make its tables: ${migrated.output}`)
+
+  const lost: string[] = []
+  const start = async () => {
+    const child = startHydra(options.binary, config, (line) => {
+      if (line.includes('Unable to execute OpenID Connect Back-Channel Logout'))
+        lost.push(/client_id=(\S+)/.exec(line)?.[1] ?? line)
+    })
+    await untilReady(child, () => admin('GET', '/health/ready'))
+    return child
+  }
+  let running = await start()
+  const close = async () => {
+    await end(running, 'SIGKILL')
+    await app.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+  try {
+    for (const set of [SIGNING_KEYS, PUBLISHED_KEYS, 'hydra.jwt.access-token']) await putKey(admin, set)
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  return {
+    iss,
+    lost,
+    adminUrl,
+    admin,
+    ...createClients(admin),
+    async privateKeys() {
+      const set = await admin<{ readonly keys: readonly Record<string, unknown>[] }>(
+        'GET',
+        `/admin/keys/${SIGNING_KEYS}`,
+      )
+      return set.keys
+    },
+    async logIn(browser, page, user) {
+      let at = page
+      while (at.url.startsWith(`${app.url}/login`)) at = await browser.submit(at, { login: user })
+      return at
+    },
+    logOut: (browser) => browser.open(`${iss}/oauth2/sessions/logout`),
+    async restart() {
+      await end(running, 'SIGKILL')
+      running = await start()
+    },
+    close,
+  }
+}
+
+/** Writes the configuration of a Hydra with its data in `folder`. @returns its path, and the URLs that it sets. */
+async function writeConfiguration(folder: string, app: Listener) {
   const [publicPort, adminPort] = [await freePort(), await freePort()]
   const iss = `http://127.0.0.1:${publicPort}`
   const config = join(folder, 'hydra.json')
@@ -65,52 +125,7 @@ export async function openHydra(options: HydraOptions): Promise<Hydra> {
       secrets: { system: ['a secret of the test'] },
     }),
   )
-  const admin = createAdmin(`http://127.0.0.1:${adminPort}`)
-  serveApp(app, admin, options)
-  const migrate = ['migrate', 'sql', 'up', '--read-from-env', '--yes', '--config', config]
-  const migrated = await run(options.binary, migrate, { timeoutMs: MIGRATE_TIMEOUT_MS })
-  if (migrated.code !== 0) throw new Error(`Hydra could not make its tables: ${migrated.output}`)
-
-  const lost: string[] = []
-  const start = async () => {
-    const child = await startHydra(options.binary, config, (line) => {
-      if (line.includes('Unable to execute OpenID Connect Back-Channel Logout'))
-        lost.push(/client_id=(\S+)/.exec(line)?.[1] ?? line)
-    })
-    await untilReady(child, () => admin('GET', '/health/ready'))
-    return child
-  }
-  let running = await start()
-  for (const set of [SIGNING_KEYS, PUBLISHED_KEYS, 'hydra.jwt.access-token']) await putKey(admin, set)
-
-  return {
-    iss,
-    lost,
-    admin,
-    ...createClients(admin),
-    async privateKeys() {
-      const set = await admin<{ readonly keys: readonly Record<string, unknown>[] }>(
-        'GET',
-        `/admin/keys/${SIGNING_KEYS}`,
-      )
-      return set.keys
-    },
-    async logIn(browser, page, user) {
-      let at = page
-      while (at.url.startsWith(`${app.url}/login`)) at = await browser.submit(at, { login: user })
-      return at
-    },
-    logOut: (browser) => browser.open(`${iss}/oauth2/sessions/logout`),
-    async restart() {
-      await end(running, 'SIGKILL')
-      running = await start()
-    },
-    async close() {
-      await end(running, 'SIGKILL')
-      await app.close()
-      await rm(folder, { recursive: true, force: true })
-    },
-  }
+  return { iss, adminUrl: `http://127.0.0.1:${adminPort}`, config }
 }
 
 type Admin = Hydra['admin']
@@ -196,15 +211,14 @@ function serveApp(app: Listener, admin: Admin, { remember = () => true, onLogout
 }
 
 /** Starts Hydra. `onLine` gets each line of its log. */
-async function startHydra(
-  binary: string,
-  config: string,
-  onLine: (line: string) => void,
-): Promise<ChildProcess> {
-  const { createInterface } = await import('node:readline')
+function startHydra(binary: string, config: string, onLine: (line: string) => void): ChildProcess {
   const child = spawn(binary, ['serve', 'all', '--dev', '--sqa-opt-out', '--config', config], {
     stdio: ['ignore', 'ignore', 'pipe'],
   })
+  // A run that is interrupted closes nothing, and Hydra would outlive it.
+  const endWithUs = () => child.kill('SIGKILL')
+  process.once('exit', endWithUs)
+  child.once('exit', () => process.removeListener('exit', endWithUs))
   createInterface({ input: child.stderr }).on('line', onLine)
   return child
 }

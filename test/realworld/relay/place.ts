@@ -45,6 +45,9 @@ export async function openPlace(processes: Processes): Promise<Place> {
   }
 }
 
+/** An IdP that joins by the relay. */
+export type RelayedIdp = Omit<PlainIdp, 'lost'>
+
 export interface RelayedOptions {
   /** The name of the issuer at Curfew. */
   readonly name: string
@@ -57,7 +60,7 @@ export interface RelayedOptions {
  * the relay's address for that client. The client's own URI is registered at Curfew.
  */
 export async function relayed(
-  idp: PlainIdp,
+  idp: RelayedIdp,
   place: Place,
   { name, lenient }: RelayedOptions,
 ): Promise<LoginIdp> {

@@ -3,21 +3,22 @@ import { eventually } from '../../support/curfew.ts'
 import { useProcesses } from '../../support/processes.ts'
 import { type Browser, openBrowser } from '../browser.ts'
 import { type ExpressRp, openExpressRp } from '../express-rp.ts'
-import type { PlainIdp } from '../idp.ts'
-import { openPlace, type Place, type RelayedOptions, relayed } from './place.ts'
+import { openPlace, type Place, type RelayedIdp, type RelayedOptions, relayed } from './place.ts'
 
 const USERS = ['bob', 'carol', 'dave', 'erin', 'frank', 'grace']
+/** The users that log in. */
+export const RELAY_USERS: readonly string[] = ['alice', ...USERS, 'heidi', 'last']
 /** The RP is tried again soon, and for longer than a restart takes. */
 const RETRY_SCHEDULE_MS = Array.from({ length: 30 }, () => 2_000)
 
 export interface RelayContractOptions extends RelayedOptions {
-  open(): Promise<PlainIdp>
+  open(): Promise<RelayedIdp>
 }
 
 /** Defines the tests of a real IdP that posts its logouts to the relay. */
 export function defineRelay({ open, ...options }: RelayContractOptions): void {
   const processes = useProcesses('file')
-  let idp: PlainIdp
+  let idp: RelayedIdp
   let place: Place
   let shop: ExpressRp
   const opened: { close(): Promise<void> }[] = []
