@@ -186,6 +186,14 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
       expect(await rowOf(toB)).toMatchObject({ state: 'in_flight' })
     })
 
+    test('a widened delivery does not wait for longer if the clock of ingest is ahead', async () => {
+      const ahead = new Date(harness.now().getTime() + 3_600_000)
+      const made = await logout({ relayedFor: await clientAt(0), widen: true, change: { acceptedAt: ahead } })
+      expect(await claim()).toEqual([])
+      const due = await claim(new Date(harness.now().getTime() + 5_000))
+      expect(due.map(({ id }) => id)).toEqual([made.deliveries[1]?.id])
+    })
+
     test('a widened delivery that waits makes a later widened one needless', async () => {
       const [a, b] = [await clientAt(0), await clientAt(1)]
       const first = await logout({ relayedFor: a, widen: true })
