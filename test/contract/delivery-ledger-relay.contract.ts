@@ -216,6 +216,14 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
       expect(toFirst).toBeDefined()
     })
 
+    test('the own token of a client that waits stays, and makes a posted logout needless', async () => {
+      const client = await clientAt(0)
+      const own = await logout({ relayedFor: client, leased: false })
+      const posted = await logout({ change: { clients: [client as ClientId] } })
+      expect(posted.needless).toEqual(posted.deliveries.map(({ id }) => id))
+      expect(await claim()).toMatchObject([{ id: only(own.deliveries).id, firstMessage: 'sealed token' }])
+    })
+
     test('supersedes a waiting delivery of the same session that another way named by other claims', async () => {
       const client = await clientAt(0)
       const first = await logout({ relayedFor: client, change: { sub: null } })

@@ -115,7 +115,7 @@ const SUBJECT_LATELY = "interval '10 minutes'"
 const DELIVERED_OTHERWISE = `
   otherwise as materialized (
     select g.id as event_id, d.binding_id, d.id, d.sid, d.state, d.lane, g.lane as new_lane, x.accepted_at,
-           x.email is null or g.email is not null as email_is_kept
+           x.email is null or g.email is not null as email_is_kept, d.first_message is not null as is_own
       from given g
       cross join lateral (
         select id, accepted_at, email from events
@@ -137,12 +137,13 @@ const DELIVERED_OTHERWISE = `
   )`
 
 // Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
-// being sent, because the RP may refuse a message that Curfew signed. A delivery that may start at once supersedes a waiting one
-// instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
+// being sent, because the RP may refuse a message that Curfew signed. For the same reason a token that waits stays. A delivery that
+// may start at once supersedes any other waiting one instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
 const IS_NEEDLESS = `
   (case o.state when 'acknowledged' then true
      when 'in_flight' then d.first_message is null and (o.lane = 'interactive' or o.new_lane = 'bulk')
-     else o.lane = 'interactive' and (d.due_at is not null or o.new_lane = 'bulk') end)
+     else o.lane = 'interactive'
+      and (d.due_at is not null or o.is_own and d.first_message is null or o.new_lane = 'bulk') end)
   and (d.posted_at is null or d.posted_at <= o.accepted_at)`
 
 // Locks the worker's row first: the worker cannot be declared dead while this runs, so no lease goes to a dead worker.
