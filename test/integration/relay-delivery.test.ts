@@ -171,7 +171,10 @@ describe('a token that names only the subject, with a complete session index', (
       return rows
     })
     const received = shop.received.map(({ body }) => new URLSearchParams(body).get('logout_token'))
-    return { sids: deliveries.map((one) => one.sid), forwarded: received.filter((one) => one === token).length }
+    return {
+      sids: deliveries.map((one) => one.sid),
+      forwarded: received.filter((one) => one === token).length,
+    }
   }
 
   test('is forwarded once, however many sessions the client has', async () => {

@@ -109,7 +109,10 @@ describe('the SLA projection', () => {
     const session = { scope: 'session', sid: 's1', acceptedAt: NOW } as Partial<LogoutEvent>
     const relayed = { clientId: 'mail' as ClientId, token: 'token', verified: true }
     const planAt = async (change: Partial<LogoutEvent>) => {
-      const planned = planFor({ ...newEvent({ sub: 'alice' }), ...session, ...change } as LogoutEvent, bindings)
+      const planned = planFor(
+        { ...newEvent({ sub: 'alice' }), ...session, ...change } as LogoutEvent,
+        bindings,
+      )
       const batch = [planned]
       await planEvents(curfew.db, { batch, lease: newLease(workerId), registryRevision: null, now: NOW })
       return planned.deliveries.map(({ delivery }) => settledAs(delivery))
