@@ -121,6 +121,11 @@ describe("the IdP's own key set", () => {
     })
     idp.publish([ours, { ...theirs, kid: idp.kid }])
     expect(await idp.check()).toMatchObject({ ok: false, keys: [{ ok: false }] })
+    idp.publish([ours, ours])
+    expect(await idp.check(), 'a key that is published twice').toMatchObject({
+      ok: true,
+      keys: [{ ok: true }],
+    })
     idp.publish([{ ...ours, kid: 'renamed' }])
     expect(await idp.check()).toMatchObject({
       ok: false,

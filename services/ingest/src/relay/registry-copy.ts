@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { ClientId, Issuer } from '@curfew/domain'
 import { type Database, type RelayRegistry, readRegistryRevision, readRelayRegistry } from '@curfew/ledger'
 import { createThrottle, type Log, type Service, sleep, within } from '@curfew/runtime'
@@ -18,6 +19,8 @@ export type Addressee =
 export interface RegistryCopy {
   /** Finds a client at an issuer. A client that the copy lacks is looked for in the registry at once. Never rejects. */
   find(issuer: string, clientId: ClientId): Promise<Addressee>
+  /** Checks the registry now. @returns the source if the registry has changed since `known` was found; otherwise null. Never rejects. */
+  findNewer(issuer: string, clientId: ClientId, known: RelayedTokenSource): Promise<RelayedTokenSource | null>
   /** Reads the registry whenever it has changed. */
   readonly service: Service
 }
@@ -84,6 +87,11 @@ export function createRegistryCopy({ db, log }: { db: Database; log: Log }): Reg
       if (known === undefined) return { kind: 'unread' }
       const { iss, relay, networks } = known
       return { kind: 'known', source: { iss: iss as Issuer, clientId, relay, networks } }
+    },
+    async findNewer(issuer, clientId, known) {
+      await within(refresh(), PATIENCE_MS, false)
+      const found = lookUp(issuer, clientId)
+      return typeof found === 'string' || isDeepStrictEqual(found, known) ? null : found
     },
     service: {
       name: 'registry of the relay',

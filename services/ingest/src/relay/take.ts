@@ -36,7 +36,7 @@ export type Taken =
     }
 
 export interface TakeDeps {
-  readonly registry: Pick<RegistryCopy, 'find'>
+  readonly registry: Pick<RegistryCopy, 'find' | 'findNewer'>
   readonly tokens: RelayedTokens
   readonly limits: RelayLimits
   readonly isMinted: IsMinted
@@ -88,13 +88,19 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
   /** Verifies a token, or only checks it if its keys are unavailable. */
   async function readToken(
     addressee: Exclude<Addressee, { readonly kind: 'unknown' }>,
-    { clientId, token }: Posted,
+    posted: Posted,
     at: Date,
   ): Promise<{ readonly claims: Claims; readonly verified: boolean } | { readonly fault: string }> {
+    const { clientId, token } = posted
     if (addressee.kind === 'known') {
       const verification = await tokens.verify(addressee.source, token, at)
       if (verification.ok) return { claims: verification.claims, verified: true }
-      if (verification.kind === 'invalid') return { fault: verification.description }
+      if (verification.kind === 'invalid') {
+        // The issuer may have another jwks_uri since the registry was read.
+        const newer = await registry.findNewer(posted.issuer, clientId, addressee.source)
+        if (newer !== null) return readToken({ kind: 'known', source: newer }, posted, at)
+        return { fault: verification.description }
+      }
     }
     const source = addressee.kind === 'known' ? addressee.source : { clientId }
     const preview = await tokens.preview(source, token, at)
