@@ -145,6 +145,8 @@ create index deliveries_target on deliveries (binding_id, target) where due_at i
 create index deliveries_dead on deliveries (dead_lettered_at, id) where dead_lettered_at is not null;
 create index deliveries_dead_of_binding on deliveries (binding_id, dead_lettered_at, id) where dead_lettered_at is not null;
 create index deliveries_unannounced on deliveries (dead_lettered_at) where dead_lettered_at is not null and announced_at is null;
+-- Finds the logouts that a settled delivery covers. Only superseded deliveries have the column, so no other settlement touches the index.
+create index deliveries_superseded on deliveries (superseded_by) where superseded_by is not null;
 create index deliveries_replay on deliveries (replay_id) where replay_id is not null;
 
 -- One row for each POST, and one for each round that could send nothing. Rows never change. The table has a partition for each day, so that retention drops partitions and does not

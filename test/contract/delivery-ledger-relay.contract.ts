@@ -186,6 +186,14 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
       expect(await rowOf(toB)).toMatchObject({ state: 'in_flight' })
     })
 
+    test('a widened delivery does not wait for longer if the clock of ingest is ahead', async () => {
+      const ahead = new Date(harness.now().getTime() + 3_600_000)
+      const made = await logout({ relayedFor: await clientAt(0), widen: true, change: { acceptedAt: ahead } })
+      expect(await claim()).toEqual([])
+      const due = await claim(new Date(harness.now().getTime() + 5_000))
+      expect(due.map(({ id }) => id)).toEqual([made.deliveries[1]?.id])
+    })
+
     test('a widened delivery that waits makes a later widened one needless', async () => {
       const [a, b] = [await clientAt(0), await clientAt(1)]
       const first = await logout({ relayedFor: a, widen: true })
@@ -206,6 +214,14 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
       expect(wide.needless.length, 'the widened delivery to the first client').toBe(1)
       expect(wide.deliveries.map(({ id }) => id)).toEqual(expect.arrayContaining(wide.needless))
       expect(toFirst).toBeDefined()
+    })
+
+    test('the own token of a client that waits stays, and makes a posted logout needless', async () => {
+      const client = await clientAt(0)
+      const own = await logout({ relayedFor: client, leased: false })
+      const posted = await logout({ change: { clients: [client as ClientId] } })
+      expect(posted.needless).toEqual(posted.deliveries.map(({ id }) => id))
+      expect(await claim()).toMatchObject([{ id: only(own.deliveries).id, firstMessage: 'sealed token' }])
     })
 
     test('supersedes a waiting delivery of the same session that another way named by other claims', async () => {

@@ -51,6 +51,31 @@ async function expectCheap(work: (db: ReturnType<typeof recording>) => Promise<u
 test('a claim reads a few rows of each client', () =>
   expectCheap((db) => claimConfirmations(db, { busy: new Map(), most: 4, limit: 400, leaseMs: 60_000 })))
 
+test('clients that hang do not delay the clients of another issuer, nor others of their own', async () => {
+  const { db } = database
+  await db.query(`insert into issuers (name, iss, sid_supported, session_index, sla_within_ms, sla_objective, sla_window_days, defaults, revision)
+     values ('other', 'https://other.example', true, 'partial', 5000, 0.99, 30, '{}', 1)`)
+  const { rows: added } = await db.query<{ id: number }>(
+    `insert into relying_parties (issuer, client_id, metadata, settings, revision)
+     select issuer, 'prompt', '{}', '{"confirmation_uri": "https://rp.example"}', 1 from unnest(array['main', 'other']) issuer
+     returning id`,
+  )
+  const prompt = added.map(({ id }) => id)
+  // Each has a backlog from an hour ago. The other clients have one message each, which became due now.
+  const hanging = Array.from({ length: 100 }, (_, n) => n + 1)
+  const owe = (ids: readonly number[], ago: string, count: number) =>
+    db.query(
+      `insert into confirmations (event_id, relying_party_id, deadline_at, due_at, attempts)
+       select gen_random_uuid(), id, now(), now() - $2::interval, 1 from unnest($1::bigint[]) id, generate_series(1, $3::int)`,
+      [ids, ago, count],
+    )
+  await owe(hanging, '1 hour', 8)
+  await owe(prompt, '0', 1)
+  const busy = new Map(hanging.map((id) => [id, id === 100 ? 2 : 4]))
+  const claimed = await claimConfirmations(db, { busy, most: 4, limit: 2, leaseMs: 60_000 })
+  expect(claimed.map(({ partyId }) => partyId).toSorted()).toEqual(prompt.toSorted())
+})
+
 test('a projection reads the rows of its batch only', () => {
   const settled = Array.from({ length: 100 }, () => ({
     ...{ id: randomUUID() as DeliveryId, bindingId: 1 as BindingId, acceptedMs: 0 },

@@ -126,6 +126,22 @@ describe('a settled logout', () => {
     expect(first?.data).toMatchObject({ complete: true, settled_at: expect.any(String), applications: [] })
   })
 
+  test('whose deliveries a newer logout supersedes is confirmed once those of the newer logout are settled', async () => {
+    await curfew.startBookkeeper()
+    const wiki = await rp('wiki', 'Wiki')
+    await wiki.goDown()
+    await registerPortal()
+    const older = await logout()
+    const newer = await logout({ initiator: undefined })
+    await settled(older)
+    await projected()
+    await until([{ event_id: older, state: 'pending', attempts: 0 }])
+    await wiki.comeUp()
+    const { settled_at } = await settled(newer)
+    const [first] = await hook.told(1)
+    expect(first?.data).toMatchObject({ event_id: older, complete: true, settled_at })
+  })
+
   test('is confirmed to its initiator only, and only if that has a confirmation_uri', async () => {
     await curfew.startBookkeeper()
     await registerPortal()
@@ -191,6 +207,24 @@ describe('at the deadline', () => {
     await projected()
     await until([{ event_id: id, state: 'delivered', complete: false, attempts: 1 }])
     expect(hook.received).toHaveLength(1)
+  })
+
+  test('a logout whose deliveries wait under a newer logout is confirmed as unsettled', async () => {
+    await curfew.startBookkeeper()
+    const wiki = await rp('wiki', 'Wiki')
+    await wiki.goDown()
+    await registerPortal()
+    const older = await logout()
+    await logout({ initiator: undefined })
+    await settled(older)
+    await projected()
+    await passDeadline()
+    const [first] = await hook.told(1)
+    expect(first?.data).toMatchObject({
+      complete: false,
+      settled_at: null,
+      applications: [{ client_id: 'wiki', state: 'ending' }],
+    })
   })
 
   test('the deadline counts from the acceptance of the logout, and has a default of a minute', async () => {

@@ -2,6 +2,7 @@ import type { WorkerId } from '@curfew/domain'
 import {
   beat,
   claimDue,
+  type Database,
   planEvents,
   reclaimLeases,
   releaseUnheld,
@@ -192,5 +193,23 @@ describe('retireWorker', () => {
     })
     expect(await beat(database.db, silent)).toMatchObject({ alive: false })
     expect(await retireWorker(database.db, silent)).toBe(0)
+  })
+
+  test('keeps first messages while another worker reclaims leases at the same time', async () => {
+    const own = await planned(database.db, registry, { workerId: silent })
+    await database.db.query("update deliveries set first_message = 'sealed'")
+    const { db } = database
+    // Runs the other worker's statement as soon as the retired worker is deleted.
+    const racing: Database = Object.assign(Object.create(db) as Database, {
+      async query(statement: Statement | string, values?: readonly unknown[]) {
+        const result = await db.query(statement, values)
+        await reclaimLeases(db, { leaseMs: LEASE_MS })
+        return result
+      },
+    })
+    await retireWorker(racing, silent)
+    const { rows } = await db.query('select id, state from deliveries where first_message is not null')
+    expect(rows).toHaveLength(own.length)
+    for (const row of rows) expect(row).toMatchObject({ state: 'pending' })
   })
 })

@@ -8,6 +8,7 @@ import {
   postToRelay,
 } from '../support/identity-provider.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { insertSessions } from '../support/session-rows.ts'
 
 // Goal: a relayed logout reaches the real endpoint of its client, first with the token of the identity provider.
 // Method: a real identity provider, real relying parties and the whole of Curfew over PostgreSQL.
@@ -147,6 +148,54 @@ describe('an issuer that widens', () => {
     await relay('mail', tokens.mail)
     await eventually(async () => expect(await settled()).toHaveLength(4))
     expect([tokensAt(shop), tokensAt(mail)]).toEqual([[tokens.shop], [tokens.mail]])
+  })
+})
+
+describe('a token that names only the subject, with a complete session index', () => {
+  /** Relays a token of a minute ago for a subject with these sessions. @returns its deliveries. */
+  async function logoutOf(sub: string, sessions: readonly { sid: string; agoS: number }[]) {
+    const at = (agoS: number) => new Date(Date.now() - agoS * 1_000)
+    const wishes = sessions.map(({ agoS, ...one }) => ({
+      ...one,
+      sub,
+      clientId: 'shop',
+      startedAt: at(agoS),
+    }))
+    await insertSessions(curfew.db, ISS, wishes)
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, jwks_uri: idp.jwksUri, session_index: 'complete' })
+    const iat = Math.floor(at(60).getTime() / 1_000)
+    const token = await idp.token('shop', { sub, sid: undefined, iat })
+    await relay('shop', token)
+    const deliveries = await eventually(async () => {
+      const { rows } = await curfew.db.query<{ sid: string | null; state: string }>(
+        `select d.sid, d.state from deliveries d join events e on e.id = d.event_id where e.sub = $1 order by d.sid`,
+        [sub],
+      )
+      expect(rows.length).toBeGreaterThan(0)
+      expect(rows.filter(({ state }) => state !== 'acknowledged')).toEqual([])
+      return rows
+    })
+    const received = shop.received.map(({ body }) => new URLSearchParams(body).get('logout_token'))
+    return {
+      sids: deliveries.map((one) => one.sid),
+      forwarded: received.filter((one) => one === token).length,
+    }
+  }
+
+  test('is forwarded once, however many sessions the client has', async () => {
+    const sessions = [
+      { sid: 'bob 1', agoS: 600 },
+      { sid: 'bob 2', agoS: 600 },
+    ]
+    expect(await logoutOf('bob', sessions)).toEqual({ sids: [null], forwarded: 1 })
+  })
+
+  test('is not forwarded if it would end a session that began later', async () => {
+    const sessions = [
+      { sid: 'eve 1', agoS: 600 },
+      { sid: 'eve 2', agoS: 0 },
+    ]
+    expect(await logoutOf('eve', sessions)).toEqual({ sids: ['eve 1'], forwarded: 0 })
   })
 })
 

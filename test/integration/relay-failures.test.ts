@@ -238,3 +238,23 @@ test('a flood of bad tokens is limited, and good tokens of the same address pass
   const sids = sidsOf(100)
   expect(await postAll(curfew.url, idp, sids)).toEqual(sids.map(() => 200))
 })
+
+test('a flood of tokens with invented keys stores none of them, and the tokens of a new key pass', async () => {
+  const { curfew, idp } = await openWorld({ workers: 0 })
+  expect(await postAll(curfew.url, idp, ['before'])).toEqual([200])
+  const strangers = await Promise.all([createProviderKey('invented'), createProviderKey(undefined)])
+  const flood = Promise.all(
+    Array.from({ length: 200 }, async (_, n) => {
+      const token = await strangers[n % 2]?.sign(idp.claims(CLIENT))
+      return (await post(curfew.url, token ?? '')).response.status
+    }),
+  )
+  idp.keys = [await createProviderKey('k2')]
+  const sids = sidsOf(20)
+  expect(await postAll(curfew.url, idp, sids)).toEqual(sids.map(() => 200))
+  expect(new Set(await flood)).toEqual(new Set([400, 429]))
+  const { rows } = await curfew.db.query<{ value: Buffer }>('select value from log_records')
+  const stored = rows.map(({ value }) => JSON.parse(value.toString('utf8')))
+  expect(stored.map(({ sid }) => sid).sort()).toEqual(['before', ...sids].sort())
+  expect(stored.every(({ relay }) => relay.verified)).toBe(true)
+})

@@ -1,5 +1,5 @@
 import { createEventLogJob, createSlaJob } from '@curfew/bookkeeper'
-import type { BindingId, ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
+import type { BindingId, ClientId, DeliveryId, InFlightDelivery, LogoutEvent } from '@curfew/domain'
 import {
   createPostgresMonitor,
   deleteSlaRollups,
@@ -100,6 +100,29 @@ describe('the SLA projection', () => {
     await project()
     expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
     expect(await count(curfew.db, 'sla_rollups where binding_id = 0')).toBe(0)
+  })
+
+  test('counts a delivery that another way has made needless as kept', async () => {
+    const workerId = await newWorker(curfew.db)
+    const registry = await readRegistry(curfew.db)
+    const bindings = bindingsOf(registry).filter(({ clientId }) => clientId === 'mail')
+    const session = { scope: 'session', sid: 's1', acceptedAt: NOW } as Partial<LogoutEvent>
+    const relayed = { clientId: 'mail' as ClientId, token: 'token', verified: true }
+    const planAt = async (change: Partial<LogoutEvent>) => {
+      const planned = planFor(
+        { ...newEvent({ sub: 'alice' }), ...session, ...change } as LogoutEvent,
+        bindings,
+      )
+      const batch = [planned]
+      await planEvents(curfew.db, { batch, lease: newLease(workerId), registryRevision: null, now: NOW })
+      return planned.deliveries.map(({ delivery }) => settledAs(delivery))
+    }
+    const first = await planAt({ relayed, clients: ['mail' as ClientId] })
+    await settleDeliveries(curfew.db, { batch: first, workerId, now: NOW })
+    await planAt({})
+    await project()
+    now = new Date(NOW.getTime() + 10 * MINUTE_MS)
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2, waiting: 0, overdue: 0 })
   })
 
   test('shows in as_of up to which time it is complete', async () => {

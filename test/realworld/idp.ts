@@ -86,6 +86,7 @@ export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: Id
         once: (_signal: 'SIGTERM', handler: typeof shutDown) => {
           shutDown = handler
         },
+        exit: () => undefined,
       },
     }),
   )

@@ -237,6 +237,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (other.state === 'acknowledged') return true
     if (other.lane === 'bulk' && (other.state === 'pending' || row.lane === 'interactive')) return false
     if (other.state === 'in_flight') return row.firstMessage === null
+    if (other.firstMessage !== null && row.firstMessage === null) return true
     return isLater || row.lane === 'bulk'
   }
   const keepsEmail = (newer: MemoryDelivery, older: MemoryDelivery) =>

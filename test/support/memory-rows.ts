@@ -67,7 +67,9 @@ export function bornRow(
   { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
 ): MemoryDelivery {
   const { id, eventId, bindingId } = delivery
-  const dueAt = notBefore ?? new Date(Math.min(now.getTime(), delivery.event.acceptedAt.getTime()))
+  const acceptedMs = delivery.event.acceptedAt.getTime()
+  const graceMs = notBefore === undefined ? 0 : notBefore.getTime() - acceptedMs
+  const dueAt = new Date(Math.min(now.getTime(), acceptedMs) + graceMs)
   return {
     ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
     ...{ attempts: 0, retries: 0, refusals: 0, firstMessage: delivery.firstMessage ?? null },

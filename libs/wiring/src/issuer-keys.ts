@@ -1,7 +1,7 @@
 import { accessName, type Issuer, type NetworkAccess } from '@curfew/domain'
 import type { FetchedJson } from '@curfew/outbound'
 import { type IssuerKeys, KeysUnavailableError, keysOf } from '@curfew/rp'
-import { within } from '@curfew/runtime'
+import { sleep, within } from '@curfew/runtime'
 
 /** Where the keys of an issuer are published. */
 export interface KeySource {
@@ -30,15 +30,27 @@ export interface IssuerKeyStore {
 
 export interface SharedKeys {
   readonly find: IssuerKeys
-  /** Fetches the keys again, unless that happened a moment ago. @returns whether the keys were fetched after `sinceMs`. */
-  renew(sinceMs: number): Promise<boolean>
+  /** The number of fetches that have begun. */
+  readonly fetches: number
+  /**
+   * Fetches the keys again, unless a fetch has failed a moment ago.
+   *
+   * @param since the number of fetches that had begun when the token arrived.
+   * @returns whether the keys are of a later fetch.
+   */
+  renew(since: number): Promise<boolean>
 }
 
 /** The age at which keys are fetched again, in the background, in milliseconds. */
 const FRESH_MS = 10 * 60_000
 /** How long keys stay in use while their issuer does not answer, in milliseconds. */
 const STALE_MS = 24 * 3_600_000
-/** Least time between two fetches because of unknown keys, in milliseconds: a stranger can invent a `kid`. */
+/**
+ * Least time between two fetches because of unknown keys, in milliseconds: a stranger can invent a `kid`. A token waits for the next
+ * fetch, because without it a token of a stranger would be stored unverified. So the time is less than the patience of a token.
+ */
+const PAUSE_MS = 1_000
+/** Pause after a failed fetch while keys are known, in milliseconds. */
 const COOLDOWN_MS = 10_000
 /** Pause after a failed fetch while no keys are known, in milliseconds. */
 const RETRY_MS = 1_000
@@ -52,6 +64,8 @@ interface Known {
   readonly find: IssuerKeys
   /** When the fetch of these keys began: keys that the issuer published later may be missing. */
   readonly startedMs: number
+  /** The number of that fetch. It orders fetches and tokens, because the clock may be set back. */
+  readonly number: number
 }
 
 export function createIssuerKeyStore(deps: IssuerKeyStoreDeps): IssuerKeyStore {
@@ -87,23 +101,27 @@ function createSharedKeys(source: KeySource, deps: IssuerKeyStoreDeps): SharedKe
     return known !== null && nowMs() - known.startedMs < STALE_MS ? known : null
   }
 
-  async function renew(sinceMs: number): Promise<boolean> {
-    const renewed = () => fetcher.known !== null && fetcher.known.startedMs >= sinceMs
-    if (!renewed() && fetcher.mayFetch(COOLDOWN_MS)) await within(fetcher.fetch(), patienceMs, undefined)
+  async function renew(since: number): Promise<boolean> {
+    const renewed = () => fetcher.known !== null && fetcher.known.number > since
+    if (!renewed() && (fetcher.answers || fetcher.mayFetch(COOLDOWN_MS)))
+      await within(fetcher.fetchNext(), patienceMs, undefined)
     return renewed()
   }
 
   return {
     renew,
+    get fetches() {
+      return fetcher.begun
+    },
     async find(header, token) {
-      const arrivedMs = nowMs()
-      const { find, startedMs } = await current()
+      const since = fetcher.begun
+      const { find, number } = await current()
       try {
         return await find(header, token)
       } catch (error) {
-        if (!isNoMatch(error) || startedMs >= arrivedMs) throw error
+        if (!isNoMatch(error) || number > since) throw error
         // The issuer may have published the key since. Without newer keys the token may be genuine.
-        if (await renew(arrivedMs)) return (await current()).find(header, token)
+        if (await renew(since)) return (await current()).find(header, token)
         throw new KeysUnavailableError(
           `the keys of ${source.iss} have no key for the token, and newer keys are unavailable`,
           { cause: error },
@@ -119,36 +137,65 @@ interface Fetcher {
   readonly known: Known | null
   /** Why the last fetch failed. */
   readonly failure: string
+  /** Whether the last fetch succeeded. */
+  readonly answers: boolean
+  /** The number of fetches that have begun. */
+  readonly begun: number
   /** @param pauseMs the least time since the last fetch began. */
   mayFetch(pauseMs: number): boolean
   /** Callers share a fetch under way. Never rejects. */
   fetch(): Promise<void>
+  /** Makes the fetch after the one under way, at the earliest `PAUSE_MS` after it began. Callers share it until it begins. Never rejects. */
+  fetchNext(): Promise<void>
 }
 
 function createFetcher(source: KeySource, { fetch, nowMs, onFailed }: IssuerKeyStoreDeps): Fetcher {
-  const state = { known: null as Known | null, failure: 'they were not fetched yet' }
+  const state = {
+    ...{ known: null as Known | null, failure: 'they were not fetched yet', answers: false, begun: 0 },
+  }
   let triedMs = Number.NEGATIVE_INFINITY
   let pending: Promise<void> | null = null
+  let next: Promise<void> | null = null
 
   async function load(): Promise<void> {
     const startedMs = nowMs()
     triedMs = startedMs
+    state.begun++
+    const number = state.begun
     const fetched = await fetchKeys(source, fetch)
+    state.answers = !('failure' in fetched)
     if ('failure' in fetched) {
       state.failure = fetched.failure
       onFailed(source, fetched.failure)
     } else {
-      state.known = { find: fetched.find, startedMs }
+      state.known = { find: fetched.find, startedMs, number }
     }
+  }
+  /** The time since the last fetch began. After the clock was set back it is unknown, and counts as long. */
+  function sinceTriedMs(): number {
+    const elapsedMs = nowMs() - triedMs
+    return elapsedMs < 0 ? Number.POSITIVE_INFINITY : elapsedMs
+  }
+  function fetchNow(): Promise<void> {
+    pending ??= load().finally(() => {
+      pending = null
+    })
+    return pending
+  }
+  async function fetchLater(): Promise<void> {
+    await pending
+    const pauseMs = PAUSE_MS - sinceTriedMs()
+    if (pauseMs > 0) await sleep(pauseMs, new AbortController().signal)
+    next = null
+    await fetchNow()
   }
 
   return Object.assign(state, {
-    mayFetch: (pauseMs: number) => pending !== null || nowMs() - triedMs >= pauseMs,
-    fetch() {
-      pending ??= load().finally(() => {
-        pending = null
-      })
-      return pending
+    mayFetch: (pauseMs: number) => pending !== null || sinceTriedMs() >= pauseMs,
+    fetch: fetchNow,
+    fetchNext() {
+      next ??= fetchLater()
+      return next
     },
   })
 }

@@ -85,13 +85,13 @@ export function createRelayedTokens({
       const fault = unsuitable(token)
       if (fault !== null) return invalid(fault)
       const { iss, relay, networks } = source
-      const arrivedMs = now().getTime()
       const keys = store.keysFor({ iss, jwksUri: relay.jwksUri, networks })
+      const { fetches } = keys
       const verifier = verifierFor(source, keys)
       const first = await verifier.verify(token, at)
       if (first.ok || codeOf(first) !== BAD_SIGNATURE) return resultOf(first)
       // An issuer that replaces a key may keep its `kid`, or have none.
-      if (await keys.renew(arrivedMs)) return resultOf(await verifier.verify(token, at))
+      if (await keys.renew(fetches)) return resultOf(await verifier.verify(token, at))
       if (headerOf(token).kid === undefined) return unavailable(`newer keys of ${iss} are unavailable`)
       return resultOf(first)
     },

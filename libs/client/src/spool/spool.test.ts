@@ -450,7 +450,7 @@ async function limitDisk(): Promise<() => Promise<unknown>> {
 }
 
 test.runIf(process.platform === 'linux')(
-  'a disk that is full refuses appends, keeps earlier entries whole, and takes appends once there is room',
+  'a disk that is full refuses appends without leaving files, keeps earlier entries whole, and takes appends once there is room',
   async () => {
     const undo = await limitDisk()
     try {
@@ -462,6 +462,7 @@ test.runIf(process.platform === 'linux')(
       const refused = results.filter((result) => result.status === 'rejected')
       expect(refused.length).toBeGreaterThan(0)
       expect(['ENOSPC', 'EFBIG']).toContain(refused[0]?.reason.code)
+      for (const file of await filesOf('.spool')) expect((await stat(file)).size).toBeGreaterThan(0)
       const confirmed = texts.filter((_, index) => results[index]?.status === 'fulfilled')
       expect(await drained(spool)).toEqual(['first', ...confirmed])
       await spool.append(bytes('after'))

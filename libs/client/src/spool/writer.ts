@@ -42,9 +42,13 @@ export function createWriter(deps: { store: Store; lock: Lock; segments: Segment
   /** After a failed fsync nothing is known about the file behind its confirmed end. So no later entry goes there. */
   async function abandon({ segment, handle }: Active): Promise<void> {
     active = null
+    const isEmpty = segment.end === 0
+    // Otherwise each append to a full disk would leave a file.
+    if (isEmpty && segments.includes(segment)) segments.splice(segments.indexOf(segment), 1)
     // If this fails, too, the file keeps a torn tail, which readers ignore.
     await handle.truncate(segment.end).catch(() => undefined)
     await handle.close().catch(() => undefined)
+    if (isEmpty) await store.discard(segment).catch(() => undefined)
   }
 
   async function append(payloads: readonly Uint8Array[]): Promise<void> {

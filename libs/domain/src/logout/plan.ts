@@ -65,7 +65,7 @@ const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, d
  * wait for the tokens that the IdP may send for them.
  *
  * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
- * session. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
+ * session. The exception is a client that the IdP sent its own token for, if none of its sessions is to be spared. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
  *
  * @param issuer the event's issuer; null if none is registered with this `iss`.
  * @param isUnavailable whether a binding's breaker is open. Default: no breaker is open.
@@ -176,6 +176,9 @@ function namedFor(
   // A delivery must not end sessions that began after the event or are on another device.
   const matching = held.filter((session) => matchesSession(event, session))
   const later = matching.length < held.length
+  // The identity provider's own token names the subject, and may be the only message that the RP accepts.
+  const isOwn = event.relayed?.clientId === binding.clientId
+  if (isOwn && event.scope === 'subject' && binding.names !== 'session' && !later) return [SUBJECT]
   // The client may hold unposted sessions. A device logout never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
   if (others && binding.names !== 'session') {

@@ -115,7 +115,7 @@ const SUBJECT_LATELY = "interval '10 minutes'"
 const DELIVERED_OTHERWISE = `
   otherwise as materialized (
     select g.id as event_id, d.binding_id, d.id, d.sid, d.state, d.lane, g.lane as new_lane, x.accepted_at,
-           x.email is null or g.email is not null as email_is_kept
+           x.email is null or g.email is not null as email_is_kept, d.first_message is not null as is_own
       from given g
       cross join lateral (
         select id, accepted_at, email from events
@@ -137,12 +137,13 @@ const DELIVERED_OTHERWISE = `
   )`
 
 // Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
-// being sent, because the RP may refuse a message that Curfew signed. A delivery that may start at once supersedes a waiting one
-// instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
+// being sent, because the RP may refuse a message that Curfew signed. For the same reason a token that waits stays. A delivery that
+// may start at once supersedes any other waiting one instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
 const IS_NEEDLESS = `
   (case o.state when 'acknowledged' then true
      when 'in_flight' then d.first_message is null and (o.lane = 'interactive' or o.new_lane = 'bulk')
-     else o.lane = 'interactive' and (d.due_at is not null or o.new_lane = 'bulk') end)
+     else o.lane = 'interactive'
+      and (d.due_at is not null or o.is_own and d.first_message is null or o.new_lane = 'bulk') end)
   and (d.posted_at is null or d.posted_at <= o.accepted_at)`
 
 // Locks the worker's row first: the worker cannot be declared dead while this runs, so no lease goes to a dead worker.
@@ -154,7 +155,8 @@ const IS_NEEDLESS = `
 // Otherwise the newer delivery could be withheld, and a session of the older logout would survive. A logout without an email supersedes none with one.
 // A bulk delivery supersedes no interactive one: a person's click would wait in the bulk lane.
 // A new pending delivery is due at the earlier of its event's acceptance and `now` (PostgreSQL's clock). With `now` alone, a
-// delivery that was planned while that clock ran ahead would wait after the clock is corrected.
+// delivery that was planned while that clock ran ahead would wait after the clock is corrected. The grace of a widened delivery
+// counts from the same time: with the acceptance alone, it would wait for as long as the clock of ingest is ahead.
 // An issuer logout becomes a job, which is done at once if the plan's basis is not `sessions`. The audit log names its requester.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = ${$.worker} for key share),
@@ -197,7 +199,8 @@ const PLAN_EVENTS = `
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
       leased_at, planned_at, settled_at, superseded_by, first_message)
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at, born.state,
-      case born.state when 'pending' then coalesce(d.due_at, least(${$.now}, given.accepted_at)) end,
+      case born.state when 'pending' then
+        least(${$.now}, given.accepted_at) + coalesce(d.due_at - given.accepted_at, '0') end,
       case born.state when 'in_flight' then ${$.worker} end, case born.state when 'in_flight' then now() end, ${$.now},
       case born.state when 'superseded' then ${$.now} end, other.id,
       case when born.state <> 'superseded' then d.first_message end
@@ -257,9 +260,12 @@ const PLAN_EVENTS = `
   ),
   journalled_covered as (
     ${journalSettled(
-      withAcceptance(`(
-        select * from covered
-        union all select id, event_id, binding_id, state, generation from owed where state = 'superseded')`),
+      `(
+        select * from ${withAcceptance('covered')}
+        union all
+        select owed.id, event_id, binding_id, state, generation, ${ACCEPTED_MS}
+          from owed join given e on e.id = owed.event_id where state = 'superseded'
+      ) d`,
       $.now,
     )}
   )

@@ -1,6 +1,6 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
-import type { Database } from '../postgres/database.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 
 const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
 
@@ -120,11 +120,14 @@ export async function retireWorker(
   id: WorkerId,
   { abandoned = false }: { readonly abandoned?: boolean } = {},
 ): Promise<number> {
-  await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
-  return reclaim(db, abandoned ? null : id)
+  // In one transaction: another worker that reclaims in between would erase the first messages.
+  return withTransaction(db, async (transaction) => {
+    await transaction.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
+    return reclaim(transaction, abandoned ? null : id)
+  })
 }
 
-async function reclaim(db: Database, retired: WorkerId | null): Promise<number> {
+async function reclaim(db: Queryable, retired: WorkerId | null): Promise<number> {
   const { rows } = await db.query<{ deliveries: number }>({
     name: 'reclaim',
     text: RECLAIM,

@@ -143,16 +143,21 @@ const COVERING_DELIVERIES = `
     select chain.id, d.superseded_by from chain join deliveries d on d.id = chain.by and d.state = 'superseded'
   )
   select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts - d.unsent as "attemptCount", d.level,
-         d.session_ends_at as "sessionEndsAt"
+         d.session_ends_at as "sessionEndsAt", d.settled_at as "settledAt"
     from chain join deliveries d on d.id = chain.by
    where d.state <> 'superseded'`
+
+/** The progress of a delivery that supersedes others. */
+export interface CoveringDelivery extends DeliveryProgress {
+  readonly settledAt: Date | null
+}
 
 /** For each superseded delivery among `ids`, the progress of the delivery that supersedes it in the end. */
 export async function coveringDeliveries(
   db: Database,
   ids: readonly string[],
-): Promise<ReadonlyMap<string, DeliveryProgress>> {
-  const { rows } = await db.query<DeliveryProgress & { readonly coveredId: string }>({
+): Promise<ReadonlyMap<string, CoveringDelivery>> {
+  const { rows } = await db.query<CoveringDelivery & { readonly coveredId: string }>({
     name: 'covering_deliveries',
     text: COVERING_DELIVERIES,
     values: [plainArray(ids)],

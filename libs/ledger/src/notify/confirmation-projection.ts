@@ -1,4 +1,4 @@
-import { CONFIRMATION_DEADLINE_MS, deliveryIdRange } from '@curfew/domain'
+import { CONFIRMATION_DEADLINE_MS, type DeliveryId, deliveryIdRange, type EventId } from '@curfew/domain'
 import type { JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
@@ -27,6 +27,17 @@ const OWE = `
    order by e.id
   on conflict (event_id) do nothing`
 
+// A superseded delivery is settled, but its logout is not, until the delivery that covers it in the end is settled too.
+const COVERED = `
+  with recursive covered(id, event_id) as (
+    select d.id, d.event_id from unnest($1::uuid[]) as given(id)
+     cross join lateral (select id, event_id from deliveries where superseded_by = given.id offset 0) d
+    union
+    select d.id, d.event_id from covered
+     cross join lateral (select id, event_id from deliveries where superseded_by = covered.id offset 0) d
+  )
+  select distinct event_id as "eventId" from covered`
+
 // A confirmation that was claimed at its deadline is not changed: the sender has it.
 const MAKE_DUE = `
   update confirmations c set due_at = now()
@@ -38,8 +49,15 @@ const MAKE_DUE = `
           where event_id between given.low and given.high and due_at > now() and attempts = 0 offset 0
        ) waiting
        where not exists (
-         select from deliveries d
-          where d.id between given.low and given.high and d.event_id = waiting.event_id and d.settled_at is null offset 0)
+         with recursive owed(settled_at, superseded_by) as (
+           select settled_at, superseded_by from deliveries d
+            where d.id between given.low and given.high and d.event_id = waiting.event_id
+           union
+           select d.settled_at, d.superseded_by from owed
+            cross join lateral (
+              select settled_at, superseded_by from deliveries where id = owed.superseded_by offset 0) d
+         )
+         select from owed where settled_at is null)
     ) settled
    where c.id = settled.id and c.attempts = 0 and c.due_at > now()`
 
@@ -63,11 +81,22 @@ export async function projectConfirmations(
   const settled = entries.flatMap((entry) =>
     entry.kind === 'settled' ? entry.settled.map(({ id }) => id) : [],
   )
-  const ranges = new Map([...eventIds, ...settled].map(deliveryIdRange))
+  const covered = settled.length === 0 ? [] : await coveredBy(transaction, settled)
+  const ranges = new Map([...eventIds, ...settled, ...covered].map(deliveryIdRange))
   if (ranges.size === 0) return
   await transaction.query({
     name: 'make_confirmations_due',
     text: MAKE_DUE,
     values: [plainArray([...ranges.keys()]), plainArray([...ranges.values()])],
   })
+}
+
+/** The events of the deliveries that these supersede, at once or through others. */
+async function coveredBy(transaction: Queryable, ids: readonly DeliveryId[]): Promise<readonly EventId[]> {
+  const { rows } = await transaction.query<{ eventId: EventId }>({
+    name: 'covered_events',
+    text: COVERED,
+    values: [plainArray(ids)],
+  })
+  return rows.map(({ eventId }) => eventId)
 }

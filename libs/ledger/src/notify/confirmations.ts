@@ -48,7 +48,8 @@ export interface ClaimedConfirmation {
 }
 
 // Claims for each client separately, so that the backlog of one is not read for another. `waiting` steps through the clients with
-// pending confirmations along the index. See `claimWebhookDeliveries` for the lease.
+// pending confirmations along the index. An issuer with few confirmations under way comes first, and so does a client within its issuer:
+// receivers that hang with a long backlog take no place from others. See `claimWebhookDeliveries` for the lease.
 const CLAIM = `
   with recursive waiting(party) as (
     select min(relying_party_id) from confirmations where due_at is not null
@@ -56,18 +57,32 @@ const CLAIM = `
     select (select min(c.relying_party_id) from confirmations c where c.due_at is not null and c.relying_party_id > waiting.party)
       from waiting where waiting.party is not null
   ),
-  due as (
-    select d.id
+  busy as (
+    select given.party, given.count, p.issuer
+      from unnest($1::bigint[], $2::int[]) as given(party, count) join relying_parties p on p.id = given.party
+  ),
+  found as (
+    select d.id, d.due_at, p.issuer,
+           coalesce(busy.count, 0) + row_number() over (partition by p.id order by d.due_at) as turn
       from waiting
-      left join unnest($1::bigint[], $2::int[]) as busy(party, count) on busy.party = waiting.party
+      join relying_parties p on p.id = waiting.party
+      left join busy on busy.party = waiting.party
       cross join lateral (
         select id, due_at from confirmations
          where relying_party_id = waiting.party and due_at <= now()
          order by due_at limit greatest(0, $3 - coalesce(busy.count, 0))
            for update skip locked
       ) d
-     where waiting.party is not null
-     order by d.due_at limit $4
+  ),
+  due as (
+    select id
+      from (
+        select id, due_at,
+               coalesce((select sum(count) from busy where busy.issuer = found.issuer), 0)
+                 + row_number() over (partition by issuer order by turn, due_at) as turn
+          from found
+      ) fair
+     order by turn, due_at limit $4
   ),
   claimed as (
     update confirmations

@@ -1,5 +1,5 @@
 import { confirmationBody, confirmationMessage } from '@curfew/contract'
-import { ClientKeyError, confirmationOf, summarize } from '@curfew/domain'
+import { ClientKeyError, confirmationOf, type DeliveryRecord, summarize } from '@curfew/domain'
 import {
   type ClaimedConfirmation,
   claimConfirmations,
@@ -79,8 +79,13 @@ async function write(
   if (found === undefined || found === null || found === 'later')
     return { error: 'its event is not kept any more', final: true }
   const { event, deliveries } = found
-  const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
+  const isSuperseded = ({ state }: Pick<DeliveryRecord, 'state'>) => state === 'superseded'
+  const superseded = deliveries.filter(isSuperseded).map(({ id }) => id)
   const covering = superseded.length === 0 ? new Map() : await coveringDeliveries(db, superseded)
+  // A superseded delivery is over once the delivery that covers it is settled.
+  const ends = deliveries.map((delivery) => ({
+    settledAt: isSuperseded(delivery) ? (covering.get(delivery.id)?.settledAt ?? null) : delivery.settledAt,
+  }))
   const writtenAt = now()
   const summary = summarize(
     deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
@@ -88,7 +93,7 @@ async function write(
   )
   const message = confirmationMessage(
     event,
-    confirmationOf(summary, { plannedAt: event.plannedAt, deliveries }),
+    confirmationOf(summary, { plannedAt: event.plannedAt, deliveries: ends }),
   )
   const kept = await writeConfirmation(db, claimed, { writtenAt, message })
   return kept

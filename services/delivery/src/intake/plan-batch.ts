@@ -82,14 +82,17 @@ export async function planBatch(
   return planned
 }
 
-/** Adds the sealed message of the first attempt, if the event has one for the binding's channel. */
+/**
+ * Adds the sealed message of the first attempt, if the event has one for the binding's channel. The message names what the event
+ * names, so a delivery that names one of several sessions has none: the message would end the others.
+ */
 async function withFirstMessage(
   { messages }: PlanBatchDeps,
   event: LogoutEvent,
   owed: Omit<OwedDelivery, 'doubtful'>,
   issuer: KnownIssuer | null,
 ): Promise<Omit<OwedDelivery, 'doubtful'>> {
-  if (event.relayed === undefined) return owed
+  if (event.relayed === undefined || owed.delivery.sid !== event.sid) return owed
   const { delivery } = owed
   const binding = issuer?.bindings.find(({ id }) => id === delivery.bindingId)
   // A newer release may have registered a channel that this one lacks. The attempt reports it.

@@ -47,7 +47,8 @@ test.each<[string, Partial<Claims>]>([
   expect(make(change)).toMatch(new RegExp(`^${claim} `))
 })
 
-test('a txn that is empty or too long is left out', () => {
-  expect(make({ txn: 't-1' })).toMatchObject({ txn: 't-1' })
-  for (const txn of ['', 'x'.repeat(256)]) expect(make({ txn })).not.toHaveProperty('txn')
+test('a txn that is empty, too long or not printable is left out', () => {
+  for (const txn of ['t-1', 'Abmeldung für Ärztin']) expect(make({ txn })).toMatchObject({ txn })
+  for (const txn of ['', 'x'.repeat(256), 'a\0b', 'a\nb', 'a\ud800'])
+    expect(make({ txn })).not.toHaveProperty('txn')
 })

@@ -24,6 +24,8 @@ const Members = Type.Object({ iss, sub, sid, clients: AcceptedLogoutEvent.proper
 const check = createValidator(Members)
 /** Longest `txn` that an event carries. A longer one is left out: it only helps to find the logout in logs. */
 const TXN_LENGTH_MAX = 255
+/** The characters of a `txn` that an event carries. The ledger would refuse an event with a NUL. */
+const TXN = /^[^\p{Cc}\p{Cs}]+$/u
 
 /**
  * Makes the logout event of a relayed token. A token with a `sid` ends that session, another one every session of the subject.
@@ -43,7 +45,7 @@ export function eventOf(claims: Claims, relayed: RelayedToken, acceptedAt: Date)
     ...{ id: eventIdOf(issuer, givenId, digest), givenId, iss: issuer },
     ...{ reason: null, initiator: null, includeInitiator: false, clients: [clientId] },
     ...{ lane: 'interactive' as const, occurredAt: new Date(iat * 1_000), acceptedAt, relayed },
-    ...(txn !== undefined && txn !== '' && txn.length <= TXN_LENGTH_MAX && { txn }),
+    ...(txn !== undefined && txn.length <= TXN_LENGTH_MAX && TXN.test(txn) && { txn }),
   }
   const subject = (sub ?? null) as Subject | null
   if (sid !== undefined) return { ...base, scope: 'session', sid: sid as Sid, sub: subject }

@@ -76,7 +76,7 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
     const { claims, verified } = read
     const event = eventOf(claims, { clientId, token, verified }, acceptedAt)
     if (typeof event === 'string') return refuse(posted, event, addressee)
-    const waitMs = verified ? 0 : limits.unverified(address)
+    const waitMs = verified ? 0 : limits.unverified(address, addressee.kind === 'known' ? issuer : null)
     if (waitMs > 0)
       return limited('too many tokens came while the keys of the issuer were unavailable', waitMs)
     if (await isMinted(event, fromCurfew)) return refuse(posted, MINTED, addressee)
