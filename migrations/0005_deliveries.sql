@@ -55,12 +55,12 @@ create table events (
 create index events_given_id on events (given_id);
 -- Retention. Planned in order of time, so the index grows at its end only.
 create index events_planned on events (planned_at, id);
--- These three find the logouts that should have ended a session that was posted late: of its subject, the latest first; of its
--- session; of its issuer.
+-- These three find the logouts that should have ended a session that was posted late: of its subject and of its session, the latest
+-- first; of its issuer.
 create index events_of_subject on events (iss, sub, requested_at) where sub is not null;
-create index events_of_session on events (iss, sid) where sid is not null;
+create index events_of_session on events (iss, sid, planned_at) where sid is not null;
 -- Finds the relayed logouts of a session, so that no other way delivers the same logout again.
-create index events_relayed on events (iss, sid) where relayed_for is not null and sid is not null;
+create index events_relayed on events (iss, sid, planned_at) where relayed_for is not null and sid is not null;
 create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
 create index events_of_session_sub on events (iss, session_sub) where session_sub is not null;

@@ -91,3 +91,13 @@ test('the tokens of a posted event that come back are refused with words', async
   await curfew.client.postLogoutEvent({ iss: ISS, sub: 'eve', sid: 'of eve' })
   expect(await answersTo('eve')).toEqual(REFUSED)
 })
+
+test('a minted token that names other claims than the token of the identity provider is refused by its jti', async () => {
+  const only = (subject_claims: 'sub' | 'both') =>
+    curfew.client.changeRelyingParty(ISSUER, CLIENT, () => ({ curfew: { subject_claims } }))
+  await only('sub')
+  const token = await idp.token(CLIENT, { sub: 'fay', sid: 'of fay', txn: 'logout 9' })
+  expect((await postToRelay(curfew.url, { issuer: ISSUER, clientId: CLIENT, token })).status).toBe(200)
+  expect(await answersTo('fay')).toEqual(REFUSED)
+  await only('both')
+})

@@ -84,7 +84,7 @@ export interface Job<Settings> {
  */
 export interface Tools {
   readonly now: () => Date
-  /** Makes a new unguessable id. */
+  /** Makes a new id for a message of the delivery: see `messageId` in the domain. */
   readonly newId: () => string
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest

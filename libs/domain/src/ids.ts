@@ -101,6 +101,16 @@ export function deliveryIdRange(eventId: string): readonly [low: string, high: s
   return [`${prefix}-0000-000000000000`, `${prefix}-ffff-ffffffffffff`]
 }
 
+/**
+ * Makes the id of a message of a delivery, such as the `jti` of its token: a UUIDv8 (RFC 9562 section 5.8). The first 64 bits are the
+ * delivery's, so that the ledger recognises a message that Curfew sent. The last 62 bits are random.
+ *
+ * @param random a random UUID.
+ */
+export function messageId(deliveryId: DeliveryId, random: string): string {
+  return deliveryPrefix(deliveryId) + random.slice(18)
+}
+
 /** The key that an event and its deliveries share, from the id of any of them: 15 hexadecimal digits. */
 export function eventKeyOf(id: EventId | DeliveryId): EventKey {
   return (id.slice(0, 8) + id.slice(9, 13) + id.slice(15, 18)) as EventKey

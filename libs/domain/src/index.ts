@@ -81,6 +81,7 @@ export {
   givenIdRange,
   type Issuer,
   type IssuerName,
+  messageId,
   NO_ISSUER,
   type RelayedTokenId,
   relayedEventId,

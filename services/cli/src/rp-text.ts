@@ -37,6 +37,7 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
       ? []
       : [['waiting', `${status.waiting} deliveries`] as const]),
   ]
+  const width = Math.max(18, ...facts.map(([name]) => name.length + 2))
   const several = new Set(status.endpoints.map(({ channel }) => channel)).size > 1
   const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
   const endpoints = status.endpoints.map((endpoint) => [
@@ -49,7 +50,7 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
   ])
   const head = ['CHANNEL', 'ENDPOINT', 'NAMES', ...roleOf('COUNTS', 'FALLBACK FOR'), 'ENABLED', 'URI']
   return (
-    facts.map(([name, value]) => `${name.padEnd(18)}${plain(value)}\n`).join('') +
+    facts.map(([name, value]) => `${name.padEnd(width)}${plain(value)}\n`).join('') +
     (endpoints.length === 0
       ? 'It has no endpoint, so it is not notified.\n'
       : `\n${table([head, ...endpoints])}`)

@@ -127,6 +127,8 @@ async function importFile(args: readonly string[]): Promise<number> {
   const { values, positionals } = parseOptional(args, { ...OPTIONS, ...switches })
   const [file] = positionals
   const direction = values.restore === true ? 'restore' : values.relay === true ? 'relay' : null
+  if (values.relay === true && values.restore === true)
+    throw new UsageError('Give --relay or --restore, not both.')
   const dryRun = values['dry-run'] === true
   if (file === undefined && direction === null)
     throw new UsageError('Give a file to import; or --relay or --restore alone, for the registered clients.')

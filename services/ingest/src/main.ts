@@ -26,7 +26,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     checks: {
       ...eventLogChecks(eventLog),
       ...(spool !== null && {
-        'event-log': tolerant(() => eventLog.check()),
+        'event-log': tolerant(() => eventLog.check(), spool),
         spool: () => checkSpool(spool),
       }),
     },

@@ -34,6 +34,13 @@ export interface Spool {
   drain(deliver: (entries: readonly Uint8Array[]) => Promise<void>): Promise<void>
   /** The entries that wait, and their bytes on disk. */
   size(): { readonly entries: number; readonly bytes: number }
+  /**
+   * Resolves if the spool can take an entry of `ENTRY_BYTES` now.
+   *
+   * @throws {SpoolFullError} if it has no room.
+   * @throws {SpoolLockedError} once another process uses the directory.
+   */
+  check(): Promise<void>
   /** Stores the entries of appends that are under way, waits for the batch that is under way, and gives up the directory. */
   close(): Promise<void>
 }
@@ -64,6 +71,10 @@ export async function openSpool(options: SpoolOptions): Promise<Spool> {
       append: (entry) => appender.append(entry),
       drain: (deliver) => drainer.drain(deliver),
       size: () => waitingIn(segments),
+      async check() {
+        appender.check(ENTRY_BYTES)
+        await lock.check()
+      },
       close() {
         closed ??= (async () => {
           await Promise.all([appender.close(), drainer.close()])
@@ -89,6 +100,9 @@ function waitingIn(segments: readonly Segment[]): { readonly entries: number; re
   return sum
 }
 
+/** The size of a usual large entry, such as a logout with its token. */
+const ENTRY_BYTES = 32_768
+
 const closedError = () => new Error('The spool is closed. Open it again.')
 
 interface Append {
@@ -98,6 +112,8 @@ interface Append {
 }
 
 interface Appender {
+  /** @throws {Error} if an entry of so many bytes has no room, or the spool is closed. */
+  check(bytes: number): void
   append(entry: Uint8Array): Promise<void>
   close(): Promise<void>
 }
@@ -134,11 +150,16 @@ function createAppender({ writer, directory, bytesMax, waiting }: AppenderDeps):
     writing = null
   }
 
+  function check(bytes: number): void {
+    if (closed) throw closedError()
+    if (waiting().bytes + reserved + bytes > bytesMax) throw new SpoolFullError(directory, bytes, bytesMax)
+  }
+
   return {
+    check,
     async append(entry) {
-      if (closed) throw closedError()
       const bytes = storedBytes(entry)
-      if (waiting().bytes + reserved + bytes > bytesMax) throw new SpoolFullError(directory, bytes, bytesMax)
+      check(bytes)
       reserved += bytes
       return new Promise((resolve, reject) => {
         // The caller may use its buffer for something else.

@@ -108,6 +108,11 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
 const ACKNOWLEDGED_LATELY = "interval '1 minute'"
 /** How long after a logout of a subject its deliveries are considered. */
 const SUBJECT_LATELY = "interval '10 minutes'"
+/**
+ * The most logouts of a session that are considered, the latest first. An issuer that repeats the logout of one session for ever
+ * must not slow down the plans of others. Beyond it an RP may be notified twice.
+ */
+const CONSIDERED_MAX = 1_000
 
 // Deliveries of the same session that are owed because of another way, or were acknowledged lately. The relay is one way for each
 // client that it gets tokens for; the posts of logout events are another. Two logouts by the same way are both delivered. An event
@@ -118,15 +123,24 @@ const DELIVERED_OTHERWISE = `
            x.email is null or g.email is not null as email_is_kept, d.first_message is not null as is_own
       from given g
       cross join lateral (
-        select id, accepted_at, email from events
-         where iss = g.iss and sid = g.sid and g.relayed_for is not null and relayed_for is distinct from g.relayed_for
+        select id, accepted_at, email from (
+          select id, accepted_at, email, relayed_for from events
+           where iss = g.iss and sid = g.sid and g.relayed_for is not null
+           order by planned_at desc limit ${CONSIDERED_MAX}
+        ) latest where relayed_for is distinct from g.relayed_for
         union
-        select id, accepted_at, email from events
-         where iss = g.iss and sid = g.sid and g.relayed_for is null and relayed_for is not null
+        select id, accepted_at, email from (
+          select id, accepted_at, email from events
+           where iss = g.iss and sid = g.sid and g.relayed_for is null and relayed_for is not null
+           order by planned_at desc limit ${CONSIDERED_MAX}
+        ) latest
         union
-        select id, accepted_at, email from events
-         where iss = g.iss and sub = g.sub and g.relayed_for is not null and relayed_for is null
-           and requested_at > ${$.now} - ${SUBJECT_LATELY}
+        select id, accepted_at, email from (
+          select id, accepted_at, email, relayed_for from events
+           where iss = g.iss and sub = g.sub and g.relayed_for is not null
+             and requested_at > ${$.now} - ${SUBJECT_LATELY}
+           order by requested_at desc limit ${CONSIDERED_MAX}
+        ) latest where relayed_for is null
       ) x
       cross join lateral (
         select * from deliveries w

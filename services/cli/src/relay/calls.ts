@@ -53,9 +53,18 @@ ${clients.map(({ client_id, uri }) => `set_logout_url ${quoted(client_id)} ${quo
 function hydraScript(clients: readonly PlannedClient[]): string {
   const calls = clients.map(({ client_id, member, uri }) => {
     const patch = JSON.stringify([{ op: 'replace', path: member, value: uri }])
-    return `curl -sS --fail -o /dev/null -X PATCH "$HYDRA_ADMIN/admin/clients/"${quoted(encodeURIComponent(client_id))} -H 'Content-Type: application/json' -d ${quoted(patch)}\n`
+    return `set_logout_url ${quoted(client_id)} ${quoted(encodeURIComponent(client_id))} ${quoted(patch)}\n`
   })
-  return `: "\${HYDRA_ADMIN:?Set HYDRA_ADMIN to the address of the admin API, such as http://127.0.0.1:4445}"\n${calls.join('')}`
+  return `: "\${HYDRA_ADMIN:?Set HYDRA_ADMIN to the address of the admin API, such as http://127.0.0.1:4445}"
+failed=0
+set_logout_url() {
+  if curl -sS --fail -o /dev/null -X PATCH "$HYDRA_ADMIN/admin/clients/$2" -H 'Content-Type: application/json' -d "$3"
+  then printf '%s\\n' "$1"
+  else printf 'The URL of client %s was not changed.\\n' "$1" >&2; failed=1
+  fi
+}
+${calls.join('')}[ "$failed" -eq 0 ]
+`
 }
 
 /** A text as one word of a shell. */

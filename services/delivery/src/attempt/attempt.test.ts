@@ -54,6 +54,10 @@ const FRESH = {
   refusals: 0,
 } as unknown as InFlightDelivery
 
+/** The `jti` of the n-th token: the prefix of the delivery, and the random part. */
+const jtiOf = (n: number) => `01938c2e-0000-8000-8000-00000000000${n}`
+const tokenOf = (n: number) => `token of ${jtiOf(n)}`
+
 const response = (status: number, retryAfter: string | null = null): Answer => ({
   kind: 'response',
   status,
@@ -109,7 +113,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     client: { post },
     now: () => new Date(),
     random: () => 0.5,
-    newId: () => `j${++jtis}`,
+    newId: () => `00000000-0000-4000-8000-00000000000${++jtis}`,
   })
   /** Runs an attempt to its end, as fast as the clock can be driven. */
   async function run(delivery: InFlightDelivery = FRESH, stopping: AbortSignal = NEVER) {
@@ -146,7 +150,9 @@ describe('one answer', () => {
     expect(round).toMatchObject({
       id: FRESH.id,
       settlement: { state: 'acknowledged', level: 'done' },
-      attempts: [{ number: 1, startedAt: NOW, jti: 'j1', outcome: { kind: 'acknowledged', status: 204 } }],
+      attempts: [
+        { number: 1, startedAt: NOW, jti: jtiOf(1), outcome: { kind: 'acknowledged', status: 204 } },
+      ],
     })
     expect(posted).toHaveLength(1)
   })
@@ -215,8 +221,8 @@ describe('quick retries', () => {
   test('BCL-13, BCL-08: every POST has its own token, minted just before it is sent', async () => {
     const { run, posted, signed } = rig([RESET])
     const round = await run()
-    expect(posted.map(({ token }) => token)).toEqual(['token of j1', 'token of j2', 'token of j3'])
-    expect(round.attempts.map(({ jti }) => jti)).toEqual(['j1', 'j2', 'j3'])
+    expect(posted.map(({ token }) => token)).toEqual([tokenOf(1), tokenOf(2), tokenOf(3)])
+    expect(round.attempts.map(({ jti }) => jti)).toEqual([jtiOf(1), jtiOf(2), jtiOf(3)])
     expect(signed.map(({ iat }) => iat)).toEqual(
       posted.map(({ atMs }) => Math.floor((NOW.getTime() + atMs) / 1_000)),
     )
@@ -449,20 +455,20 @@ describe('the token of the IdP', () => {
   test('ING-03: is sent in the first attempt only; a quick retry has a new token', async () => {
     const { run, posted } = rig([RESET, response(200)])
     const round = await run(RELAYED)
-    expect(posted.map(({ token }) => token)).toEqual([TOKEN, 'token of j1'])
-    expect(round.attempts.map(({ jti }) => jti)).toEqual(['idp', 'j1'])
+    expect(posted.map(({ token }) => token)).toEqual([TOKEN, tokenOf(1)])
+    expect(round.attempts.map(({ jti }) => jti)).toEqual(['idp', jtiOf(1)])
     expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
   })
 
   test('is not sent in a later attempt', async () => {
     const { run, posted } = rig([response(200)])
     await run({ ...RELAYED, attempts: 1 })
-    expect(posted.map(({ token }) => token)).toEqual(['token of j1'])
+    expect(posted.map(({ token }) => token)).toEqual([tokenOf(1)])
   })
 
   test('is replaced by a new token if it cannot be opened', async () => {
     const { run, posted } = rig([response(200)], { open: () => Promise.reject(new Error('another key')) })
     expect(await run(RELAYED)).toMatchObject({ settlement: { state: 'acknowledged' } })
-    expect(posted.map(({ token }) => token)).toEqual(['token of j1'])
+    expect(posted.map(({ token }) => token)).toEqual([tokenOf(1)])
   })
 })

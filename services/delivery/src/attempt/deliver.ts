@@ -84,7 +84,7 @@ async function newerThan(
 async function sendTo(deps: DeliverDeps, binding: Binding, message: Message): Promise<Delivered> {
   try {
     const { settings } = binding
-    const { tools, encrypted } = await toolsFor(deps, binding)
+    const { tools, encrypted } = await toolsFor(deps, binding, message.delivery)
     const sent = await channelOf(binding.kind).send({ ...message, binding, settings }, tools)
     const encryption = encrypted()
     if (sent.outcome.kind === 'refused' && encryption !== null) deps.encrypter.refused(encryption, binding)

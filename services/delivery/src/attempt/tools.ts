@@ -1,6 +1,13 @@
 import { hash } from 'node:crypto'
 import type { Tools } from '@curfew/channels'
-import { type AttemptOutcome, type Binding, cleanText, type TokenEncryption } from '@curfew/domain'
+import {
+  type AttemptOutcome,
+  type Binding,
+  cleanText,
+  type InFlightDelivery,
+  messageId,
+  type TokenEncryption,
+} from '@curfew/domain'
 import type { GuardedClient } from '@curfew/outbound'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities } from '@curfew/wiring'
@@ -31,7 +38,7 @@ export class NotReadyError extends Error {
 const digest = (text: string) => hash('sha256', text, 'hex')
 
 /**
- * Creates the tools for the channel of a binding, with its TLS identity open. `encrypted` returns the encryption that the channel
+ * Creates the tools for one delivery and the channel of its binding, with its TLS identity open. `encrypted` returns the encryption that the channel
  * used.
  *
  * @throws {NotReadyError} as the tools do.
@@ -39,6 +46,7 @@ const digest = (text: string) => hash('sha256', text, 'hex')
 export async function toolsFor(
   deps: ToolsDeps,
   binding: Binding,
+  { id }: Pick<InFlightDelivery, 'id'>,
 ): Promise<{ readonly tools: Tools; encrypted(): TokenEncryption | null }> {
   const { timeoutMs, allowedNetworks, grantedNetworks, issuer, sealedSecret } = binding
   const tls = await ready(deps.tls(binding))
@@ -46,7 +54,7 @@ export async function toolsFor(
   let used: TokenEncryption | null = null
   const tools: Tools = {
     now: deps.now,
-    newId: deps.newId,
+    newId: () => messageId(id, deps.newId()),
     digest,
     sign: (algorithm, typ, claims) =>
       ready(deps.keyring.signer(issuer, algorithm).then((signer) => signer.sign(typ, claims))),

@@ -3,8 +3,8 @@ import { CurfewError, EventLogDegradedError, type LogRecord } from '@curfew/doma
 import { createThrottle, type Log, type Metrics, type Service, sleep, within } from '@curfew/runtime'
 import type { Append } from '../append.ts'
 
-/** Logout tokens wait in the spool, because the event log was unavailable when they came. */
-export class TokensWaitError extends CurfewError {
+/** Logout tokens wait in the spool, because the event log was unavailable when they came; or the spool can take none. */
+export class SpoolDegradedError extends CurfewError {
   override readonly code = 'ERR_RELAY_SPOOL_DEGRADED'
 }
 
@@ -84,25 +84,34 @@ export function createRelaySpool({ spool, append, log, metrics, nowMs }: RelaySp
   }
 }
 
-/** Rejects while records wait in the spool. @throws {TokensWaitError} */
-export async function checkSpool(spool: Pick<Spool, 'size'>): Promise<void> {
+/** Rejects while records wait in the spool, or while it can take none. @throws {SpoolDegradedError} */
+export async function checkSpool(spool: Pick<Spool, 'size' | 'check'>): Promise<void> {
+  try {
+    await spool.check()
+  } catch (error) {
+    throw new SpoolDegradedError(messageOf(error), { cause: error })
+  }
   const { entries } = spool.size()
-  if (entries > 0) throw new TokensWaitError(`${entries} logout tokens wait in the spool for the event log`)
+  if (entries > 0)
+    throw new SpoolDegradedError(`${entries} logout tokens wait in the spool for the event log`)
 }
 
 /** Longest time of the check of an event log, in milliseconds. It is less than the server's limit for checks. */
 const CHECK_MS_MAX = 1_500
 
 /**
- * Changes the check of an event log for a service with a spool: the service works in part while the log is unavailable. A proxy that
- * turned it off would lose the logout tokens that the spool takes.
+ * Changes the check of an event log for a service with a spool: the service works in part while the log is unavailable and the spool
+ * takes tokens. A proxy that turned it off would lose these tokens.
  */
-export function tolerant(check: () => Promise<void>): () => Promise<void> {
+export function tolerant(check: () => Promise<void>, spool: Pick<Spool, 'check'>): () => Promise<void> {
   return async () => {
     try {
       const outcome = await within(check(), CHECK_MS_MAX, 'late')
       if (outcome === 'late') throw new Error(`no answer in ${CHECK_MS_MAX} ms`)
     } catch (error) {
+      await spool.check().catch((full: unknown) => {
+        throw new AggregateError([error, full], `${messageOf(error)}; ${messageOf(full)}`)
+      })
       throw new EventLogDegradedError(`${messageOf(error)}; the relay uses its spool`, { cause: error })
     }
   }

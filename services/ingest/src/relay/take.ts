@@ -79,7 +79,7 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
     const waitMs = verified ? 0 : limits.unverified(address, addressee.kind === 'known' ? issuer : null)
     if (waitMs > 0)
       return limited('too many tokens came while the keys of the issuer were unavailable', waitMs)
-    if (await isMinted(event, fromCurfew)) return refuse(posted, MINTED, addressee)
+    if (await isMinted({ event, jti: claims.jti, fromCurfew })) return refuse(posted, MINTED, addressee)
     const stored = await store(encodeLogoutEvent(event, traceparent))
     if (stored === 'unavailable') return UNAVAILABLE
     return { ok: true, result: stored === 'appended' && !verified ? 'unverified' : stored }
