@@ -10,6 +10,7 @@ import { runCurfew, useProcesses } from '../../support/processes.ts'
 import { type Browser, openBrowser } from '../browser.ts'
 import { type ExpressRp, openExpressRp } from '../express-rp.ts'
 import { defineRelay, RELAY_USERS } from '../relay/relay.contract.ts'
+import { createAdmin } from './admin.ts'
 import { openRealm, type Realm } from './realm.ts'
 
 // Goal: Keycloak joins by a change of URLs. Each logout that Keycloak posts reaches its RP, once, also when the RP was unavailable.
@@ -218,7 +219,10 @@ function define(keycloak: TestKeycloak): void {
 }
 
 /** Logs in the administrator with Keycloak's own `kcadm.sh`, and runs the script with it. */
-async function runCalls({ url, admin, bin }: TestKeycloak, folder: string, script: string): Promise<void> {
+async function runCalls(keycloak: TestKeycloak, folder: string, script: string): Promise<void> {
+  const { url, admin, bin } = keycloak
+  // Its session lasts for a minute by default, which a busy machine may need for one call.
+  await createAdmin(keycloak)('PUT', '/master', { accessTokenLifespan: 600 })
   const login = `kcadm.sh config credentials --server ${url} --realm master --user ${admin.username} --password ${admin.password}`
   const shell = spawn('sh', ['-ec', `${login}\n${script}`], {
     stdio: ['ignore', 'pipe', 'pipe'],

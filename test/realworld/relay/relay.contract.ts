@@ -6,6 +6,8 @@ import { type ExpressRp, openExpressRp } from '../express-rp.ts'
 import { openPlace, type Place, type RelayedIdp, type RelayedOptions, relayed } from './place.ts'
 
 const USERS = ['bob', 'carol', 'dave', 'erin', 'frank', 'grace']
+/** The first starts of an IdP and of Curfew, on a busy machine. */
+const PREPARE_MS = 300_000
 /** The users that log in. */
 export const RELAY_USERS: readonly string[] = ['alice', ...USERS, 'heidi', 'last']
 /** The RP is tried again soon, and for longer than a restart takes. */
@@ -32,7 +34,7 @@ export function defineRelay({ open, ...options }: RelayContractOptions): void {
       settings: { subject_claims: 'sid', retry_schedule_ms: RETRY_SCHEDULE_MS },
     })
     opened.push(shop)
-  })
+  }, PREPARE_MS)
   afterAll(async () => {
     await processes.end()
     await Promise.all(opened.map((resource) => resource.close()))
