@@ -99,6 +99,12 @@ async function restore(): Promise<void> {
   await curfew.client.putWebhook(WEBHOOK, { url: 'https://127.0.0.1:1/hook' })
 }
 
+/** The operations that accept no arbitrary request: a signature, and a secret that was registered before. */
+const NEVER_TAKEN = new Set([
+  'POST /relay/{issuer}/{client_id}',
+  'POST /v1/issuers/{issuer}/relying-parties/{client_id}/confirmations/rotate-secret',
+])
+
 test('no request is answered 5xx, and every refusal is a document that its caller can read', {
   timeout: Math.max(120_000, PER_OPERATION * 2_000),
 }, async () => {
@@ -123,7 +129,9 @@ test('no request is answered 5xx, and every refusal is a document that its calle
   }
   expect(wrong).toEqual([])
   // A refused request tests only the validation. So most operations must accept some of their requests.
-  const refused = operations.map(({ method, path }) => `${method} ${path}`).filter((each) => !taken.has(each))
+  const refused = operations
+    .map(({ method, path }) => `${method} ${path}`)
+    .filter((each) => !taken.has(each) && !NEVER_TAKEN.has(each))
   expect(refused.length, `never accepted: ${refused.join(', ')}`).toBeLessThan(operations.length / 5)
 })
 

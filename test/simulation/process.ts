@@ -118,7 +118,7 @@ export function createProcess(
     beat: (id, state) => call('beat', () => ledger.beat(id, state)),
     reclaimLeases: (request) => call('reclaimLeases', () => ledger.reclaimLeases(request)),
     releaseUnheld: (request) => call('releaseUnheld', () => ledger.releaseUnheld(request)),
-    retireWorker: (id) => call('retireWorker', () => ledger.retireWorker(id)),
+    retireWorker: (id, how) => call('retireWorker', () => ledger.retireWorker(id, how)),
     noticeRemoved: (fault) => call('noticeRemoved', () => ledger.noticeRemoved(fault)),
   }
 
