@@ -1,4 +1,4 @@
-import type { Issuer, LogoutEvent } from '@curfew/domain'
+import { type Issuer, type LogoutEvent, widened } from '@curfew/domain'
 import type { Registry } from '@curfew/ledger'
 import { mayBeOneLogout } from './relayed.ts'
 
@@ -26,6 +26,7 @@ export function partsOf<
     events,
     size: events.reduce((sum, { event }) => sum + owedBy(event, registry), 0),
   }))
+  const hasRelayed = batch.some(({ event }) => event.relayed !== undefined)
   const parts: { events: Incoming[]; issuer: Issuer; size: number }[] = []
   const inOrder = byKey.toSorted((a, b) => a.size - b.size).flatMap(({ events }) => events)
   for (const one of inOrder) {
@@ -41,22 +42,18 @@ export function partsOf<
   return parts
 
   function isRepeatedIn(events: readonly Incoming[], { event }: Incoming): boolean {
-    const { relayed, sid } = event
-    if (sid === null) return false
-    return events.some(
-      (other) =>
-        (relayed !== undefined || other.event.relayed !== undefined) &&
-        mayBeOneLogout(event, other.event, registry),
-    )
+    return hasRelayed && events.some((other) => mayBeOneLogout(event, other.event, registry))
   }
 }
 
 /**
  * The number of bindings that an event concerns at most. It owes more deliveries if a client has several sessions in the index.
  */
-function owedBy({ iss, scope, clients }: LogoutEvent, { issuers }: Registry): number {
-  if (scope === 'issuer') return 0
-  const registered = issuers.get(iss)?.bindings.length ?? 0
+function owedBy(event: LogoutEvent, { issuers }: Registry): number {
+  if (event.scope === 'issuer') return 0
+  const issuer = issuers.get(event.iss)
+  const { clients } = widened(event, issuer?.relay)
+  const registered = issuer?.bindings.length ?? 0
   return clients === null ? registered : Math.min(clients.length, registered)
 }
 

@@ -69,7 +69,8 @@ export async function planBatch(
         // A doubtful delivery is checked when it is claimed, so it is not leased now.
         const isLater = doubtful === true || one.dueAt !== undefined
         const leased = !isLater && lease(one.delivery.bindingId, event)
-        deliveries.push({ ...(await withFirstMessage(deps, event, one, slice)), leased })
+        const made = event.relayed === undefined ? one : await withFirstMessage(deps, event, one, slice)
+        deliveries.push({ ...made, leased })
       }
       sinceBreathe += owed.deliveries.length
       if (sinceBreathe < SLICE) continue
@@ -92,7 +93,7 @@ async function withFirstMessage(
   owed: Omit<OwedDelivery, 'doubtful'>,
   issuer: KnownIssuer | null,
 ): Promise<Omit<OwedDelivery, 'doubtful'>> {
-  if (event.relayed === undefined || owed.delivery.sid !== event.sid) return owed
+  if (owed.delivery.sid !== event.sid) return owed
   const { delivery } = owed
   const binding = issuer?.bindings.find(({ id }) => id === delivery.bindingId)
   // A newer release may have registered a channel that this one lacks. The attempt reports it.

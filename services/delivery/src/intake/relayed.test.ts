@@ -1,4 +1,4 @@
-import type { ConsumedRecord, Issuer, LogoutEvent } from '@curfew/domain'
+import type { Binding, ConsumedRecord, Issuer, LogoutEvent } from '@curfew/domain'
 import { DEFAULT_RELAY } from '@curfew/domain'
 import type { Registry } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
@@ -112,4 +112,16 @@ describe('events that may be one logout by different ways', () => {
     expect(sizes([relayedFor('mail'), incoming({ clients: null })])).toEqual([1, 1])
     expect(sizes([incoming({ clients: null }), incoming({ clients: null })])).toEqual([2])
   })
+})
+
+test('a relayed event of an issuer that widens counts as a fan-out to all its relying parties', () => {
+  const registry = (widen: boolean): Registry => {
+    const known = registryWith(widen)
+    const issuers = [...known.issuers].map(([iss, issuer]) => {
+      return [iss, { ...issuer, bindings: new Array<Binding>(3_000) }] as const
+    })
+    return { ...known, issuers: new Map(issuers) }
+  }
+  const sizeOf = (widen: boolean) => partsOf([relayedFor('mail')], registry(widen)).map(({ size }) => size)
+  expect([sizeOf(false), sizeOf(true)]).toEqual([[1], [3_000]])
 })

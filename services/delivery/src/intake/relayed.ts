@@ -65,8 +65,7 @@ async function faultOf(
 export function mayBeOneLogout(one: LogoutEvent, other: LogoutEvent, { issuers }: Registry): boolean {
   if (one.sid === null || one.iss !== other.iss || one.sid !== other.sid) return false
   if (one.relayed?.clientId === other.relayed?.clientId) return false
-  const [{ clients: ours }, { clients: theirs }] = [one, other].map((event) =>
-    widened(event, issuers.get(event.iss)?.relay),
-  ) as [LogoutEvent, LogoutEvent]
+  const clientsOf = (event: LogoutEvent) => widened(event, issuers.get(event.iss)?.relay).clients
+  const [ours, theirs] = [clientsOf(one), clientsOf(other)]
   return ours === null || theirs === null || ours.some((client) => theirs.includes(client))
 }
