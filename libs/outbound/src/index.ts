@@ -1,3 +1,4 @@
+export { type Discovered, discoverKeySet } from './discovery.ts'
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 export { createIssuerPost, type FetchedJson, fetchJson } from './json.ts'
 export { createOwnAddresses } from './own-addresses.ts'

@@ -1,5 +1,5 @@
 import { accessName, type Issuer, type NetworkAccess } from '@curfew/domain'
-import type { FetchedJson } from '@curfew/outbound'
+import { discoverKeySet, type FetchedJson } from '@curfew/outbound'
 import { type IssuerKeys, KeysUnavailableError, keysOf } from '@curfew/rp'
 import { sleep, within } from '@curfew/runtime'
 
@@ -219,16 +219,20 @@ async function fetchKeys(
   }
 }
 
-/** The `jwks_uri` in the discovery document of an issuer (OpenID Connect Discovery 4). */
+/** The address of an issuer's key set by discovery. */
 async function discover(
   iss: Issuer,
   networks: NetworkAccess,
   fetch: IssuerKeyStoreDeps['fetch'],
 ): Promise<string | { readonly failure: string }> {
-  const uri = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
-  const answer = await fetch(uri, networks)
-  if (!answer.ok) return { failure: `${uri} ${answer.detail}` }
-  const { issuer, jwks_uri }: { issuer?: unknown; jwks_uri?: unknown } = Object(answer.value)
-  if (issuer !== iss) return { failure: `${uri} names another issuer than ${iss}` }
-  return typeof jwks_uri === 'string' ? jwks_uri : { failure: `${uri} has no jwks_uri` }
+  const found = await discoverKeySet(iss, (uri) => fetch(uri, networks))
+  if (found.ok) return found.jwksUri
+  switch (found.fault) {
+    case 'not_fetched':
+      return { failure: `${found.address} ${found.detail}` }
+    case 'other_issuer':
+      return { failure: `${found.address} names another issuer than ${iss}` }
+    case 'no_jwks_uri':
+      return { failure: `${found.address} has no jwks_uri` }
+  }
 }

@@ -1,7 +1,7 @@
 import type { KeysCheck } from '@curfew/contract'
 import { issuerNetworkAccess, type NetworkAccess } from '@curfew/domain'
 import type { IssuerRecord } from '@curfew/ledger'
-import { fetchJson, type GuardedClient } from '@curfew/outbound'
+import { discoverKeySet, fetchJson, type GuardedClient } from '@curfew/outbound'
 import { networksOf } from '../registry/networks.ts'
 
 export type Finding = KeysCheck['discovery']
@@ -49,34 +49,32 @@ async function discover(
   { iss }: IssuerRecord,
   how: NetworkAccess,
 ): Promise<{ readonly uri: string | null; readonly finding: Finding; readonly reached: boolean }> {
-  const address = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
-  const wrong = (what: string, fix: string) => ({
+  const found = await discoverKeySet(iss, (uri) => fetchJson(client, uri, how))
+  const wrong = (what: string, fix: string, reached = true) => ({
     uri: null,
     finding: { ok: false, what, fix },
-    reached: true,
+    reached,
   })
-  const document = await fetchJson(client, address, how)
-  if (!document.ok) {
-    const fix =
-      'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
-    const what = `The discovery document ${address} could not be fetched: ${document.detail}.`
-    return { ...wrong(what, fix), reached: false }
+  if (found.ok) {
+    const what = `The discovery document ${found.address} has the registered issuer.`
+    return { uri: found.jwksUri, finding: { ok: true, what, fix: null }, reached: true }
   }
-  const { issuer, jwks_uri: uri } = Object(document.value) as {
-    readonly issuer?: unknown
-    readonly jwks_uri?: unknown
+  switch (found.fault) {
+    case 'not_fetched': {
+      const fix =
+        'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
+      const what = `The discovery document ${found.address} could not be fetched: ${found.detail}.`
+      return wrong(what, fix, false)
+    }
+    case 'other_issuer': {
+      // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
+      const other = found.restricted ? 'another' : (JSON.stringify(found.named) ?? 'nothing').slice(0, 200)
+      const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`
+      return wrong(what, 'Register the iss of the ID tokens.')
+    }
+    case 'no_jwks_uri':
+      return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish a jwks_uri.')
   }
-  if (issuer !== iss) {
-    // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
-    const other =
-      document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
-    const what = `The issuer in the discovery document is ${other}, but ${iss} is registered. Both must be equal, byte for byte.`
-    return wrong(what, 'Register the iss of the ID tokens.')
-  }
-  if (typeof uri !== 'string')
-    return wrong('The discovery document has no jwks_uri.', 'Have the IdP publish a jwks_uri.')
-  const what = `The discovery document ${address} has the registered issuer.`
-  return { uri, finding: { ok: true, what, fix: null }, reached: true }
 }
 
 async function fetchKeySet(
