@@ -7,12 +7,12 @@ import {
   networkAccess,
 } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
-import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
+import { counted } from '../postgres/counters.ts'
 import type { Database } from '../postgres/database.ts'
 import { type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
 import type { StoredSettings } from '../registry/registry.ts'
 import { toTls } from '../registry/stored-tls.ts'
-import type { WebhookSettlement } from './webhook-deliveries.ts'
+import { settleAttempt, settledValues, type WebhookSettlement } from './webhook-deliveries.ts'
 
 /** The address of confirmations to one client, with the secrets that sign them. */
 export interface ConfirmationReceiver {
@@ -173,25 +173,17 @@ export async function writeConfirmation(
   return rowCount === 1
 }
 
-const SETTLE = `
-  update confirmations
-     set state = $3, status = $5, error = $6, settled_at = case when $3 <> 'pending' then now() end,
-         due_at = case when $3 = 'pending' then now() + make_interval(secs => $4::float8 / 1000) end
-   where id = $1 and attempts = $2 and state = 'pending'`
+const SETTLE = settleAttempt('confirmations', 'id')
 
 /** Records the outcome of an attempt. @returns false, and records nothing, if the confirmation was claimed again. */
 export async function settleConfirmation(
   db: Database,
   { claimed, settlement }: { claimed: ClaimedConfirmation; settlement: WebhookSettlement },
 ): Promise<boolean> {
-  const { state, status, error } = settlement
   const { rowCount } = await db.query({
     name: 'settle_confirmation',
     text: SETTLE,
-    values: [
-      ...[claimed.id, claimed.attempt, state, settlement.state === 'pending' ? settlement.retryMs : null],
-      ...[status === null ? null : integer(status, SMALLINT_MAX), error],
-    ],
+    values: [claimed.id, ...settledValues(claimed.attempt, settlement)],
   })
   return rowCount === 1
 }

@@ -85,11 +85,22 @@ export type WebhookSettlement = {
   | { readonly state: 'failed'; readonly disable: string | null }
 )
 
-const SETTLE = `
-  update webhook_deliveries
+/**
+ * SQL that records the outcome of an attempt, unless the message was claimed again. Its parameters are the key, and `settledValues`.
+ */
+export const settleAttempt = (table: string, key: string) => `
+  update ${table}
      set state = $3, status = $5, error = $6, settled_at = case when $3 <> 'pending' then now() end,
          due_at = case when $3 = 'pending' then now() + make_interval(secs => $4::float8 / 1000) end
-   where position = $1 and attempts = $2 and state = 'pending'`
+   where ${key} = $1 and attempts = $2 and state = 'pending'`
+
+export function settledValues(attempt: number, settlement: WebhookSettlement): readonly unknown[] {
+  const { state, status, error } = settlement
+  const retryMs = settlement.state === 'pending' ? settlement.retryMs : null
+  return [attempt, state, retryMs, status === null ? null : integer(status, SMALLINT_MAX), error]
+}
+
+const SETTLE = settleAttempt('webhook_deliveries', 'position')
 
 // Only if the URL is unchanged: after a change, the failure says nothing about the new URL.
 const DISABLE = `
@@ -100,21 +111,12 @@ export async function settleWebhookDelivery(
   db: Database,
   { claimed, settlement }: { claimed: ClaimedWebhookDelivery; settlement: WebhookSettlement },
 ): Promise<boolean> {
-  const { state, status, error } = settlement
-  const retryMs = settlement.state === 'pending' ? settlement.retryMs : null
   const disable = settlement.state === 'failed' ? settlement.disable : null
   return withTransaction(db, async (transaction) => {
     const { rowCount } = await transaction.query({
       name: 'settle_webhook_delivery',
       text: SETTLE,
-      values: [
-        claimed.position,
-        claimed.attempt,
-        state,
-        retryMs,
-        status === null ? null : integer(status, SMALLINT_MAX),
-        error,
-      ],
+      values: [claimed.position, ...settledValues(claimed.attempt, settlement)],
     })
     if (rowCount !== 1) return false
     if (disable !== null) {

@@ -4,7 +4,7 @@ import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 import { writeEndpoints } from './put.ts'
-import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+import { bumpRegistry, lockRegistry, relaySettingsOf, type StoredSettings } from './registry.ts'
 import { type EndpointRecord, listRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
 /** Quotas of one issuer; null: the quota of the deployment. */
@@ -47,7 +47,7 @@ export interface IssuerRecord {
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
   sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
-  jsonb_build_object('jwksUri', jwks_uri, 'lenient', lenient_logout_tokens, 'widen', widen) as relay,
+  ${relaySettingsOf('issuers')} as relay,
   jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
   network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 

@@ -61,6 +61,10 @@ export function effectiveSettings(own: StoredSettings, defaults: StoredSettings)
   }
 }
 
+/** SQL: the `RelaySettings` of the domain. @param issuer alias of a row of `issuers`. */
+export const relaySettingsOf = (issuer: string) =>
+  `jsonb_build_object('jwksUri', ${issuer}.jwks_uri, 'lenient', ${issuer}.lenient_logout_tokens, 'widen', ${issuer}.widen)`
+
 export interface KnownIssuer extends RegisteredIssuer {
   /** Its number in the session index; null if none of its sessions was ever posted. */
   readonly sessionIssuer: number | null
@@ -154,7 +158,7 @@ const SESSION_INDEX_USE = `
 
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
-         jsonb_build_object('jwksUri', i.jwks_uri, 'lenient', i.lenient_logout_tokens, 'widen', i.widen) as relay,
+         ${relaySettingsOf('i')} as relay,
          ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
          b.settings as channel_settings, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule

@@ -8,7 +8,7 @@ import {
   type RelaySettings,
 } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
-import type { StoredSettings } from './registry.ts'
+import { relaySettingsOf, type StoredSettings } from './registry.ts'
 
 /** The part of the registry that the relay needs: issuers by short name. */
 export interface RelayRegistry {
@@ -27,7 +27,7 @@ export interface RelayIssuer {
 
 const READ_RELAY_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as "networkRule",
-         jsonb_build_object('jwksUri', i.jwks_uri, 'lenient', i.lenient_logout_tokens, 'widen', i.widen) as relay,
+         ${relaySettingsOf('i')} as relay,
          array(select p.client_id from relying_parties p where p.issuer = i.name and p.deleted_at is null) as clients
     from registry_revision r
     left join issuers i on i.deleted_at is null`

@@ -25,11 +25,11 @@ import {
   type WebhookDeliveryRecord,
   type WebhookRecord,
 } from '@curfew/ledger'
-import { parseWebhookSecret } from '@curfew/outbound'
 import { callerOf, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
 import { invalid } from '../http/query.ts'
+import { OVERLAP_MS, secretFaults } from '../http/signing-secrets.ts'
 import { networkFaults } from '../registry/networks.ts'
 
 export interface WebhooksDeps {
@@ -45,8 +45,6 @@ export interface WebhooksDeps {
 }
 
 const ACCESS = { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>
-/** Time for which the previous secret signs too after a rotation, in milliseconds. */
-const OVERLAP_MS = 86_400_000
 
 const WebhookParams = Type.Object({
   name: Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', description: 'Name of the webhook.' }),
@@ -232,21 +230,16 @@ function checkInput(
       ? targetFault(url, { allowedNetworks: null, grantedNetworks: allowed_networks })
       : null
   if (fault !== null) faults.push({ pointer: '/url', detail: fault })
-  if (secret !== undefined) faults.push(...secretFaults(secret))
+  if (secret !== undefined) faults.push(...secretFaults(secret, '/secret'))
   if (faults.length > 0) throw faulty(faults)
 }
 
 function checkSecret(secret: string): void {
-  const faults = secretFaults(secret)
+  const faults = secretFaults(secret, '/secret')
   if (faults.length > 0) throw faulty(faults)
 }
 
-function secretFaults(secret: string): Fault[] {
-  if (parseWebhookSecret(secret) !== null) return []
-  return [{ pointer: '/secret', detail: 'must be whsec_ and 24 to 64 bytes in base64 (Standard Webhooks)' }]
-}
-
-function faulty(errors: Fault[]): ProblemError {
+function faulty(errors: readonly Fault[]): ProblemError {
   return new ProblemError({
     status: 400,
     title: 'Invalid webhook',

@@ -1,12 +1,9 @@
 import type { StoredConfirmationSecrets } from '@curfew/ledger'
-import { parseWebhookSecret } from '@curfew/outbound'
 import type { Fault } from '@curfew/runtime'
+import { OVERLAP_MS, secretFaults } from '../http/signing-secrets.ts'
 import type { Registration } from './registration.ts'
 
 // The part of a registration that belongs to confirmations: its address, and the secret that signs them.
-
-/** For how long a previous secret signs too. */
-const OVERLAP_MS = 86_400_000
 
 /** The faults of the members of confirmations. */
 export function confirmationFaults(
@@ -33,12 +30,6 @@ export function confirmationFaults(
       'is required in an import, unless one is stored: the answer of an import cannot show a new one',
     )
   return faults
-}
-
-/** The faults of a secret in its text form. */
-export function secretFaults(secret: string, pointer: string): readonly Fault[] {
-  if (parseWebhookSecret(secret) !== null) return []
-  return [{ pointer, detail: 'must be whsec_ and 24 to 64 bytes in base64 (Standard Webhooks)' }]
 }
 
 /**
