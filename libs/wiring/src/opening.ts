@@ -41,6 +41,7 @@ import {
 } from '@curfew/runtime'
 import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
 import type { CommonConfig, MasterKeys, SpoolConfig } from './config.ts'
+import { createRelayedTokens } from './relayed-tokens.ts'
 
 export interface OpeningOptions {
   /** The name of the process, such as `ingest`. Logs, PostgreSQL and Kafka show it. */
@@ -81,6 +82,8 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
     metrics,
     /** The HTTP client for every outgoing call. */
     client,
+    /** Verifies the tokens of the relay. The parts of a process share the keys of issuers. */
+    relayedTokens: createRelayedTokens({ client, log, now }),
     /** The addresses of this deployment, where no relying party lives. */
     own,
     /** Opens a separate pool of connections. */

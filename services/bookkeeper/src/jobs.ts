@@ -8,10 +8,9 @@ import {
   projectSessions,
   projectSla,
 } from '@curfew/ledger'
-import type { GuardedClient } from '@curfew/outbound'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
-import { createRelayedTokens } from '@curfew/wiring'
+import type { RelayedTokens } from '@curfew/wiring'
 import { createAnnouncingJob } from './announcing.ts'
 import { createErasingJob } from './erasing.ts'
 import { createEventLogJob } from './event-log.ts'
@@ -45,8 +44,8 @@ export interface JobDeps {
   /** The maximum number of sessions of an issuer that has no quota of its own. */
   readonly sessionsMax: number
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
-  /** The HTTP client for webhooks and for the keys of issuers. */
-  readonly client: Pick<GuardedClient, 'get' | 'post'>
+  /** Verifies the tokens that the relay could not verify. */
+  readonly relayedTokens: Pick<RelayedTokens, 'verify'>
   /** Creates a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   /** The clock for key rotations, overdue deliveries, repeated erasures and confirmations. Default: the clock of this machine. */
@@ -67,7 +66,7 @@ export function jobsOf(
     sessionsMax,
     logKeeper,
     generateKey,
-    client,
+    relayedTokens,
     now = () => new Date(),
     log,
     metrics,
@@ -109,6 +108,6 @@ export function jobsOf(
     createJournalLeftJob({ db, metrics }),
     ...createSessionJobs({ db, log, metrics, windowMs, stopping }),
     ...createQuarantineJobs({ db, eventLog, log, metrics, windowMs }),
-    createUnverifiedJob({ db, tokens: createRelayedTokens({ client, log, now }), log }),
+    createUnverifiedJob({ db, tokens: relayedTokens, log }),
   ]
 }

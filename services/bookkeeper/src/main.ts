@@ -33,6 +33,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     monitor: open.monitor(db),
     publisher,
     client,
+    relayedTokens: open.relayedTokens,
     webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
     clientKeys: createClientKeySealer(masterKey, oldMasterKey),
     retention: config.retention,

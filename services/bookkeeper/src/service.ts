@@ -1,3 +1,4 @@
+import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
 import type { ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
 import { type JobDeps, jobsOf } from './jobs.ts'
@@ -16,6 +17,8 @@ export { createSlaJob } from './sla.ts'
 
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
+  /** The HTTP client for webhooks and confirmations. */
+  readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
   /** Opens the secrets of clients, for their confirmations. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>

@@ -36,6 +36,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     keyring,
     clientKeys: createClientKeySealer(config.masterKey, config.oldMasterKey),
     messages: createMessageSealer(config.masterKey, config.oldMasterKey),
+    relayedTokens: open.relayedTokens,
     client,
     log,
     metrics,

@@ -4,7 +4,7 @@ import type { DeliveryLedger } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type RunContext, type Service, sleep } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring, MessageSealer } from '@curfew/tokens'
-import { createEncrypter, createRelayedTokens, createTlsIdentities } from '@curfew/wiring'
+import { createEncrypter, createTlsIdentities, type RelayedTokens } from '@curfew/wiring'
 import { createAttempt } from './attempt/attempt.ts'
 import { createBindingLimits } from './dispatch/binding-limits.ts'
 import { createBreakerReports } from './dispatch/breaker-reports.ts'
@@ -32,6 +32,8 @@ export interface DeliveryDeps {
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
   readonly messages: MessageSealer
+  /** Verifies the tokens that the relay could not verify. */
+  readonly relayedTokens: Pick<RelayedTokens, 'verify'>
   readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly log: Log
   readonly metrics: Metrics
@@ -174,7 +176,7 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
       stopping,
       now,
       messages: deps.messages,
-      relayedTokens: createRelayedTokens({ client, log, now }),
+      relayedTokens: deps.relayedTokens,
     },
   }
 }

@@ -1,5 +1,5 @@
 import { adminKey, hashApiKey } from '@curfew/runtime'
-import { createRelayedTokens, eventLogChecks, runService } from '@curfew/wiring'
+import { eventLogChecks, runService } from '@curfew/wiring'
 import { checkSpool, createIngest, readIngestConfig, tolerant } from './service.ts'
 
 // The ingest process. This file reads the configuration and opens connections; service.ts does the rest.
@@ -33,7 +33,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
   })
   const services = createIngest({
     ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },
-    tokens: createRelayedTokens({ client: open.client, log, now: () => new Date() }),
+    tokens: open.relayedTokens,
     spool,
     backlogMax: config.kafka === null ? config.backlogMax : null,
   })

@@ -32,7 +32,7 @@ import {
   createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, createRelayedTokens, eventLogChecks, type Opening } from '@curfew/wiring'
+import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -87,7 +87,7 @@ export async function runStandalone(
         scope,
         log,
       })
-      const { metrics, client, own } = open
+      const { metrics, client, own, relayedTokens } = open
       const { beats, changes, reads, books } = openPools(open, config)
       const eventLog = open.eventLog(db, { alone: config.databaseUrl === null })
       const publisher = open.publisher()
@@ -131,7 +131,7 @@ export async function runStandalone(
       })
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
-        tokens: createRelayedTokens({ client, log, now: () => new Date() }),
+        tokens: relayedTokens,
         spool,
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
@@ -161,6 +161,7 @@ export async function runStandalone(
         keyring,
         clientKeys,
         messages: createMessageSealer(masterKey, oldMasterKey),
+        relayedTokens,
         client,
         log,
         metrics,
@@ -173,6 +174,7 @@ export async function runStandalone(
         monitor,
         publisher,
         client,
+        relayedTokens,
         webhookSecrets,
         clientKeys,
         retention: config.retention,
