@@ -517,7 +517,7 @@ function query(
 /** The title that the client gives to the answer of a proxy. */
 const foreignTitle = (status: number) => `HTTP ${status}`
 
-/** Whether the answer is not Curfew's, but for example that of a proxy. */
+/** Whether another program has answered, such as a proxy. */
 export function isForeign({ problem }: ApiError): boolean {
   return problem.title === foreignTitle(problem.status)
 }

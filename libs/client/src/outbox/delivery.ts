@@ -18,7 +18,7 @@ export const encodeItem = (item: Item): Uint8Array => Buffer.from(JSON.stringify
 export interface DeliveryDeps {
   readonly client: Pick<Client, 'postLogoutEvents'>
   readonly keepRejected: KeepRejected
-  /** Is told of each event that Curfew refuses, after it was kept. */
+  /** Gets each event that Curfew refuses, after it was kept. */
   readonly onRejected: (event: LogoutEventInput, problem: Problem) => void
   /** @throws once the outbox closes: the rest of the batch waits for the next process. */
   readonly checkOpen: () => void

@@ -20,7 +20,7 @@ export interface Lane {
 export interface LaneDeps {
   readonly spool: Spool
   readonly deliver: (entries: readonly Uint8Array[]) => Promise<void>
-  /** Is told of each failed try, and of the time until the next. */
+  /** Gets each failed try, and the time until the next. */
   readonly onFailure: (error: unknown, nextMs: number) => void
   readonly random: () => number
 }

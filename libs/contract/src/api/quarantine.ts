@@ -16,7 +16,7 @@ const kind = Type.Union(
   ],
   {
     description:
-      'unreadable: the record is not a logout event or session change. conflict: another logout has the same id. refused: the ledger cannot store a value of the record.',
+      'unreadable: the record is not a logout event or session change. conflict: another logout has the same id. refused: the ledger cannot store a value of the record. unverified: the keys of the issuer were unavailable, so a relayed logout token could not be verified. forged: a relayed logout token is not valid.',
   },
 )
 const state = Type.Union(
