@@ -1,4 +1,6 @@
+import { javaMissing } from '../../../deploy/server/maven.ts'
 import { type Finished, run } from '../../../deploy/server/process.ts'
+import { describeUnless, skipWithout } from '../../support/shared-server.ts'
 
 // Applications for Java. Their files come from Maven, which keeps what it fetched; nothing is installed.
 
@@ -8,13 +10,16 @@ const BUILD_TIMEOUT_MS = 580_000
 /** For a small process and a quick start: only the first compiler tier, one collector thread. */
 export const JVM_OPTIONS: readonly string[] = ['-Xmx160m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1']
 
-/** Whether a JDK and Maven are there. @returns the reason that they are not, or null. */
-export async function missingJava(): Promise<string | null> {
-  for (const command of ['java', 'javac', 'mvn']) {
-    const asked = await run(command, ['-version'], { timeoutMs: ASK_TIMEOUT_MS })
-    if (asked.code !== 0) return `"${command} -version" failed: "${asked.summary}"`
-  }
-  return null
+/** Defines suites that need a JDK with Maven. Without it they are skipped, with the reason in their title and on standard error. */
+export async function describeWithJava(title: string, define: () => void): Promise<void> {
+  const lookedFor = [...((await javaMissing()) ?? []), ...(await compilerMissing())]
+  const missing = lookedFor.length === 0 ? null : skipWithout(title, { how: 'none', lookedFor })
+  return describeUnless(missing, title, define)
+}
+
+async function compilerMissing(): Promise<readonly string[]> {
+  const { code, summary } = await run('javac', ['-version'], { timeoutMs: ASK_TIMEOUT_MS })
+  return code === 0 ? [] : [`No compiler: \`javac -version\` says "${summary}".`]
 }
 
 /**

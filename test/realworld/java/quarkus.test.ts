@@ -4,7 +4,7 @@ import { type Browser, openBrowser } from '../browser.ts'
 import { type Idp, openIdp } from '../idp.ts'
 import { firstAttempt } from '../ledger.ts'
 import { failedMusts, type RecipeRp } from '../recipes/recipe.ts'
-import { missingJava } from './java.ts'
+import { describeWithJava } from './java.ts'
 import { buildQuarkus, openQuarkusRp, type QuarkusRpOptions } from './quarkus-rp.ts'
 
 // Goal: Quarkus, with the code and the properties of docs/rp/quarkus.md, ends exactly the sessions that Curfew names.
@@ -14,13 +14,7 @@ const BUILD_MS = 600_000
 /** A test may start an application, on a busy machine. */
 const TEST_MS = 120_000
 
-const missing = await missingJava()
-if (missing !== null) {
-  process.stderr.write(`\nSKIPPED, ${missing}\n\n`)
-  describe.skip(`Quarkus (${missing})`, () => test('needs a JDK and Maven', () => undefined))
-} else {
-  describe('Quarkus', { timeout: TEST_MS }, define)
-}
+await describeWithJava('Quarkus', () => describe('as its page says', { timeout: TEST_MS }, define))
 
 function define(): void {
   let curfew: Curfew

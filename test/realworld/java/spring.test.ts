@@ -6,7 +6,7 @@ import { type Idp, openIdp } from '../idp.ts'
 import { firstAttempt } from '../ledger.ts'
 import { listen } from '../listener.ts'
 import { failedMusts, type RecipeRp } from '../recipes/recipe.ts'
-import { missingJava } from './java.ts'
+import { describeWithJava } from './java.ts'
 import { compileSpring, openSpringRp, type SpringApp, type SpringRpOptions } from './spring-rp.ts'
 
 // Goal: Spring Security, configured as docs/rp/spring.md says, ends exactly the sessions that Curfew names.
@@ -17,13 +17,7 @@ const BUILD_MS = 600_000
 const TEST_MS = 120_000
 const VERSIONS = ['3.5.7', '4.0.7']
 
-const missing = await missingJava()
-if (missing !== null) {
-  process.stderr.write(`\nSKIPPED, ${missing}\n\n`)
-  describe.skip(`Spring Boot (${missing})`, () => test('needs a JDK and Maven', () => undefined))
-} else {
-  describe.each(VERSIONS)('Spring Boot %s', { timeout: TEST_MS }, define)
-}
+await describeWithJava('Spring Boot', () => describe.each(VERSIONS)('%s', { timeout: TEST_MS }, define))
 
 function define(version: string): void {
   let curfew: Curfew

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { cached } from '../../../deploy/server/cache.ts'
 import { run } from '../../../deploy/server/process.ts'
 
 /** The Go module that pins Hydra and its dependencies. */
 const MODULE = fileURLToPath(new URL('../../../deploy/hydra', import.meta.url))
+const BINARY = 'hydra'
 const ASK_TIMEOUT_MS = 20_000
 /** A first build takes about four minutes of processor time, and more on a busy machine. */
 const BUILD_TIMEOUT_MS = 1_500_000
@@ -34,28 +34,21 @@ async function build(): Promise<string | { readonly missing: string }> {
   )
   const version = /ory\/hydra\/v2 (\S+)/.exec(module ?? '')?.[1]
   const digest = createHash('sha256').update(`${module}${sums}${TAGS}`).digest('hex').slice(0, 16)
-  const folder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
-  const binary = join(folder, `hydra-${version}-${digest}`)
-  if (existsSync(binary)) return binary
-  const go = await run('go', ['version'], { timeoutMs: ASK_TIMEOUT_MS })
-  if (go.code !== 0) return { missing: `\`go version\` says "${go.summary}"` }
-  await mkdir(folder, { recursive: true })
-  process.stderr.write(`building Ory Hydra ${version} with Go (minutes, once)\n`)
-  // Built under a name of its own and renamed when complete. Of two concurrent builds the last wins, and both are alike.
-  const making = `${binary}.making-${process.pid}`
   try {
-    const flags = ['-mod=readonly', '-buildvcs=false', '-trimpath', '-ldflags=-s -w', '-tags', TAGS]
-    const built = await run(
-      'env',
-      ['CGO_ENABLED=1', 'go', '-C', MODULE, 'build', ...flags, '-o', making, '.'],
-      {
-        timeoutMs: BUILD_TIMEOUT_MS,
-      },
-    )
-    if (built.code !== 0) return { missing: `\`go build\` in deploy/hydra says "${built.summary}"` }
-    await rename(making, binary)
-  } finally {
-    await rm(making, { force: true })
+    const folder = await cached(`ory-hydra-${version}-${digest}`, (making) => compile(join(making, BINARY)))
+    return join(folder, BINARY)
+  } catch (error) {
+    return { missing: error instanceof Error ? error.message : String(error) }
   }
-  return binary
+}
+
+/** @throws {Error} with the reason, in one line. */
+async function compile(binary: string): Promise<void> {
+  const go = await run('go', ['version'], { timeoutMs: ASK_TIMEOUT_MS })
+  if (go.code !== 0) throw new Error(`\`go version\` says "${go.summary}"`)
+  process.stderr.write('building Ory Hydra with Go (minutes, once)\n')
+  const flags = ['-mod=readonly', '-buildvcs=false', '-trimpath', '-ldflags=-s -w', '-tags', TAGS]
+  const args = ['CGO_ENABLED=1', 'go', '-C', MODULE, 'build', ...flags, '-o', binary, '.']
+  const built = await run('env', args, { timeoutMs: BUILD_TIMEOUT_MS })
+  if (built.code !== 0) throw new Error(`\`go build\` in deploy/hydra says "${built.summary}"`)
 }
