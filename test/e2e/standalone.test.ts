@@ -111,6 +111,15 @@ describe('the demo', () => {
     const { id } = await paste(curlWith('"sub":"bob"', demo.stdout))
     const result = await paste(curlWith('?wait=10', demo.stdout).replace('/ID?', `/${String(id)}?`))
     expect(result).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
+    const [show = ''] = /^ *CURFEW_URL=.*npx curfew events show .*$/m.exec(demo.stdout) ?? []
+    const shown = await promisify(execFile)('bash', ['-c', show], { timeout: 60_000 })
+    expect(shown.stdout).toMatch(/^subject +alice$/m)
+    expect(shown.stdout).toMatch(/^status +settled.*: 3 of 3 acknowledged$/m)
+    // Nothing is wrong with a fresh demo, and `doctor` says so.
+    const doctor = await promisify(execFile)('bash', ['-c', show.replace(/ events show .*/, ' doctor')], {
+      timeout: 60_000,
+    })
+    expect(doctor.stdout).toMatch(/^note +main: discovery +.*reserved for examples/m)
     // The demo and the README use the same issuer, main, so a user can try both together.
     const [, readme] = curlWith('"sub":"bob"', demo.stdout).match(/^(.*?) -d /s) ?? []
     const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example", "session_index": "off" }'`

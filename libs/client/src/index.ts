@@ -5,6 +5,7 @@ export {
   type ClientOptions,
   createClient,
   type DeadLettersFilter,
+  type DeliveriesFilter,
   type OrphansFilter,
   type Page,
   type QuarantineFilter,

@@ -6,6 +6,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command | Group>>> 
   migrate: async () => (await import('./here.ts')).migrate,
   events: async () => (await import('./events.ts')).events,
   'issuer-logout': async () => (await import('./issuer-logout.ts')).issuerLogout,
+  deliveries: async () => (await import('./deliveries.ts')).deliveries,
   dlq: async () => (await import('./dlq.ts')).dlq,
   quarantine: async () => (await import('./quarantine.ts')).quarantine,
   issuer: async () => (await import('./issuer.ts')).issuer,

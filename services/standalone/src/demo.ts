@@ -2,7 +2,7 @@ import { type Client, createClient } from '@curfew/client'
 import type { LogoutEventStatus } from '@curfew/contract'
 import { aborted, type Service, sleep } from '@curfew/runtime'
 import { type DemoRp, openDemoRps } from './demo-rps.ts'
-import { howToLookUp, howToPost } from './welcome.ts'
+import { howToLookUp, howToPost, howToShow } from './welcome.ts'
 
 export interface DemoDeps {
   /** Resolves to our URL once the server listens. */
@@ -59,6 +59,9 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
         print(`\n  Post your own logout:\n\n${howToPost({ url, key, iss: ISS, sub: 'bob' })}`)
         print(
           `\n  Look up its outcome (replace ID with the id in the answer):\n\n${howToLookUp({ url, key })}`,
+        )
+        print(
+          `\n  Look at the logout of alice again, in a second terminal in this folder:\n\n${howToShow({ url, key, id, issuer })}`,
         )
         print('\n  Ctrl-C stops everything, including the database.\n\n')
         await aborted(stopping)

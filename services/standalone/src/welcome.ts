@@ -42,6 +42,16 @@ export function howToLookUp({ url, key }: Pick<Call, 'url' | 'key'>): string {
   return indented([`  curl -sS "${url}/v1/logout-events/ID?wait=10" -H "Authorization: Bearer ${key}"`])
 }
 
+/** The command that shows the outcome of a posted logout, ready to paste into a shell. */
+export function howToShow({
+  url,
+  key,
+  id,
+  issuer,
+}: Pick<Call, 'url' | 'key'> & { readonly id: string; readonly issuer: string }): string {
+  return indented([`  CURFEW_URL=${url} CURFEW_KEY=${key} npx curfew events show ${id} --issuer ${issuer}`])
+}
+
 function indented(lines: readonly string[]): string {
   return lines.map((line) => (line === '' ? '\n' : `  ${line}\n`)).join('')
 }

@@ -125,7 +125,7 @@ export const RelyingPartySettings = Type.Object(
       Type.Array(Type.Integer({ minimum: 1_000, maximum: 86_400_000 }), {
         maxItems: 32,
         description:
-          'Delays after each failed attempt. Default 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, 6 h, 12 h.',
+          'Delays after each failed attempt. Default 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, 6 h, 12 h. Each is at least one second, because the quick retries cover the first second and every further attempt is a claim in the ledger. Empty: no retries after the quick ones.',
       }),
     ),
     allowed_networks: Type.Optional(

@@ -58,6 +58,7 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
           ...(await findingOf(key, {
             all,
             theirs,
+            isExample: sets.isExample,
             now: at,
             uri: published?.uri ?? null,
             ours: `/issuers/${issuer.name}/jwks.json`,
@@ -108,17 +109,21 @@ async function findingOf(
   {
     all,
     theirs,
+    isExample,
     now,
     uri,
     ours,
   }: {
     all: readonly SigningKeyRecord[]
     theirs: Awaited<ReturnType<typeof readKeys>> | null
+    isExample: boolean
     now: Date
     uri: string | null
     ours: string
   },
 ): Promise<Finding> {
+  if (theirs === null && isExample)
+    return { ok: true, what: `No IdP publishes it. Relying parties can fetch it at ${ours}.`, fix: null }
   if (theirs === null)
     return {
       ok: false,

@@ -21,7 +21,12 @@ export interface KeySets {
   readonly published: KeySet | null
   /** With which the relay verifies. */
   readonly verifying: KeySet | null
+  /** Whether the issuer is a made-up one, at which no IdP answers. */
+  readonly isExample: boolean
 }
+
+/** The names for examples: RFC 2606, sections 2 and 3. */
+const EXAMPLE = /(?:^|\.)example(?:\.(?:com|net|org))?$/
 
 /** Fetches the key sets of an IdP. */
 export async function fetchKeySets(
@@ -30,14 +35,14 @@ export async function fetchKeySets(
 ): Promise<KeySets> {
   const how = issuerNetworkAccess(networksOf(issuer))
   const own = issuer.relay.jwksUri
-  const { uri, finding, reached } = await discover(client, issuer, how)
+  const { uri, finding, reached, isExample } = await discover(client, issuer, how)
   const verifying = own === null ? null : await fetchKeySet(client, own, how)
   const published = uri === null ? verifying : uri === own ? verifying : await fetchKeySet(client, uri, how)
   const discovery =
     reached || own === null
       ? finding
       : { ok: true, what: `${finding.what} The jwks_uri of the issuer is used in its place.`, fix: null }
-  return { discovery, published, verifying: verifying ?? published }
+  return { discovery, published, verifying: verifying ?? published, isExample }
 }
 
 /**
@@ -48,23 +53,39 @@ async function discover(
   client: Pick<GuardedClient, 'get'>,
   { iss }: IssuerRecord,
   how: NetworkAccess,
-): Promise<{ readonly uri: string | null; readonly finding: Finding; readonly reached: boolean }> {
+): Promise<{
+  readonly uri: string | null
+  readonly finding: Finding
+  readonly reached: boolean
+  readonly isExample: boolean
+}> {
   const found = await discoverKeySet(iss, (uri) => fetchJson(client, uri, how))
   const wrong = (what: string, fix: string, reached = true) => ({
     uri: null,
     finding: { ok: false, what, fix },
     reached,
+    isExample: false,
   })
   if (found.ok) {
     const what = `The discovery document ${found.address} has the registered issuer.`
-    return { uri: found.jwksUri, finding: { ok: true, what, fix: null }, reached: true }
+    return { uri: found.jwksUri, finding: { ok: true, what, fix: null }, reached: true, isExample: false }
   }
   switch (found.fault) {
     case 'not_fetched': {
       const fix =
         'Check that the IdP answers at this address, and that Curfew may connect to it (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
       const what = `The discovery document ${found.address} could not be fetched: ${found.detail}.`
-      return wrong(what, fix, false)
+      if (!EXAMPLE.test(URL.parse(iss)?.hostname ?? '')) return wrong(what, fix, false)
+      return {
+        uri: null,
+        finding: {
+          ok: true,
+          what: `${what} The name of this issuer is reserved for examples, so no IdP answers there.`,
+          fix: 'Before you use this issuer for an IdP, register the iss of its ID tokens.',
+        },
+        reached: false,
+        isExample: true,
+      }
     }
     case 'other_issuer': {
       // Only an unbound admin may allow this network. The answer must not show a tenant any content of the document.
