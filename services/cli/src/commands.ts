@@ -21,4 +21,5 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command | Group>>> 
   webhooks: async () => (await import('./webhooks.ts')).webhooks,
   receipt: async () => (await import('./receipt.ts')).receipt,
   log: async () => (await import('./log.ts')).log,
+  completion: async () => (await import('./completion.ts')).completion,
 }
