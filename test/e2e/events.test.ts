@@ -100,11 +100,38 @@ test('--issuer selects the event of an id that several issuers use', async () =>
   }
 })
 
+test('the issuer is inferred where only one is possible', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  const run = (key: string, ...args: readonly string[]) =>
+    runCurfew(processes, args, { CURFEW_URL: curfew.url, CURFEW_KEY: key })
+  const post = ['events', 'post', '--sub', 'alice']
+  // The only registered issuer.
+  expect(await run(curfew.adminKey, ...post)).toMatchObject({ code: 0, stderr: '' })
+  await curfew.client.putIssuer('other', { iss: 'https://other.example' })
+  expect(await run(curfew.adminKey, ...post)).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: `There are several issuers. Give --iss ISS: ${ISS}, https://other.example\nSee curfew events post --help\n`,
+  })
+  expect(await run(curfew.adminKey, 'sessions', 'list', '--sub', 'alice')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('There are several issuers. Give --iss ISS'),
+  })
+  // The issuer of the key.
+  const { key } = await curfew.client.createApiKey({
+    name: 'idp',
+    scopes: ['events:write', 'clients:read', 'sessions:write', 'events:read', 'ledger:read'],
+    issuer: 'other',
+  })
+  expect(await run(key, ...post)).toMatchObject({ code: 0, stderr: '' })
+  expect(await run(key, 'sessions', 'list', '--sub', 'alice')).toMatchObject({ code: 0, stderr: '' })
+  expect(await run(key, 'rp', 'list')).toMatchObject({ code: 0, stdout: 'No relying parties at other.\n' })
+})
+
 test('a wrong command is reported with its exit status', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   const run = (...args: readonly string[]) =>
     runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
-  expect(await run('post', '--sub', 'alice')).toMatchObject({ code: 2, stdout: '' })
   expect((await run('post', '--iss', ISS)).stderr).toContain('Give --sub')
   expect(await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).toMatchObject({
     code: 2,

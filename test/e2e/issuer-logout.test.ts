@@ -103,7 +103,7 @@ test('reports an issuer without a session index, and does nothing', async () => 
 
 describe('exit statuses and error texts', () => {
   test.each([
-    { args: [], says: 'Give --issuer NAME, or --iss ISSUER' },
+    { args: ['--yes'], says: 'There are several issuers. Give --issuer NAME: main, silent' },
     { args: ['--issuer', 'main', '--iss', ISS], says: 'Give --issuer NAME, or --iss ISSUER' },
     { args: ['--issuer', 'main'], says: 'give --yes' },
     { args: ['--issuer', 'main', '--yes', '--reason', 'none'], says: 'Curfew answered 400: /reason must be' },

@@ -77,7 +77,7 @@ test('an empty list and wrong arguments are reported', async () => {
     run('list', '--iss', ISS, '--sub', 'alice'),
     run('orphans', '--json'),
     run('list', '--iss', 'nowhere', '--sub', 'alice'),
-    run('list', '--sub', 'alice'),
+    run('list', '--iss', ISS),
     run('list', '--iss', ISS, '--sub', 'alice', '--sid', 's1'),
     run('orphans', '--limit', '0'),
   ])

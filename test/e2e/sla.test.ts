@@ -53,4 +53,29 @@ test('a delivery in time keeps the SLA, and a dead-lettered one spends the error
     code: 1,
     stderr: expect.stringMatching(/^Curfew answered 404: /),
   })
+
+  await curfew.client.putIssuer('quiet', { iss: 'https://quiet.example' })
+  const both = await run()
+  // One overspent issuer is enough for the exit status.
+  expect(both).toMatchObject({ code: 1, stderr: '' })
+  expect(both.stdout).toMatch(/^ISSUER +PROMISED +PLANNED +KEPT +SHARE +BROKEN .*BUDGET LEFT/m)
+  expect(both.stdout).toMatch(/^main +99.9 % in 5000 ms, 30 days +2 +1 +50 % +1 .*overspent/m)
+  expect(both.stdout).toMatch(/^quiet +99.9 % in 5000 ms, 30 days +0 +0 +nothing yet +0 /m)
+  expect(JSON.parse((await run('--json')).stdout)).toMatchObject({
+    items: [
+      { issuer: 'main', broken: 1 },
+      { issuer: 'quiet', planned: 0 },
+    ],
+  })
+  expect((await run('--issuer', 'quiet')).code).toBe(0)
+  expect(await run('--by', 'hour')).toMatchObject({
+    code: 2,
+    stderr: 'There are several issuers. Give --issuer NAME: main, quiet\nSee curfew sla --help\n',
+  })
+  const { key } = await curfew.client.createApiKey({
+    name: 'auditor',
+    scopes: ['ledger:read'],
+    issuer: 'quiet',
+  })
+  expect((await run('--key', key)).stdout).toMatch(/^quiet, accepted from /)
 })

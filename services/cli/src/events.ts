@@ -1,11 +1,12 @@
 import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
 import { command, flag, type Given, group, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issOf } from './issuer.ts'
 import { plain, table } from './table.ts'
 
 const WAIT_S_MAX = 30
 const POST = {
-  iss: text('ISS', 'the issuer, as in ID tokens'),
+  iss: text('ISS', 'the issuer, as in ID tokens, if there are several'),
   sub: text('SUB', 'the subject'),
   sid: text('SID', 'the session'),
   email: text('EMAIL', 'the email address of the subject'),
@@ -28,7 +29,7 @@ const SHOW = {
 export const events = group('logout events', {
   post: command(
     {
-      about: 'log out a user: --iss, and --sub or --sid or both',
+      about: 'log out a user: --sub or --sid or both',
       options: POST,
       examples: ['curfew events post --iss https://idp.example.com --sub alice'],
     },
@@ -54,12 +55,12 @@ async function post({ values }: Given<typeof POST>): Promise<number> {
     'include-initiator': include,
     ...members
   } = values
-  if (iss === undefined) throw new UsageError('The issuer is missing. Give --iss ISSUER, as in ID tokens.')
   if (members.sub === undefined && members.sid === undefined)
     throw new UsageError('The user is missing. Give --sub SUBJECT or --sid SESSION, or both.')
+  const client = connect(values)
   const accepted = await answered(
-    connect(values).postLogoutEvent({
-      iss,
+    client.postLogoutEvent({
+      iss: await issOf(client, iss),
       // The server refuses invalid values, and lists the valid ones.
       ...(members as Omit<LogoutEventInput, 'iss'>),
       ...(clients !== undefined && { clients }),

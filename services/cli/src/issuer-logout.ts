@@ -2,11 +2,12 @@ import { ApiError, type Client } from '@curfew/client'
 import type { IssuerLogout, IssuerLogoutPreview, LogoutEventInput } from '@curfew/contract'
 import { command, flag, type Given, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issuerOf } from './issuer.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { plain, table } from './table.ts'
 
 const OPTIONS = {
-  issuer: text('NAME', 'the issuer by its name'),
+  issuer: text('NAME', 'the issuer by its name, if there are several'),
   iss: text('ISS', 'the issuer, as in ID tokens'),
   reason: text('REASON', 'the reason of the logout'),
   client: texts('CLIENT_ID', 'notify only this relying party'),
@@ -45,14 +46,14 @@ async function runIssuerLogout({ values }: Given<typeof OPTIONS>): Promise<numbe
   if (values.follow !== undefined) return follow(client, values.follow, { print, of, expected: null })
 
   const { issuer, reason, client: clients, initiator } = values
-  if ((issuer === undefined) === (values.iss === undefined))
-    throw new UsageError('Give --issuer NAME, or --iss ISSUER as in ID tokens.')
+  if (issuer !== undefined && values.iss !== undefined)
+    throw new UsageError('Give --issuer NAME, or --iss ISSUER as in ID tokens, not both.')
   const dryRun = values['dry-run'] === true
   if (!dryRun && values.yes !== true && !process.stdin.isTTY)
     throw new UsageError(
       'There is no terminal to ask for confirmation: give --yes to log out all subjects, or --dry-run to count them.',
     )
-  const iss = values.iss ?? (await answered(client.getIssuer(issuer ?? ''))).iss
+  const iss = values.iss ?? (await answered(client.getIssuer(await issuerOf(client, issuer)))).iss
   const event: LogoutEventInput = {
     iss,
     scope: 'issuer',

@@ -1,7 +1,8 @@
-import type { Client } from '@curfew/client'
+import { ApiError, type Client } from '@curfew/client'
 import type { Issuer, IssuerInput } from '@curfew/contract'
 import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { upTo } from './pages.ts'
 import { plain, table } from './table.ts'
 
 /** Each setting that may be on or off has two options, because an absent option leaves the setting unchanged. */
@@ -99,14 +100,17 @@ function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string
 
 /** Every issuer that the key may see. */
 export async function allIssuers(client: Client): Promise<readonly Issuer[]> {
-  const items: Issuer[] = []
-  for (let cursor: string | null = null; ; ) {
-    const page: Awaited<ReturnType<Client['listIssuers']>> = await answered(
-      client.listIssuers({ limit: 500, ...(cursor !== null && { cursor }) }),
-    )
-    items.push(...page.items)
-    cursor = page.next_cursor
-    if (cursor === null) return items
+  return (await upTo<Issuer>(Number.POSITIVE_INFINITY, (part) => answered(client.listIssuers(part)))).items
+}
+
+/** Every issuer that the key may see; none if the key may not list issuers. */
+export async function reachableIssuers(client: Client): Promise<readonly Issuer[]> {
+  try {
+    return await allIssuers(client)
+  } catch (error) {
+    const { cause } = Object(error) as { readonly cause?: unknown }
+    if (cause instanceof ApiError && cause.status === 403) return []
+    throw error
   }
 }
 
@@ -115,13 +119,35 @@ export const ISSUER_OPTION = { issuer: text('NAME', 'the issuer, if there are se
 
 /** The name of the given issuer, or of the only one. @throws {UsageError} if there are several or none. */
 export async function issuerOf(client: Client, named: string | undefined): Promise<string> {
-  if (named !== undefined) return named
-  const { items, next_cursor } = await answered(client.listIssuers({ limit: 10 }))
-  if (items.length === 1 && items[0] !== undefined) return items[0].name
-  const names = [...items.map(({ name }) => name), ...(next_cursor === null ? [] : ['…'])].join(', ')
-  throw new UsageError(
-    items.length === 0
-      ? 'This key may list no issuer. Name one with --issuer, or register an issuer first.'
-      : `There are several issuers. Give --issuer NAME: ${names}`,
+  return named ?? (await onlyIssuer(client, '--issuer NAME')).name
+}
+
+/** The `iss` of the given issuer, or of the only one. @throws {UsageError} if there are several or none. */
+export async function issOf(client: Client, given: string | undefined): Promise<string> {
+  return given ?? (await onlyIssuer(client, '--iss ISS')).iss
+}
+
+/** The only issuer that the key may see, such as the one that the key is bound to. @throws {UsageError} if it is not one. */
+async function onlyIssuer(client: Client, option: string): Promise<Issuer> {
+  const issuers = await reachableIssuers(client)
+  const [only, ...others] = issuers
+  if (only === undefined)
+    throw new UsageError(`This key may list no issuer. Give ${option}, or register an issuer first.`)
+  if (others.length > 0) throw severalIssuers(issuers, option)
+  return only
+}
+
+/** Number of issuers that an error names. */
+const NAMES_SHOWN = 10
+
+/** The error of a command that is about one issuer. */
+export function severalIssuers(
+  issuers: readonly Pick<Issuer, 'name' | 'iss'>[],
+  option = '--issuer NAME',
+): UsageError {
+  const member = option.startsWith('--issuer') ? 'name' : 'iss'
+  const names = issuers.slice(0, NAMES_SHOWN).map((issuer) => issuer[member])
+  return new UsageError(
+    `There are several issuers. Give ${option}: ${[...names, ...(issuers.length > NAMES_SHOWN ? ['…'] : [])].join(', ')}`,
   )
 }

@@ -2,11 +2,12 @@ import type { OrphansFilter, Page, SessionsFilter } from '@curfew/client'
 import type { OrphanedSession, Session } from '@curfew/contract'
 import { command, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issOf } from './issuer.ts'
 import { LIMIT_OPTION, limitOf, upTo } from './pages.ts'
 import { table } from './table.ts'
 
 const LIST = {
-  iss: text('ISS', 'the issuer, as in ID tokens'),
+  iss: text('ISS', 'the issuer, as in ID tokens, if there are several'),
   sub: text('SUB', 'the subject'),
   sid: text('SID', 'the session'),
   ...LIMIT_OPTION,
@@ -33,13 +34,13 @@ export const sessions = group('the sessions that the IdP posted', {
 
 async function list({ values }: Given<typeof LIST>): Promise<number> {
   const { iss, sub, sid } = values
-  if (iss === undefined) throw new UsageError('The issuer is missing. Give --iss, as in ID tokens.')
-  let filter: SessionsFilter
-  if (sub !== undefined && sid === undefined) filter = { iss, sub }
-  else if (sid !== undefined && sub === undefined) filter = { iss, sid }
+  let named: { readonly sub: string } | { readonly sid: string }
+  if (sub !== undefined && sid === undefined) named = { sub }
+  else if (sid !== undefined && sub === undefined) named = { sid }
   else throw new UsageError('Give either --sub or --sid.')
   const limit = limitOf(values)
   const client = connect(values)
+  const filter: SessionsFilter = { iss: await issOf(client, iss), ...named }
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
   return show(values.json, page, 'No sessions.\n', [
     ['CLIENT', 'SUBJECT', 'EMAIL', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)', 'LOGOUT'],

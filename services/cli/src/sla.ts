@@ -1,6 +1,8 @@
+import type { SlaFilter } from '@curfew/client'
 import type { Sla, SlaGroup } from '@curfew/contract'
 import { command, type Given, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { reachableIssuers, severalIssuers } from './issuer.ts'
 import { plain, table } from './table.ts'
 
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
@@ -10,7 +12,7 @@ const OPTIONS = {
   client: text('CLIENT_ID', 'only this relying party'),
   from: text('TIME', 'the beginning of the range of the time of acceptance, in full hours'),
   to: text('TIME', 'the end of the range'),
-  issuer: text('NAME', 'the issuer, if there are several'),
+  issuer: text('NAME', 'only this issuer (default: all, in one table)'),
   ...CONNECTION_OPTIONS,
 } as const
 
@@ -18,28 +20,65 @@ export const sla = command(
   {
     about: 'show the SLA report: share of kept deliveries, error budget, burn rate, deliveries at risk',
     options: OPTIONS,
-    notes: 'Exit status 1: the error budget is exceeded.',
+    notes: 'Exit status 1: the error budget of an issuer is exceeded.',
     examples: ['curfew sla --by relying-party'],
   },
   runSla,
 )
 
-/** Prints the SLA report. Exit status 1 if the error budget of the range is exceeded, or the report is unavailable. */
+/** Prints the SLA report. Exit status 1 if an error budget of the range is exceeded, or a report is unavailable. */
 async function runSla({ values }: Given<typeof OPTIONS>): Promise<number> {
   const { issuer, client, by, from, to } = values
   if (by !== undefined && !Object.hasOwn(GROUPS, by))
     throw new UsageError(`--by must be ${Object.keys(GROUPS).join(' or ')}.`)
-  const found = await answered(
-    connect(values).getSla({
-      ...(issuer !== undefined && { issuer }),
-      ...(client !== undefined && { client_id: client }),
-      ...(from !== undefined && { from }),
-      ...(to !== undefined && { to }),
-      ...(by !== undefined && { group_by: GROUPS[by as keyof typeof GROUPS] }),
-    }),
-  )
-  process.stdout.write(values.json === true ? `${JSON.stringify(found)}\n` : slaText(found))
-  return found.error_budget.left < 0 ? 1 : 0
+  const filter: SlaFilter = {
+    ...(client !== undefined && { client_id: client }),
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+    ...(by !== undefined && { group_by: GROUPS[by as keyof typeof GROUPS] }),
+  }
+  const api = connect(values)
+  const reachable = issuer === undefined ? await reachableIssuers(api) : []
+  if (reachable.length > 1 && (client !== undefined || by !== undefined)) throw severalIssuers(reachable)
+  const reports: Sla[] = []
+  // A key that may see no issuer may still read the SLA of the issuer that it is bound to.
+  const names = reachable.length === 0 ? [issuer] : reachable.map(({ name }) => name)
+  for (const name of names)
+    reports.push(await answered(api.getSla({ ...(name !== undefined && { issuer: name }), ...filter })))
+  const [found, ...others] = reports
+  const isOne = found !== undefined && others.length === 0
+  if (values.json === true) process.stdout.write(`${JSON.stringify(isOne ? found : { items: reports })}\n`)
+  else process.stdout.write(isOne ? slaText(found) : issuersTable(reports))
+  return reports.some(({ error_budget }) => error_budget.left < 0) ? 1 : 0
+}
+
+/** One row for each issuer. */
+function issuersTable(reports: readonly Sla[]): string {
+  const head = [
+    'ISSUER',
+    'PROMISED',
+    'PLANNED',
+    'KEPT',
+    'SHARE',
+    'BROKEN',
+    'OVERDUE',
+    'WAITING',
+    'BUDGET LEFT',
+  ]
+  const rows = reports.map(({ promise, ...report }) => [
+    report.issuer,
+    `${percent(promise.objective)} in ${promise.within_ms} ms, ${promise.window_days} days`,
+    report.planned,
+    report.kept,
+    percent(report.share_kept),
+    report.broken,
+    report.overdue,
+    report.waiting,
+    budgetLeft(report.error_budget.share_left),
+    report.burn_rate['1h'] === null ? '' : +report.burn_rate['1h'].toFixed(2),
+    report.elapsed_ms?.p99 ?? '',
+  ])
+  return table([[...head, 'BURN RATE 1H', 'P99 MS'], ...rows])
 }
 
 function slaText(found: Sla): string {
