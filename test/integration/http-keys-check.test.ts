@@ -59,6 +59,29 @@ async function openIdp() {
 }
 
 describe("the IdP's own key set", () => {
+  test('of an issuer with a name for examples is a note, and of another issuer without an IdP a fault', async () => {
+    const named = async (name: string, iss: string) => {
+      await curfew.client.putIssuer(name, { iss })
+      await curfew.client.addKey(name, { alg: 'ES256' })
+      return curfew.client.checkKeys(name)
+    }
+    expect(await named('example', 'https://login.example/')).toMatchObject({
+      ok: true,
+      discovery: {
+        ok: true,
+        what: expect.stringContaining('reserved for examples'),
+        fix: expect.any(String),
+      },
+      keys: [{ ok: true }],
+    })
+    // Nothing listens on port 9, and the name only begins like one for examples.
+    expect(await named('absent', 'https://example.invalid:9/')).toMatchObject({
+      ok: false,
+      discovery: { ok: false },
+      keys: [{ ok: false }],
+    })
+  })
+
   test('passes if it has our keys among others', async () => {
     await using idp = await openIdp()
     idp.publish([{ kty: 'RSA', kid: 'its own', n: 'AQ', e: 'AQAB' }, 'no key', ...(await idp.ours())])

@@ -85,7 +85,7 @@ async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): 
   return 0
 }
 
-/** What is wrong, and how to correct it. */
+/** The fault of a dead letter, and how to correct it. */
 type Remedy = Pick<DeadLetterWithAttempts, 'what' | 'fix'>
 
 /** @returns null if the key may not read dead letters, or a replay has put the delivery back in the meantime. */
