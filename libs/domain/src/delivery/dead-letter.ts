@@ -158,7 +158,14 @@ export const NETWORK: Readonly<Record<string, { readonly what: string; readonly 
   },
   timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
   tls: { what: 'TLS failed', fix: CERTIFICATE },
-  invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right address.' },
+  invalid_response: {
+    what: 'it did not answer in valid HTTP',
+    fix: 'Correct its answer, or register the right address.',
+  },
+  local: {
+    what: "Curfew's machine could not open a connection",
+    fix: "Correct the limits, the ports or the firewall of Curfew's machine.",
+  },
   signer: {
     what: 'the signing key was unavailable, or did not sign',
     fix: 'Check that the ledger answers, and that the signer answers if the key is remote.',

@@ -10,6 +10,8 @@ export type TransportFailure =
   | 'timeout'
   | 'tls'
   | 'invalid_response'
+  /** Curfew's machine could not open a connection. */
+  | 'local'
   /** Curfew's own fault: the signing key was unavailable. */
   | 'signer'
   /** Curfew could not fetch the RP's encryption keys. */
