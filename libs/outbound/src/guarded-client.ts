@@ -15,6 +15,7 @@ import { type Lookup, systemLookup } from './lookup.ts'
 import { HEADERS_BYTES_MAX } from './network-failures.ts'
 import { createOwnAddresses, type OwnAddresses, ownAddress } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
+import { redirectTarget } from './redirect.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
@@ -230,6 +231,7 @@ function dispatch(
   let controller: Dispatcher.DispatchController | null = null
   let status: number | null = null
   let retryAfter: string | null = null
+  let location: string | null = null
   let captured: Readonly<Record<string, string>> | null = null
   const chunks: Buffer[] = []
   let bytes = 0
@@ -243,6 +245,7 @@ function dispatch(
     const body = bytes === 0 ? '' : Buffer.concat(chunks).toString('utf8')
     resolve({
       ...{ kind: 'response', status, retryAfter, body },
+      ...(location !== null && { location }),
       ...(captured !== null && { headers: captured }),
       ...(restricted.has(origin) && { restricted: true }),
     })
@@ -270,6 +273,8 @@ function dispatch(
         if (statusCode < 200) return
         status = statusCode
         retryAfter = firstOf(headers['retry-after'])
+        const redirect = statusCode < 400 && statusCode >= 300 ? firstOf(headers.location) : null
+        location = redirect === null ? null : redirectTarget(redirect, request.url)
         if (request.captureHeaders) captured = textsOf(headers)
       },
       onResponseData(_controller, chunk) {
