@@ -170,6 +170,8 @@ create table attempts (
   -- The relying party's own words, shortened and cleaned.
   error              text,
   error_description  text,
+  -- The target of a redirect, without the values of its parameters and other secrets.
+  location           text,
   -- A machine word for what else an acknowledgement said, such as unknown_user.
   note               text,
   primary key (delivery_id, number, started_at)

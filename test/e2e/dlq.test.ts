@@ -64,6 +64,15 @@ test('a dead letter that was sent nothing says so', async () => {
   await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: true } }))
 })
 
+test('a dead letter after a redirect shows where it led', async () => {
+  const location = 'https://idp.example/login?next=…'
+  const attempt = { status: 302, errorClass: 'http_302', location }
+  const [id = ''] = await pileUp(curfew.db, { clientId: 'shop', count: 1, reason: 'misconfigured', attempt })
+  const { stdout } = await run(['show', id])
+  expect(stdout).toContain(`it answered 302, a redirect to ${location}.`)
+  expect(stdout).toMatch(/ 302 .*redirect to https:\/\/idp\.example\/login\?next=…$/m)
+})
+
 test('dead letters are listed, shown, replayed and acknowledged', async () => {
   await die(3)
   const bookkeeper = await curfew.startBookkeeper()

@@ -25,7 +25,12 @@ export interface Pile {
   /** When the sessions end, in seconds from now. Default: unknown. */
   readonly sessionEndsInS?: number
   /** The last attempt of every delivery. Default: none. */
-  readonly attempt?: { readonly status: number | null; readonly errorClass: string; readonly error?: string }
+  readonly attempt?: {
+    readonly status: number | null
+    readonly errorClass: string
+    readonly error?: string
+    readonly location?: string
+  }
 }
 
 const PILE_EVENTS = `
@@ -44,8 +49,8 @@ const PILE_DELIVERIES = `
   returning id`
 
 const PILE_ATTEMPTS = `
-  insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error, worker_id)
-  select id, 1, planned_at, 5, 'refused', $2, $3, $4, id from deliveries where id = any($1::uuid[])`
+  insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error, location, worker_id)
+  select id, 1, planned_at, 5, 'refused', $2, $3, $4, $5, id from deliveries where id = any($1::uuid[])`
 
 /** Inserts dead letters into the ledger, one for each of `count` new events. @returns their ids, the oldest first. */
 export async function pileUp(db: Database, pile: Pile): Promise<readonly string[]> {
@@ -70,7 +75,8 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
     const ids = rows.map(({ id }) => id).toSorted()
     if (ids.length !== count) throw new Error(`${clientId} must have exactly one binding`)
     if (attempt !== undefined) {
-      await transaction.query(PILE_ATTEMPTS, [ids, attempt.status, attempt.errorClass, attempt.error ?? null])
+      const { status, errorClass, error = null, location = null } = attempt
+      await transaction.query(PILE_ATTEMPTS, [ids, status, errorClass, error, location])
     }
     return ids
   })

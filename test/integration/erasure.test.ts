@@ -321,6 +321,7 @@ describe('data that an operator can still act on', () => {
     mail.behave({ status: 503, body: `{"error":"forbidden","error_description":"${SUB}"}` })
     const dead = await settled({ iss: ISS, sub: SUB })
     const [{ id: deadId = '' } = {}] = dead.deliveries
+    await curfew.db.query('update attempts set location = $1', [`https://mail.example/${SUB}`])
     await openSessions(ISS, [{ sub: SUB, sid: 'sid-of-alice', expiresInS: 2 * 86_400 }])
     await quarantine(JSON.stringify({ iss: ISS, sub: SUB, version: 'of tomorrow' }))
     await quarantine(JSON.stringify({ iss: ISS, sid: 'sid-of-alice', version: 'of tomorrow' }))
@@ -356,6 +357,9 @@ describe('data that an operator can still act on', () => {
     )
     expect(rows.map(({ value }) => JSON.parse(value.toString()).iss)).toEqual([ISS, OTHER_ISS])
     expect(await tracesOf(curfew.db, 'sid-of-alice')).toEqual(['erasures'])
+    expect((await curfew.client.getDelivery(deadId)).attempts).toMatchObject(
+      Array.from({ length: 3 }, () => ({ error_description: null, location: null })),
+    )
   })
 
   test('is erased once it is settled: a replay delivers the dead letter', async () => {

@@ -33,6 +33,18 @@ async function replay(body: unknown, key = curfew.adminKey): Promise<Response> {
 const idsOf = ({ items }: Page<DeadLetter>) => items.map(({ id }) => id)
 
 describe('GET /v1/dead-letters', () => {
+  test('shows where a redirect led', async () => {
+    const location = 'https://idp.example/login?next=…'
+    const attempt = { status: 302, errorClass: 'http_302', location }
+    await pileUp(curfew.db, { clientId: 'shop', count: 1, reason: 'misconfigured', attempt })
+    const { items } = await get<Page<DeadLetter>>('/v1/dead-letters')
+    expect(items).toMatchObject([
+      { status: 302, location, what: expect.stringContaining(`it answered 302, a redirect to ${location}`) },
+    ])
+    const one = await get<DeadLetterWithAttempts>(items[0]?.links.self ?? '')
+    expect(one).toMatchObject({ location, attempts: [{ status: 302, location }] })
+  })
+
   test('explains what went wrong and how to fix it', async () => {
     const [id = ''] = await pileUp(curfew.db, {
       clientId: 'shop',

@@ -146,6 +146,7 @@ describe('a delivery', () => {
         error_class: 'http_400',
         error: 'invalid_request',
         error_description: 'clock skew',
+        location: null,
         jti: expect.stringMatching(/^[0-9a-f-]{36}$/),
         note: null,
       },

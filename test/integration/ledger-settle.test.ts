@@ -115,7 +115,10 @@ describe('attempts', () => {
       RESET,
       BUSY,
       REFUSED,
-      { kind: 'misconfigured', status: 404, error: null, errorDescription: null },
+      {
+        ...{ kind: 'misconfigured', status: 302, error: null, errorDescription: null },
+        location: 'https://idp.example/login?next=…',
+      },
       { kind: 'undeliverable', reason: 'address_not_allowed', detail: '10.0.0.1 is not allowed' },
       { kind: 'acknowledged', level: 'begun', status: 204, note: 'unknown_user' },
     ])
@@ -130,6 +133,7 @@ describe('attempts', () => {
       jti: settled.attempts[index]?.jti,
       error: null,
       errorDescription: null,
+      location: null,
       note: null,
     })
     expect(found?.attempts).toEqual([
@@ -149,7 +153,13 @@ describe('attempts', () => {
         error: 'invalid_request',
         errorDescription: 'clock, "skewed" {so}',
       },
-      { ...common(3), outcome: 'misconfigured', status: 404, errorClass: 'http_404' },
+      {
+        ...common(3),
+        outcome: 'misconfigured',
+        status: 302,
+        errorClass: 'http_302',
+        location: 'https://idp.example/login?next=…',
+      },
       {
         ...common(4),
         outcome: 'undeliverable',

@@ -36,6 +36,7 @@ describe('an answer', () => {
     ['200', { status: 200 }, 'acknowledged', 'acknowledged', null, 1],
     ['204', { status: 204 }, 'acknowledged', 'acknowledged', null, 1],
     ['sent byte by byte', 'byte by byte', 'acknowledged', 'acknowledged', null, 1],
+    ['after an unasked 100 Continue', '100 and large headers', 'acknowledged', 'acknowledged', null, 1],
     ['with an endless body', 'endless body', 'acknowledged', 'acknowledged', null, 1],
     ['503', { status: 503 }, 'attempts_exhausted', 'unavailable', 'http_503', 3],
     ['429, without quick retries', { status: 429 }, 'attempts_exhausted', 'unavailable', 'http_429', 1],
@@ -46,7 +47,7 @@ describe('an answer', () => {
   test.concurrent.each(cases)('%s', async (_what, manner, state, outcome, errorClass, attempts) => {
     await using rp = await openRelyingParty(curfew, {
       clientId: newId(),
-      curfew: { retry_schedule_ms: [], timeout_ms: 300 },
+      curfew: { retry_schedule_ms: [], timeout_ms: manner === 'hang' ? 300 : 10_000 },
     })
     rp.behave(manner)
     const event = await settled(await post([rp.clientId]))
@@ -86,7 +87,7 @@ describe('an answer', () => {
   )
 
   test.each([301, 302, 303, 307, 308])(
-    '%i is not followed: the target of the redirect gets no request',
+    '%i is not followed: the attempt shows the target of the redirect, which gets no request',
     async (status) => {
       let visits = 0
       const elsewhere = createServer((_request, response) => {
@@ -99,11 +100,11 @@ describe('an answer', () => {
       try {
         await using rp = await openRelyingParty(curfew, { clientId: newId() })
         const location = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}/`
-        rp.behave({ status, headers: { location } })
+        rp.behave({ status, headers: { location: `${location}login?next=s3cret` } })
         const id = await post([rp.clientId])
         await eventually(async () => {
           expect(await attemptsOf(await curfew.client.getLogoutEvent(id))).toMatchObject([
-            { status, outcome: 'misconfigured' },
+            { status, outcome: 'misconfigured', location: `${location}login?next=…` },
           ])
         })
         expect(visits).toBe(0)

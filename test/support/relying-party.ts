@@ -18,6 +18,8 @@ export type Manner =
   | 'endless body'
   /** A good answer, one byte at a time. */
   | 'byte by byte'
+  /** An unasked `100 Continue`, then a 200 with 48 KiB of headers. */
+  | '100 and large headers'
   /** Never answers. */
   | 'hang'
 
@@ -188,6 +190,11 @@ function answer(response: ServerResponse, manner: Manner): void {
       more()
       return
     }
+    case '100 and large headers':
+      response.writeContinue()
+      for (let n = 0; n < 48; n++) response.setHeader(`x-${n}`, 'y'.repeat(1_000))
+      response.end()
+      return
     case 'byte by byte': {
       const bytes = [
         ...Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncache-control: no-store\r\n\r\nok'),

@@ -7,11 +7,11 @@ import { CHANNELS, channelOf, explain } from './index.ts'
 
 const answered = (status: number, error: string | null = null, errorDescription: string | null = null) => ({
   ...{ status, errorClass: `http_${status}` },
-  ...{ error, errorDescription },
+  ...{ error, errorDescription, location: null },
 })
 const failed = (errorClass: string, errorDescription: string | null = null): LastAttempt => ({
   ...{ status: null, errorClass },
-  ...{ error: null, errorDescription },
+  ...{ error: null, errorDescription, location: null },
 })
 const ATTEMPTS: readonly (LastAttempt | null)[] = [
   null,

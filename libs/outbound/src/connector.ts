@@ -6,6 +6,7 @@ import { type AllowedNetworks, mayDial } from './addresses.ts'
 import type { Lookup } from './lookup.ts'
 import { type OwnAddresses, ownAddress } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
+import { skipUnaskedContinue } from './unasked-continue.ts'
 
 /** The address may not be dialled. The message says why, for people. */
 export class AddressNotAllowedError extends Error {}
@@ -66,6 +67,7 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
           return refuse(isOwn ? ownAddress(`${address}:${port}`) : notAllowed(address, tls))
         }
         onConnected?.(`${target.protocol}//${target.host}`, address)
+        skipUnaskedContinue(socket)
         callback(...result)
       })
     if (!own.guards(port)) return dial()

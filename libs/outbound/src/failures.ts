@@ -1,52 +1,36 @@
-import type { Answer, TransportFailure } from '@curfew/domain'
+import type { Answer } from '@curfew/domain'
 import { AddressNotAllowedError } from './connector.ts'
-
-const FAILURES: Readonly<Record<string, TransportFailure>> = {
-  ENOTFOUND: 'dns',
-  ENODATA: 'dns',
-  EAI_AGAIN: 'dns',
-  EAI_FAIL: 'dns',
-  EAI_NODATA: 'dns',
-  EAI_NONAME: 'dns',
-  ECONNREFUSED: 'connection_refused',
-  EHOSTUNREACH: 'connection_refused',
-  ENETUNREACH: 'connection_refused',
-  EADDRNOTAVAIL: 'connection_refused',
-  UND_ERR_CONNECT_TIMEOUT: 'connect_timeout',
-  ETIMEDOUT: 'connect_timeout',
-  ECONNRESET: 'connection_reset',
-  EPIPE: 'connection_reset',
-  UND_ERR_SOCKET: 'connection_reset',
-  UND_ERR_HEADERS_OVERFLOW: 'invalid_response',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'invalid_response',
-  EPROTO: 'tls',
-  HOSTNAME_MISMATCH: 'tls',
-}
+import { networkFailure } from './network-failures.ts'
 
 /** Node has some forty codes for a certificate that does not verify. OpenSSL has its own for a handshake that fails. */
 const TLS_CODE =
-  /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
+  /^(?:EPROTO$|HOSTNAME_MISMATCH$|ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
 
-/** Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection. */
-export function failed(error: unknown): Answer {
+/**
+ * Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection.
+ *
+ * @param host the host that was to be reached, with its port.
+ */
+export function failed(error: unknown, host: string): Answer {
   const cause = decisive(error)
   if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
-  if (!(cause instanceof Error)) {
-    return { kind: 'failure', failure: 'connection_reset', detail: String(cause) }
-  }
-  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
+  const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
+  const unknown = `the request to ${host} failed, with the ${code === '' ? 'unknown error' : 'code'} ${code || nameOf(cause)}`
+  if (!(cause instanceof Error)) return { kind: 'failure', failure: 'connection_reset', detail: unknown }
   // undici refused the request itself, so another attempt cannot succeed.
   if (code === 'UND_ERR_INVALID_ARG')
-    return { kind: 'not_allowed', detail: `cannot be sent: ${cause.message}` }
-  return { kind: 'failure', failure: failureOf(cause, code), detail: cause.message }
+    return {
+      kind: 'not_allowed',
+      detail: `the request to ${host} cannot be sent: its path or a header has a character that HTTP forbids`,
+    }
+  const network = networkFailure(cause, code, host)
+  if (network !== null) return { kind: 'failure', ...network }
+  if (TLS_CODE.test(code)) return { kind: 'failure', failure: 'tls', detail: cause.message }
+  return { kind: 'failure', failure: 'connection_reset', detail: unknown }
 }
 
-function failureOf({ name, message }: Error, code: string): TransportFailure {
-  // By name, because the parser does not always set a code.
-  if (name === 'HTTPParserError') return 'invalid_response'
-  // `bad response`, `bad upgrade`: a 100 or 101 that we did not ask for.
-  if (code === 'UND_ERR_SOCKET' && message.startsWith('bad ')) return 'invalid_response'
-  return FAILURES[code] ?? (TLS_CODE.test(code) ? 'tls' : 'connection_reset')
+function nameOf(cause: unknown): string {
+  return cause instanceof Error ? cause.name : typeof cause
 }
 
 /** The error that counts. When several addresses were tried, that is the error of the first one. */

@@ -1,3 +1,4 @@
+import { setImmediate as nextRound } from 'node:timers/promises'
 import { getCACertificates, TLSSocket } from 'node:tls'
 import {
   type Answer,
@@ -6,13 +7,15 @@ import {
   type InspectedTls,
   type NetworkAccess,
 } from '@curfew/domain'
-import { Agent, type Dispatcher } from 'undici'
+import { Agent, type Dispatcher, errors } from 'undici'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup } from './connector.ts'
 import { failed } from './failures.ts'
 import { type Lookup, systemLookup } from './lookup.ts'
+import { HEADERS_BYTES_MAX } from './network-failures.ts'
 import { createOwnAddresses, type OwnAddresses, ownAddress } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
+import { redirectTarget } from './redirect.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
@@ -24,8 +27,6 @@ export interface GuardedClientOptions {
   readonly connectTimeoutMs?: number
   /** Most bytes that are read of an answer's body. Default 16 KiB. */
   readonly responseBytesMax?: number
-  /** Most bytes that are read of an answer's headers. Default 16 KiB. */
-  readonly headersBytesMax?: number
   /** Most connections to one origin. Default 256: usually the RP's own concurrency limit is reached first. */
   readonly connectionsPerOrigin?: number
   /** How long an idle connection is kept if the RP does not say, in milliseconds. Default 4,000: less than most servers. */
@@ -80,7 +81,7 @@ const AGENTS_MAX = 256
 const KEEP_ALIVE_MS_MAX = 60_000
 
 export function createGuardedClient(options: GuardedClientOptions): GuardedClient {
-  const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024, headersBytesMax = 16 * 1024 } = options
+  const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024 } = options
   const { connectionsPerOrigin = 256, keepAliveMs = 4_000, allowedPorts = null } = options
   const { own = createOwnAddresses() } = options
   const lookup = createSharedLookup(options.lookup ?? systemLookup)
@@ -91,6 +92,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   // networks and TLS identity has its own connections.
   const agents = new Map<string, Connections>()
   const retired = new Set<Agent>()
+  let closed = false
   const ceiling = createAllowedNetworks(options.allowedNetworks)
 
   function connectorFor(
@@ -128,7 +130,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       allowH2: false,
       keepAliveTimeout: keepAliveMs,
       keepAliveMaxTimeout: KEEP_ALIVE_MS_MAX,
-      maxHeaderSize: headersBytesMax,
+      maxHeaderSize: HEADERS_BYTES_MAX,
       // Each request has its own deadline.
       headersTimeout: 0,
       bodyTimeout: 0,
@@ -148,17 +150,20 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     }
   }
 
-  function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+  async function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
     const target = targetOf(request.uri)
-    if (target === null) return Promise.resolve(NO_TARGET)
-    if (own.named(target.url))
-      return Promise.resolve({ kind: 'not_allowed', detail: ownAddress(target.origin) })
+    if (target === null) return NO_TARGET
+    if (own.named(target.url)) return { kind: 'not_allowed', detail: ownAddress(target.origin) }
+    // An answer that arrived on an idle connection must not count for this request. undici reads such bytes until the end of a
+    // round of the event loop. The current round may have polled the connection before they arrived, the next one polls it again.
+    await nextRound()
+    if (closed) return failed(new errors.ClientDestroyedError(), target.url.host)
     let connections: Connections
     try {
       connections = connectionsFor(request)
     } catch (error) {
       // OpenSSL refuses the certificate or key. An older OpenSSL may have accepted it at registration.
-      return Promise.resolve(failed(error))
+      return failed(error, target.url.host)
     }
     const { timeoutMs, headers, captureHeaders = false } = request
     const sent = { ...target, timeoutMs, headers, captureHeaders, method, body }
@@ -179,6 +184,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       }
     },
     async close() {
+      closed = true
       await Promise.all(
         [...[...agents.values()].map(({ agent }) => agent), ...retired].map((agent) => agent.destroy()),
       )
@@ -225,6 +231,7 @@ function dispatch(
   let controller: Dispatcher.DispatchController | null = null
   let status: number | null = null
   let retryAfter: string | null = null
+  let location: string | null = null
   let captured: Readonly<Record<string, string>> | null = null
   const chunks: Buffer[] = []
   let bytes = 0
@@ -238,6 +245,7 @@ function dispatch(
     const body = bytes === 0 ? '' : Buffer.concat(chunks).toString('utf8')
     resolve({
       ...{ kind: 'response', status, retryAfter, body },
+      ...(location !== null && { location }),
       ...(captured !== null && { headers: captured }),
       ...(restricted.has(origin) && { restricted: true }),
     })
@@ -247,7 +255,8 @@ function dispatch(
     controller?.abort(new Error('cut'))
   }
   const timer = setTimeout(() => {
-    const missing = controller === null ? 'connection' : 'answer'
+    const { host } = request.url
+    const missing = controller === null ? `connection to ${host}` : `answer from ${host}`
     cut({ kind: 'failure', failure: 'timeout', detail: `no ${missing} within ${request.timeoutMs} ms` })
   }, request.timeoutMs)
 
@@ -263,8 +272,9 @@ function dispatch(
         // An interim answer (RFC 9110 15.2) precedes the final one.
         if (statusCode < 200) return
         status = statusCode
-        const after = headers['retry-after']
-        retryAfter = typeof after === 'string' ? after : null
+        retryAfter = firstOf(headers['retry-after'])
+        const redirect = statusCode < 400 && statusCode >= 300 ? firstOf(headers.location) : null
+        location = redirect === null ? null : redirectTarget(redirect, request.url)
         if (request.captureHeaders) captured = textsOf(headers)
       },
       onResponseData(_controller, chunk) {
@@ -274,10 +284,15 @@ function dispatch(
         if (chunk.length > room) cut(NO_STATUS)
       },
       onResponseEnd: () => end(NO_STATUS),
-      onResponseError: (_controller, error) => end(failed(error)),
+      onResponseError: (_controller, error) => end(failed(error, request.url.host)),
     },
   )
   return promise
+}
+
+/** The value of a header that may come once. As in node:http, the first value counts. */
+function firstOf(value: string | string[] | undefined): string | null {
+  return (Array.isArray(value) ? value[0] : value) ?? null
 }
 
 /** Each header as one text. Repeated headers are joined as in RFC 9110 5.3. */

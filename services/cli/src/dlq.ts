@@ -109,7 +109,13 @@ function inWords(letter: DeadLetterWithAttempts): string {
     attempt.duration_ms,
     attempt.status ?? attempt.error_class ?? '',
     attempt.jti ?? '',
-    [attempt.error, attempt.error_description].filter((word) => word !== null).join(': '),
+    [
+      attempt.location === null ? null : `redirect to ${attempt.location}`,
+      attempt.error,
+      attempt.error_description,
+    ]
+      .filter((word) => word !== null)
+      .join(': '),
   ])
   return (
     facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('') +

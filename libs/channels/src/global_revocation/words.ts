@@ -1,4 +1,4 @@
-import type { ChannelNames, DeadLetterReason, LastAttempt } from '@curfew/domain'
+import { type ChannelNames, type DeadLetterReason, type LastAttempt, REDIRECT_FIX } from '@curfew/domain'
 
 const ADDRESS = 'curfew.channels.global_revocation.uri'
 /** See `Channel.channelNames`. */
@@ -29,8 +29,7 @@ export function misconfiguredFix(status: number | null): string {
   if (status === 401)
     return "Make it verify the credential with the issuer's keys, with its own address as aud. Or register its bearer token as the secret."
   if (status === 403) return 'Give the credential the right to revoke tokens at the relying party.'
-  if (status !== null && status >= 300 && status < 400)
-    return `Register the target of the redirect as ${ADDRESS}: redirects are not followed.`
+  if (status !== null && status >= 300 && status < 400) return REDIRECT_FIX
   if (status === 404)
     return `Register the right ${ADDRESS}, or deploy the endpoint at the registered address.`
   if (status === 405 || status === 415) return 'Make the endpoint accept a POST of application/json.'

@@ -131,6 +131,10 @@ export const Attempt = Type.Object({
   error_class: nullable(Text),
   error: nullable(Text),
   error_description: nullable(Text),
+  location: Type.Union([Text, Type.Null()], {
+    description:
+      'Target of the redirect that the answer was; null if it was none. Curfew does not follow it. Values of parameters, user names and fragments are replaced by an ellipsis.',
+  }),
   jti: nullable(Text),
   note: Type.Union([Text, Type.Null()], {
     description: 'A code for a detail of the acknowledgement, such as unknown_user.',

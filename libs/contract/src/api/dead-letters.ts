@@ -55,6 +55,9 @@ export const DeadLetter = Type.Object({
   error_description: Type.Union([Text, Type.Null()], {
     description: 'Text from the answer of the relying party.',
   }),
+  location: Type.Union([Text, Type.Null()], {
+    description: 'Target of the redirect that the last answer was; null if it was none.',
+  }),
   attempt_count: AttemptCount,
   generation: Type.Integer({
     minimum: 0,

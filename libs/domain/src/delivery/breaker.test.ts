@@ -52,11 +52,12 @@ describe('closed', () => {
   test('ignores attempts that Curfew could not send', () => {
     const nearly = Array.from({ length: failures - 1 }, () => DOWN)
     const signer: AttemptOutcome = { ...DOWN, failure: 'signer' }
-    expect(after(CLOSED, [...nearly, NOT_OURS, signer, null, DOWN]).state).toBe('open')
+    const local: AttemptOutcome = { ...DOWN, failure: 'local' }
+    expect(after(CLOSED, [...nearly, NOT_OURS, signer, local, null, DOWN]).state).toBe('open')
     expect(
       after(
         CLOSED,
-        Array.from({ length: 100 }, () => signer),
+        [signer, local].flatMap((outcome) => Array.from({ length: 100 }, () => outcome)),
       ),
     ).toEqual(CLOSED)
   })

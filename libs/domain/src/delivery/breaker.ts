@@ -90,7 +90,7 @@ export function breakerAfter(
 function evidenceOf(outcome: AttemptOutcome | null): 'success' | 'failure' | 'none' {
   if (outcome === null || outcome.kind === 'undeliverable') return 'none'
   if (outcome.kind !== 'unavailable') return 'success'
-  return outcome.failure === 'signer' ? 'none' : 'failure'
+  return outcome.failure === 'signer' || outcome.failure === 'local' ? 'none' : 'failure'
 }
 
 function succeeded(breaker: Breaker, policy: BreakerPolicy): Breaker {

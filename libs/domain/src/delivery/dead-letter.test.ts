@@ -9,17 +9,21 @@ const answered = (status: number, error: string | null = null, errorDescription:
   errorClass: `http_${status}`,
   error,
   errorDescription,
+  location: null,
 })
 const failed = (errorClass: string, errorDescription: string | null = null): LastAttempt => ({
   status: null,
   errorClass,
   error: null,
   errorDescription,
+  location: null,
 })
+const redirected: LastAttempt = { ...answered(302), location: 'https://idp.example/login?next=…' }
 const ATTEMPTS: readonly (LastAttempt | null)[] = [
   null,
   answered(400, 'invalid_request', 'clock skew'),
   answered(302),
+  redirected,
   answered(401),
   answered(404),
   answered(429),
@@ -58,6 +62,14 @@ describe('deadLetterWords', () => {
     ['attempts_exhausted', answered(429), /answered 429/, /rate_per_second/],
     ['unreachable', failed('connection_refused'), /it refused the connection/, /Start the relying party/],
     ['misconfigured', answered(404), /answered 404/, /right address/],
+    ['misconfigured', answered(302), /answered 302\.$/, /without a redirect/],
+    [
+      'misconfigured',
+      redirected,
+      /answered 302, a redirect to https:\/\/idp\.example\/login\?next=…\.$/,
+      /login page means that it demands a session/,
+    ],
+    ['attempts_exhausted', failed('local', 'no file descriptor'), /Curfew's machine/, /limits/],
     ['refused', answered(400, 'no', 'clock skew'), /400 \(no: clock skew\)/, /in its log/],
     ['endpoint_gone', answered(410), /410 Gone/, /register the relying party again/],
     [

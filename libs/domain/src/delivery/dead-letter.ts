@@ -2,7 +2,10 @@ import type { StoredAttempt } from '../logout/records.ts'
 import type { DeadLetterReason } from './delivery.ts'
 
 /** The known result of the last attempt of a dead letter. */
-export type LastAttempt = Pick<StoredAttempt, 'status' | 'errorClass' | 'error' | 'errorDescription'>
+export type LastAttempt = Pick<
+  StoredAttempt,
+  'status' | 'errorClass' | 'error' | 'errorDescription' | 'location'
+>
 
 /** An explanation of a dead letter for the person who can act on it. Each member is one or more whole sentences. */
 export interface DeadLetterWords {
@@ -35,7 +38,9 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
   }),
   misconfigured: (last, { protocol, address }) => ({
     what: `The address does not answer like an endpoint for ${protocol}${lastly(last)}.`,
-    fix: `Register the right ${address}, or deploy the endpoint at the registered address. Then replay.`,
+    fix: isRedirect(last)
+      ? `${REDIRECT_FIX} Then replay.`
+      : `Register the right ${address}, or deploy the endpoint at the registered address. Then replay.`,
   }),
   endpoint_gone: (_, { address }) => ({
     what: 'The endpoint answered 410 Gone, which means that it will not return, so Curfew disabled the binding.',
@@ -129,8 +134,19 @@ function isKnown(reason: string): reason is DeadLetterReason {
 function lastly(last: LastAttempt | null): string {
   if (last === null) return ''
   const how = last.status === null ? NETWORK[last.errorClass ?? '']?.what : `it answered ${last.status}`
-  return how === undefined ? said(last) : `; at the last attempt ${how}${said(last)}`
+  if (how === undefined) return said(last)
+  const target = last.location === null ? '' : `, a redirect to ${last.location}`
+  return `; at the last attempt ${how}${target}${said(last)}`
 }
+
+/** Whether the last answer was a redirect (RFC 9110 15.4). Curfew follows none. */
+function isRedirect(last: LastAttempt | null): boolean {
+  return last !== null && last.status !== null && last.status >= 300 && last.status < 400
+}
+
+/** How to correct an endpoint that redirects. Its target is mostly a login page, so the advice is never to register the target. */
+export const REDIRECT_FIX =
+  'Make the endpoint answer without a redirect. A redirect to a login page means that it demands a session: exempt it from that. A redirect to another form of the same address, such as https or a final slash, means that the address is registered in the wrong form.'
 
 /** The error text of the last attempt, in brackets. */
 function said(last: LastAttempt | null): string {
@@ -158,7 +174,14 @@ export const NETWORK: Readonly<Record<string, { readonly what: string; readonly 
   },
   timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
   tls: { what: 'TLS failed', fix: CERTIFICATE },
-  invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right address.' },
+  invalid_response: {
+    what: 'it did not answer in valid HTTP',
+    fix: 'Correct its answer, or register the right address.',
+  },
+  local: {
+    what: "Curfew's machine could not open a connection",
+    fix: "Correct the limits, the ports or the firewall of Curfew's machine.",
+  },
   signer: {
     what: 'the signing key was unavailable, or did not sign',
     fix: 'Check that the ledger answers, and that the signer answers if the key is remote.',

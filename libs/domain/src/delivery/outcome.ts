@@ -10,6 +10,8 @@ export type TransportFailure =
   | 'timeout'
   | 'tls'
   | 'invalid_response'
+  /** Curfew's machine could not open a connection. */
+  | 'local'
   /** Curfew's own fault: the signing key was unavailable. */
   | 'signer'
   /** Curfew could not fetch the RP's encryption keys. */
@@ -36,6 +38,8 @@ export type Answer =
       readonly status: number
       readonly retryAfter: string | null
       readonly body: string
+      /** The target of a redirect, without secrets; absent if the answer is none. */
+      readonly location?: string
       /** The requested headers, with names in lower case. */
       readonly headers?: Readonly<Record<string, string>>
       /**
@@ -54,6 +58,8 @@ export type Answer =
 export interface ErrorText {
   readonly error: string | null
   readonly errorDescription: string | null
+  /** The target of a redirect, without secrets; absent if the answer is none, or is withheld. */
+  readonly location?: string
 }
 
 /** The outcome of one attempt. A value, not an error, because every kind is expected. */
@@ -107,8 +113,12 @@ export function quicklyRetryable(outcome: AttemptOutcome): boolean {
 }
 
 /** The error text of an answer for people, or a note that it is withheld. */
-export function errorTextOf({ body, restricted = false }: { body: string; restricted?: boolean }): ErrorText {
-  return restricted ? WITHHELD : readSaid(body)
+export function errorTextOf({
+  body,
+  location,
+  restricted = false,
+}: Pick<Extract<Answer, { kind: 'response' }>, 'body' | 'location' | 'restricted'>): ErrorText {
+  return restricted ? WITHHELD : { ...readSaid(body), ...(location !== undefined && { location }) }
 }
 
 const WITHHELD: ErrorText = {

@@ -99,6 +99,8 @@ export interface StoredAttempt {
   /** The error that the relying party or the network reported. */
   readonly error: string | null
   readonly errorDescription: string | null
+  /** The target of a redirect, without secrets; null if the answer was none. */
+  readonly location: string | null
   readonly jti: string | null
   /** A code for what else an acknowledgement said, such as `unknown_user`. */
   readonly note: string | null

@@ -43,7 +43,7 @@ const DEAD_LETTER = `
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
          ${microsOf('d.dead_lettered_at')} as micros,
          a.started_at as "startedAt", a.outcome, a.status, a.error_class as "errorClass", a.error,
-         a.error_description as "errorDescription", a.jti
+         a.error_description as "errorDescription", a.location, a.jti
     from deliveries d
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id
@@ -230,9 +230,22 @@ async function announce(
 }
 
 function toRecord(row: DeadLetterRow): DeadLetterRecord & { readonly position: DeadLetterPosition } {
-  const { startedAt, outcome, status, errorClass, error, errorDescription, jti, micros, ...record } = row
+  const {
+    startedAt,
+    outcome,
+    status,
+    errorClass,
+    error,
+    errorDescription,
+    location,
+    jti,
+    micros,
+    ...record
+  } = row
   const lastAttempt =
-    startedAt === null ? null : { startedAt, outcome, status, errorClass, error, errorDescription, jti }
+    startedAt === null
+      ? null
+      : { startedAt, outcome, status, errorClass, error, errorDescription, location, jti }
   return { ...record, lastAttempt, position: { micros, id: record.id } }
 }
 

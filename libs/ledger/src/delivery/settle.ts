@@ -94,6 +94,7 @@ const ATTEMPTS = rowParameters<AttemptRow>(
     error_class: ['word', ({ outcome }) => errorClass(outcome)],
     error: ['text', ({ outcome }) => withoutNul('error' in outcome ? outcome.error : null)],
     error_description: ['text', ({ outcome }) => withoutNul(description(outcome))],
+    location: ['text', ({ outcome }) => withoutNul(locationOf(outcome))],
     jti: ['text', ({ jti }) => jti],
     note: ['text', ({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)],
   },
@@ -129,9 +130,9 @@ const SETTLE_DELIVERIES = `
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
-      error_description, jti, note, worker_id)
+      error_description, location, jti, note, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
-      a.error_description, a.jti, a.note, ${$.worker}
+      a.error_description, a.location, a.jti, a.note, ${$.worker}
       from ${ATTEMPTS.as('a')}
       join settled using (place)
   )
@@ -247,6 +248,10 @@ function errorClass(outcome: AttemptOutcome): string | null {
     case 'misconfigured':
       return `http_${outcome.status}`
   }
+}
+
+function locationOf(outcome: AttemptOutcome): string | null {
+  return ('location' in outcome ? outcome.location : null) ?? null
 }
 
 /** The relying party's error description, or our own if nothing was sent. */

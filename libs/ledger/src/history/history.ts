@@ -169,7 +169,7 @@ const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
 
 const ATTEMPTS_OF_DELIVERY = `
   select number, started_at as "startedAt", duration_ms as "durationMs", outcome, status,
-         error_class as "errorClass", error, error_description as "errorDescription", jti, note
+         error_class as "errorClass", error, error_description as "errorDescription", location, jti, note
     from attempts where delivery_id = $1 order by number`
 
 /** Finds a delivery with all its attempts. */

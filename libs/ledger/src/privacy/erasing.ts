@@ -86,8 +86,8 @@ const ERASE_EVENTS = `
 
 // Takes an array of ids: the planner estimates that a join returns a tenth of the table, and scans all of it.
 const ERASE_ERRORS = `
-  update attempts set error = null, error_description = null
-   where delivery_id = any($1::uuid[]) and (error is not null or error_description is not null)`
+  update attempts set error = null, error_description = null, location = null
+   where delivery_id = any($1::uuid[]) and num_nonnulls(error, error_description, location) > 0`
 
 const COUNT_LEFT = `
   with kept as (

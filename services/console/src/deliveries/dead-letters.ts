@@ -110,6 +110,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     status: lastAttempt?.status ?? null,
     error: lastAttempt?.error ?? null,
     error_description: lastAttempt?.errorDescription ?? null,
+    location: lastAttempt?.location ?? null,
     attempt_count: record.attemptCount,
     generation: record.generation,
     replay_id: record.replayId,

@@ -91,6 +91,7 @@ export function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attem
     error_class: attempt.errorClass,
     error: attempt.error,
     error_description: attempt.errorDescription,
+    location: attempt.location,
     jti: attempt.jti,
     note: attempt.note,
   }
