@@ -117,8 +117,8 @@ describe('an endpoint that does not answer', () => {
       const probed = await curfew.client.probe(ISSUER, 'old')
       expect(named('failed', probed)).toEqual(['endpoint'])
       expect(fixOf(probed, 'endpoint')).toMatchObject({
-        what: expect.stringMatching(/TLS failed \(certificate has expired\)/),
-        fix: expect.stringContaining('Replace its certificate'),
+        what: expect.stringMatching(/TLS failed \(127\.0\.0\.1:\d+ has a certificate that has expired/),
+        fix: expect.stringContaining('Correct TLS'),
       })
     } finally {
       server.close()

@@ -93,6 +93,7 @@ export {
 } from './ids.ts'
 export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
 export type { TokenSignature } from './keys/forgery.ts'
+export { type PemBlock, readCertificatePem, readPem, readPrivateKeyPem, writePem } from './keys/pem.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,

@@ -1,5 +1,6 @@
 import type { Answer, TransportFailure } from '@curfew/domain'
 import { AddressNotAllowedError } from './connector.ts'
+import { tlsFailure } from './tls-failures.ts'
 
 const FAILURES: Readonly<Record<string, TransportFailure>> = {
   ENOTFOUND: 'dns',
@@ -19,16 +20,14 @@ const FAILURES: Readonly<Record<string, TransportFailure>> = {
   UND_ERR_SOCKET: 'connection_reset',
   UND_ERR_HEADERS_OVERFLOW: 'invalid_response',
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'invalid_response',
-  EPROTO: 'tls',
-  HOSTNAME_MISMATCH: 'tls',
 }
 
-/** Node has some forty codes for a certificate that does not verify. OpenSSL has its own for a handshake that fails. */
-const TLS_CODE =
-  /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
-
-/** Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection. */
-export function failed(error: unknown): Answer {
+/**
+ * Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection.
+ *
+ * @param url the address that was to be reached.
+ */
+export function failed(error: unknown, url: URL): Answer {
   const cause = decisive(error)
   if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
   if (!(cause instanceof Error)) {
@@ -38,15 +37,17 @@ export function failed(error: unknown): Answer {
   // undici refused the request itself, so another attempt cannot succeed.
   if (code === 'UND_ERR_INVALID_ARG')
     return { kind: 'not_allowed', detail: `cannot be sent: ${cause.message}` }
-  return { kind: 'failure', failure: failureOf(cause, code), detail: cause.message }
+  const tls = tlsFailure(cause, code, url)
+  const failure = failureOf(cause, code) ?? (tls === null ? 'connection_reset' : 'tls')
+  return { kind: 'failure', failure, detail: tls ?? cause.message }
 }
 
-function failureOf({ name, message }: Error, code: string): TransportFailure {
+function failureOf({ name, message }: Error, code: string): TransportFailure | null {
   // By name, because the parser does not always set a code.
   if (name === 'HTTPParserError') return 'invalid_response'
   // `bad response`, `bad upgrade`: a 100 or 101 that we did not ask for.
   if (code === 'UND_ERR_SOCKET' && message.startsWith('bad ')) return 'invalid_response'
-  return FAILURES[code] ?? (TLS_CODE.test(code) ? 'tls' : 'connection_reset')
+  return FAILURES[code] ?? null
 }
 
 /** The error that counts. When several addresses were tried, that is the error of the first one. */

@@ -13,6 +13,7 @@ import { failed } from './failures.ts'
 import { type Lookup, systemLookup } from './lookup.ts'
 import { createOwnAddresses, type OwnAddresses, ownAddress } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
+import { unusable } from './tls-failures.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
@@ -158,7 +159,8 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       connections = connectionsFor(request)
     } catch (error) {
       // OpenSSL refuses the certificate or key. An older OpenSSL may have accepted it at registration.
-      return Promise.resolve(failed(error))
+      const detail = `the TLS settings for ${target.url.host} ${unusable(error)}: register curfew.tls again`
+      return Promise.resolve({ kind: 'failure', failure: 'tls', detail })
     }
     const { timeoutMs, headers, captureHeaders = false } = request
     const sent = { ...target, timeoutMs, headers, captureHeaders, method, body }
@@ -274,7 +276,7 @@ function dispatch(
         if (chunk.length > room) cut(NO_STATUS)
       },
       onResponseEnd: () => end(NO_STATUS),
-      onResponseError: (_controller, error) => end(failed(error)),
+      onResponseError: (_controller, error) => end(failed(error, request.url)),
     },
   )
   return promise
