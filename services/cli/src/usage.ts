@@ -93,7 +93,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 exit status 1: the error budget is exceeded
 `,
   keys: `  keys list     list signing keys and when they sign (--all: also retired keys)
-  keys generate --alg ALG, keys import FILE (a private JWK or a JWK Set; --kid KID, --alg ALG, --sign-now)
+  keys generate --alg ALG, keys import FILE (a private JWK, a JWK Set or PEM; --kid KID, --alg ALG, --sign-now)
                 generate or import a key
   keys rotate   replace the generated keys; a new key is published before it signs (--lead-hours H)
                 --alg ALG        only keys of this algorithm
