@@ -190,7 +190,8 @@ describe('the signature', () => {
       const { header, body } = await requestOf(await register({ algorithm }))
       expect(header).toEqual({ alg: algorithm, kid: expect.any(String), typ: 'logout+jwt' })
       const key = (await curfew.client.getJwks(ISSUER)).keys.find(({ kid }) => kid === header.kid)
-      expect(key).toMatchObject({ alg: algorithm, use: 'sig' })
+      // A key for EdDSA names no alg, because its tokens may also say Ed25519 (RFC 9864).
+      expect(key).toMatchObject({ ...(algorithm !== 'EdDSA' && { alg: algorithm }), use: 'sig' })
       const [head = '', payload = '', signature = ''] = body.replace('logout_token=', '').split('.')
       const { hash, ...options } = NODE[algorithm]
       const publicKey = { key: createPublicKey({ key: key as never, format: 'jwk' }), ...options }

@@ -125,7 +125,7 @@ test.each([
   {
     fault: 'the wrong CA',
     env: () => ({ ...login(PASSWORD), KAFKA_SSL_CA: otherCa.cert }),
-    says: /the certificate of Kafka is not trusted \(KAFKA_SSL_CA\)/,
+    says: /the certificate of Kafka is not trusted .*KAFKA_SSL_CA/,
   },
   {
     fault: 'no login',

@@ -90,6 +90,25 @@ test('a key is imported from a JWK Set, and --kid chooses among several private 
   })
 })
 
+test('a key in PEM is imported; the command says its algorithm, its kid and their reasons', async () => {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 })
+  const file = join(folder, 'key.pem')
+  await writeFile(file, privateKey.export({ type: 'pkcs1', format: 'pem' }))
+  const imported = await run(['keys', 'import', file])
+  expect(imported).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^[\w-]{43} +RS256 +current +imported /m),
+  })
+  expect(imported.stderr).toMatch(/so it signs RS256\. For another, give --alg/)
+  expect(imported.stderr).toMatch(/^kid [\w-]{43}: The key came without a kid, .* its RFC 7638 thumbprint\./m)
+  await writeFile(
+    file,
+    generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).privateKey.export({ type: 'sec1', format: 'pem' }),
+  )
+  const refused = await run(['keys', 'import', file])
+  expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('must not be ES256K')])
+})
+
 test('a wrong command or key file is reported without the key', async () => {
   const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
   const file = join(folder, 'wrong.json')

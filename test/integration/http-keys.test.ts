@@ -1,5 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
-import type { SigningKey, SigningKeys } from '@curfew/contract'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { AddedKey, SigningKeys } from '@curfew/contract'
 import { JWKS_MAX_AGE_MS, KEY_OVERLAP_MS, SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
@@ -49,7 +52,7 @@ async function issuer() {
     const response = await curfew.call(method, path + to, body)
     return {
       status: response.status,
-      body: (await response.json()) as SigningKey & SigningKeys & ProblemBody,
+      body: (await response.json()) as AddedKey & SigningKeys & ProblemBody,
     }
   }
   return {
@@ -82,6 +85,9 @@ function pairOf(algorithm: SigningAlgorithm, rsa = RSA) {
     publicJwk: pair.publicKey.export({ format: 'jwk' }),
   }
 }
+
+/** A key for EdDSA is published without alg, because its tokens may also say Ed25519. */
+const publishedAs = (alg: SigningAlgorithm) => (alg === 'EdDSA' ? {} : { alg })
 
 describe('generating keys', () => {
   test('makes no key for a request that a running rotation refuses', async () => {
@@ -127,8 +133,11 @@ describe('a generated key', () => {
       status: 201,
       body: { alg, source: 'generated', state: 'current', signs_until: null },
     })
-    expect(await jwks()).toEqual([{ ...made.body.public_jwk, kid: made.body.kid, alg, use: 'sig' }])
-    expect(await keys()).toEqual([made.body])
+    expect(await jwks()).toEqual([
+      { ...made.body.public_jwk, kid: made.body.kid, ...publishedAs(alg), use: 'sig' },
+    ])
+    const { kid_reason, ...view } = made.body
+    expect([await keys(), kid_reason]).toEqual([[view], null])
     expect(made.body.thumbprint).toBe(made.body.kid)
   })
 
@@ -192,7 +201,7 @@ describe('an imported private JWK', () => {
       status: 201,
       body: { kid: 'idp 1/ä', alg, source: 'imported', state: 'current' },
     })
-    expect(await jwks()).toEqual([{ ...publicJwk, kid: 'idp 1/ä', alg, use: 'sig' }])
+    expect(await jwks()).toEqual([{ ...publicJwk, kid: 'idp 1/ä', ...publishedAs(alg), use: 'sig' }])
   })
 
   const ec = pairOf('ES256').privateJwk
@@ -201,7 +210,7 @@ describe('an imported private JWK', () => {
     ['with another key type', { alg: 'RS256', jwk: ec }, '/jwk/kty'],
     ['with another curve', { alg: 'ES384', jwk: ec }, '/jwk/crv'],
     ['with an unsupported algorithm', { jwk: { ...ec, alg: 'HS256' } }, '/jwk/alg'],
-    ['without an algorithm', { jwk: ec }, '/jwk/alg'],
+    ['without an algorithm, if several fit', { jwk: rsa }, '/jwk/alg'],
     ['with two algorithms', { alg: 'PS256', jwk: { ...rsa, alg: 'RS256' } }, '/jwk/alg'],
     ['without its private part', { alg: 'ES256', jwk: { ...ec, d: undefined } }, '/jwk/d'],
     [
@@ -229,6 +238,41 @@ describe('an imported private JWK', () => {
     expect([refused.status, refused.body.errors?.map((fault) => fault.pointer)]).toEqual([400, [pointer]])
     expect(JSON.stringify(refused.body)).not.toContain(String(ec.d))
     expect(await keys()).toEqual([])
+  })
+
+  test.each([
+    ['ES256K', { kty: 'EC', crv: 'secp256k1' }, '/jwk/crv', /must not be ES256K: .*secp256k1.*ES256/],
+    ['Ed448', { kty: 'OKP', crv: 'Ed448' }, '/jwk/crv', /must not be Ed448: .*Ed25519/],
+    ['X25519', { kty: 'OKP', crv: 'X25519' }, '/jwk/crv', /for encryption/],
+    ['HMAC', { kty: 'oct', k: 'c2VjcmV0' }, '/jwk/kty', /oct is a shared secret/],
+    [
+      'an alg of a shared secret',
+      { ...ec, alg: 'HS256' },
+      '/jwk/alg',
+      /must not be HS256: .*public keys.*RS256/,
+    ],
+    ['an alg in other letters', { ...ec, alg: 'es256' }, '/jwk/alg', /must be written ES256/],
+  ])('for %s is refused by its name, with the way out', async (_what, jwk, pointer, detail) => {
+    const { send } = await issuer()
+    expect(await send('POST', '', { jwk })).toMatchObject({
+      status: 400,
+      body: { errors: [{ pointer, detail: expect.stringMatching(detail) }] },
+    })
+  })
+
+  test('for Ed25519 is a key for EdDSA, and its algorithm follows from its curve', async () => {
+    const { send, keys } = await issuer()
+    const okp = () => pairOf('EdDSA').privateJwk
+    expect(await send('POST', '', { jwk: { ...okp(), alg: 'Ed25519', kid: 'a' } })).toMatchObject({
+      body: { alg: 'EdDSA', state: 'current' },
+    })
+    const next = await send('POST', '', { jwk: { ...okp(), alg: 'EdDSA', kid: 'b' }, alg: 'Ed25519' })
+    expect(next.body).toMatchObject({ alg: 'EdDSA', state: 'next' })
+    expect(await send('POST', '', { alg: 'Ed25519' })).toMatchObject({ status: 409 })
+    expect((await send('POST', '', { jwk: { ...pairOf('ES384').privateJwk, kid: 'c' } })).body.alg).toBe(
+      'ES384',
+    )
+    expect((await keys()).map(({ alg }) => alg)).toEqual(['EdDSA', 'EdDSA', 'ES384'])
   })
 
   test('needs a kid that is new to its issuer, but not to others', async () => {
@@ -270,7 +314,7 @@ describe('a rotation', () => {
     const first = (await send('POST', '', { alg: 'ES256' })).body
     const rotated = await send('POST', '/rotate', { lead_s: 7_200 })
     expect(rotated).toMatchObject({ status: 200, body: { items: [{ state: 'current' }, { state: 'next' }] } })
-    const second = rotated.body.items[1] as SigningKey
+    const second = rotated.body.items[1] as AddedKey
     expect((await jwks()).map(({ kid }) => kid)).toEqual([first.kid, second.kid])
     expect((await send('POST', '/rotate', {})).status).toBe(409)
     nowMs += 2 * HOUR
@@ -343,6 +387,69 @@ describe('retiring a key', () => {
   })
 })
 
+describe('a JWK without a kid', () => {
+  const rsa = pairOf('RS256')
+  async function idpWith(keys: readonly unknown[]) {
+    const server = createServer((request, response) =>
+      response.end(
+        JSON.stringify(request.url === '/certs' ? { keys } : { issuer: iss, jwks_uri: `${iss}/certs` }),
+      ),
+    ).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const iss = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    count += 1
+    const name = `i${count}`
+    await curfew.client.putIssuer(name, { iss })
+    return {
+      add: async (body: object) => {
+        const response = await curfew.call('POST', `/v1/issuers/${name}/keys`, body)
+        return { status: response.status, body: (await response.json()) as AddedKey & ProblemBody }
+      },
+      [Symbol.asyncDispose]: async () => {
+        server.closeAllConnections()
+        server.close()
+      },
+    }
+  }
+
+  test('takes the kid with which the IdP publishes the same key', async () => {
+    const published = [
+      { ...pairOf('RS256').publicJwk, kid: 'another', alg: 'RS256' },
+      null,
+      { ...rsa.publicJwk, kid: 'for PS', alg: 'PS256' },
+      { ...rsa.publicJwk, kid: '2026-a', alg: 'RS256', use: 'sig' },
+    ]
+    await using idp = await idpWith(published)
+    expect(await idp.add({ jwk: rsa.privateJwk, alg: 'RS256' })).toMatchObject({
+      status: 201,
+      body: { kid: '2026-a', kid_reason: expect.stringMatching(/^The IdP publishes this key .*\/certs\.$/) },
+    })
+  })
+
+  test('is refused for an algorithm that is not the one for which the IdP publishes it', async () => {
+    await using idp = await idpWith([{ ...rsa.publicJwk, kid: 'a', alg: 'RS512' }])
+    expect(await idp.add({ jwk: rsa.privateJwk, alg: 'RS256' })).toMatchObject({
+      status: 400,
+      body: { errors: [{ pointer: '/jwk/alg', detail: expect.stringContaining('must be RS512') }] },
+    })
+  })
+
+  test('gets its thumbprint if the IdP does not publish it, or does not answer, and the answer says so', async () => {
+    await using idp = await idpWith([])
+    const { body } = await idp.add({ jwk: rsa.privateJwk, alg: 'RS256' })
+    expect(body).toMatchObject({
+      kid: body.thumbprint,
+      kid_reason: expect.stringMatching(/does not publish it/),
+    })
+    const { send } = await issuer()
+    const alone = await send('POST', '', { jwk: rsa.privateJwk, alg: 'RS256' })
+    expect(alone.body).toMatchObject({
+      kid: body.thumbprint,
+      kid_reason: expect.stringMatching(/could not be searched.*could not be fetched/),
+    })
+  })
+})
+
 describe('a remote key', () => {
   test.each([
     ['curfew', 'ES256'],
@@ -373,7 +480,7 @@ describe('a remote key', () => {
           hash_algorithm: 'sha2-384',
           salt_length: 'hash',
         })
-      expect(await jwks()).toEqual([{ ...publicJwk, kid: 'kms', alg, use: 'sig' }])
+      expect(await jwks()).toEqual([{ ...publicJwk, kid: 'kms', ...publishedAs(alg), use: 'sig' }])
       const { rows } = await curfew.db.query('select * from signing_keys where issuer = $1', [name])
       expect(JSON.stringify([rows, taken]) + curfew.lines.join('')).not.toContain(credential)
     },

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { SIGNING_ALGORITHMS } from '@curfew/domain'
+import { TOKEN_ALGORITHMS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -21,7 +21,7 @@ const settled = async (event: Parameters<Curfew['client']['postLogoutEvent']>[0]
 describe('one logout', () => {
   test('reaches every relying party with a token in its registered algorithm, and all acknowledge', async () => {
     const rps = await Promise.all(
-      SIGNING_ALGORITHMS.map((algorithm) =>
+      TOKEN_ALGORITHMS.map((algorithm) =>
         openRelyingParty(curfew, { clientId: `rp-${algorithm}`, algorithm }),
       ),
     )
@@ -30,6 +30,7 @@ describe('one logout', () => {
     expect(event).toMatchObject({ status: 'settled', total: clients.length, acknowledged: clients.length })
     for (const rp of rps) {
       expect(rp.received.map(({ verification }) => verification.ok)).toEqual([true])
+      expect(`rp-${rp.received[0]?.header.alg}`).toBe(rp.clientId)
       expect(rp.received[0]?.claims).toMatchObject({
         aud: rp.clientId,
         sub: 'alice',

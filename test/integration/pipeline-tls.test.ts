@@ -130,6 +130,23 @@ describe('an RP that requires a client certificate', () => {
     expect(rows).toEqual([{ settings: {} }])
   })
 
+  test('is stored and shown in the standard form of PEM, however it was pasted', async () => {
+    const pasted = (pem: string) => `\uFEFF 0 s:CN = pasted\r\n${pem.replaceAll('\n', '\r\n')}---\r\n`
+    const answer = await (
+      await put('pasted', {
+        ca: pasted(ca.cert),
+        client_certificate: pasted(mail.cert),
+        client_key: pasted(mail.key),
+      })
+    ).json()
+    const tls = { ca: ca.cert, client_certificate: mail.cert }
+    expect(answer).toMatchObject({ curfew: { tls } })
+    expect(await deliveryTo('pasted')).toMatchObject({ state: 'acknowledged' })
+    const again = await put('pasted', { ...tls, client_certificate: pasted(mail.cert) })
+    expect([again.status, await again.json()]).toMatchObject([200, { curfew: { tls } }])
+    expect(await deliveryTo('pasted')).toMatchObject({ state: 'acknowledged' })
+  })
+
   test('is unchanged when the same key is put again', async () => {
     const first = await put('again', showing(mail))
     const second = await put('again', showing(mail))

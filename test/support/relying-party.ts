@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net'
 import type { LogoutTokenClaims } from '@curfew/channels'
 import type { Jwks, RelyingPartySettings } from '@curfew/contract'
-import type { SigningAlgorithm } from '@curfew/domain'
+import type { TokenAlgorithm } from '@curfew/domain'
 import { createLogoutTokenVerifier, type Verification } from '@curfew/rp'
 import { type Curfew, eventually, ISS, ISSUER } from './curfew.ts'
 
@@ -57,7 +57,7 @@ export interface RelyingParty extends AsyncDisposable {
 
 export interface RelyingPartyOptions {
   readonly clientId: string
-  readonly algorithm?: SigningAlgorithm
+  readonly algorithm?: TokenAlgorithm
   /** Path and query of the endpoint. Default `/backchannel-logout`. */
   readonly target?: string
   /** More of its OIDC client metadata. */

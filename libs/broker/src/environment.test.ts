@@ -24,12 +24,16 @@ test('a prefix with a character that Kafka refuses is an error', () => {
 test('a CA that is not a PEM certificate is an error that names the setting and hides the value', async () => {
   const brokers = { KAFKA_BROKERS: 'kafka-1:9092' }
   await using certificates = await openCertificateMaker()
-  const { cert: ca } = await certificates.selfSigned('IP:127.0.0.1')
-  expect(read({ ...brokers, KAFKA_SSL_CA: ca })?.ssl).toEqual({ ca: [ca.trim()] })
-  expect(read({ ...brokers, KAFKA_SSL_CA: `${ca}\n${ca}` })?.ssl).toBeDefined()
+  const { cert: ca, key } = await certificates.selfSigned('IP:127.0.0.1')
+  expect(read({ ...brokers, KAFKA_SSL_CA: ca })?.ssl).toMatchObject({ ca: [ca] })
+  expect(
+    read({ ...brokers, KAFKA_SSL_CA: `\uFEFF# ours\r\n${ca.replaceAll('\n', '\r\n')}${ca}` })?.ssl,
+  ).toMatchObject({
+    ca: [ca, ca],
+  })
   const broken = ca.replace(/MII/, 'AAA')
-  for (const wrong of ['/etc/kafka/ca.pem', 'x', broken, `${ca}\n${broken}`])
+  for (const wrong of ['/etc/kafka/ca.pem', 'x', broken, `${ca}\n${broken}`, `${ca}${key}`])
     expect(() => read({ ...brokers, KAFKA_SSL_CA: wrong })).toThrow(
-      /^KAFKA_SSL_CA must contain CA certificates in PEM, not the name of a file$/,
+      /^KAFKA_SSL_CA must be (one or more )?certificates in PEM[\w ,():-]*\. It takes the content of a file, not its name$/,
     )
 })

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { readCertificatePem } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { DEFAULT_TOPICS, type TopicsSettings } from './topics.ts'
 
@@ -18,6 +19,9 @@ export type KafkaConnection = Pick<ConnectionOptions, 'brokers' | 'ssl' | 'sasl'
 /** The characters that Kafka allows in a topic's name. */
 const TOPIC_NAME = /^[A-Za-z0-9._-]*$/
 
+/** `KAFKA_SSL_CA` may be the issuing CA without its root. */
+const PARTIAL = { allowPartialTrustChain: true }
+
 const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
 /**
@@ -29,10 +33,8 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
   const brokers = read.list('KAFKA_BROKERS', (item) =>
     /^[^\s:]+:\d{1,5}$/.test(item) ? null : 'must be host:port',
   )
-  const ca = read.optional('KAFKA_SSL_CA')
-  if (ca !== null && !isPem(ca))
-    read.fault('KAFKA_SSL_CA must contain CA certificates in PEM, not the name of a file')
-  const ssl = read.flag('KAFKA_SSL', ca !== null) ? (ca === null ? true : { ca: [ca] }) : null
+  const ca = readCa(read)
+  const ssl = read.flag('KAFKA_SSL', ca !== null) ? (ca === null ? true : { ca: [...ca], ...PARTIAL }) : null
   const sasl = readSasl(read)
   const replicationFactor = read.integer('KAFKA_REPLICATION_FACTOR', {
     fallback: DEFAULT_TOPICS.replicationFactor,
@@ -54,13 +56,20 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
   }
 }
 
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs
+/** The certificates of a text in PEM; null, with a fault, if it has none or one is damaged. Node ignores other text silently. */
+function readCa(read: Reader): readonly string[] | null {
+  const text = read.optional('KAFKA_SSL_CA')
+  if (text === null) return null
+  const found = readCertificatePem(text)
+  if (found.ok && found.certificates.every(isCertificate)) return found.certificates
+  const detail = found.ok ? 'must be certificates in PEM: one is damaged' : found.detail
+  read.fault(`KAFKA_SSL_CA ${detail}. It takes the content of a file, not its name`)
+  return null
+}
 
-/** Whether a text holds readable certificates in PEM. Node silently ignores any other text. */
-function isPem(text: string): boolean {
-  const blocks = text.match(CERTIFICATE) ?? []
+function isCertificate(pem: string): boolean {
   try {
-    return blocks.length > 0 && blocks.every((block) => new X509Certificate(block).subject !== undefined)
+    return new X509Certificate(pem).subject !== undefined
   } catch (error) {
     if (error instanceof Error) return false
     throw error

@@ -21,7 +21,7 @@ export function refusalOf(error: unknown): string | null {
     return `Kafka refuses the user of KAFKA_SASL_USERNAME, which lacks a right listed in docs/operate/kafka.md: ${cause.message}`
   }
   if (cause.name === 'KafkaJSConnectionError' && UNTRUSTED.test(code)) {
-    return `the certificate of Kafka is not trusted (KAFKA_SSL_CA): ${cause.message}`
+    return `the certificate of Kafka is not trusted (${code}): set KAFKA_SSL_CA to the CA that issued it, and check its host name and dates`
   }
   if (cause.name === 'KafkaJSConnectionClosedError' || code === 'ECONNRESET') {
     return 'Kafka closes the connection: the broker is stopping, or KAFKA_SSL or KAFKA_SASL_USERNAME do not match its settings'

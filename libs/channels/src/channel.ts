@@ -15,7 +15,7 @@ import type {
   Level,
   LogoutEvent,
   Names,
-  SigningAlgorithm,
+  TokenAlgorithm,
   TokenEncryption,
   TokenSignature,
 } from '@curfew/domain'
@@ -62,7 +62,7 @@ export interface Registered<Settings> {
   readonly settings: Settings
   readonly endpoints: readonly RegisteredEndpoint[]
   /** The algorithm of the channel's signatures, for which the issuer needs a key; null if its messages are not signed. */
-  readonly signs: { readonly algorithm: SigningAlgorithm; readonly pointer: string } | null
+  readonly signs: { readonly algorithm: TokenAlgorithm; readonly pointer: string } | null
   /** Whether the channel sends a secret to its endpoints. */
   readonly sendsSecret: boolean
   /** Empty if nothing is registered for the channel. */
@@ -89,7 +89,7 @@ export interface Tools {
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest
   /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 section 4.1.9). @returns a compact JWS. */
-  sign(algorithm: SigningAlgorithm, typ: string, claims: object): Promise<string>
+  sign(algorithm: TokenAlgorithm, typ: string, claims: object): Promise<string>
   /** Encrypts a signed token to a key of the relying party. @param typ as for `sign`. @returns a compact JWE. */
   encrypt(typ: string, token: string, encryption: TokenEncryption): Promise<string>
   /** The secret that the endpoint expects. */

@@ -1,9 +1,10 @@
 import {
   type ClientMetadata,
+  clientAlgorithmFault,
+  isTokenAlgorithm,
   type KnownMember,
   type MemberPaths,
-  SIGNING_ALGORITHMS,
-  type SigningAlgorithm,
+  type TokenAlgorithm,
 } from '@curfew/domain'
 import type { Fault } from './channel.ts'
 
@@ -22,15 +23,14 @@ export function namedAlgorithmOf(client: ClientMetadata): KnownMember | null {
 
 /** The signing algorithm of a client's ID tokens. Curfew uses it for all signatures for the client. */
 export function signingAlgorithmOf(client: ClientMetadata): {
-  readonly algorithm: SigningAlgorithm
+  readonly algorithm: TokenAlgorithm
   readonly pointer: string
   readonly fault: Fault | null
 } {
   const member = namedAlgorithmOf(client)
   // The default is RS256 (OpenID Connect Dynamic Client Registration section 2).
-  const algorithm = member === null ? 'RS256' : SIGNING_ALGORITHMS.find((name) => name === member.value)
+  const algorithm = member === null ? 'RS256' : member.value
   const pointer = member?.pointer ?? `/${ALGORITHM.oidc}`
-  if (algorithm !== undefined) return { algorithm, pointer, fault: null }
-  const detail = `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`
-  return { algorithm: 'RS256', pointer, fault: { pointer, detail } }
+  if (isTokenAlgorithm(algorithm)) return { algorithm, pointer, fault: null }
+  return { algorithm: 'RS256', pointer, fault: { pointer, detail: clientAlgorithmFault(algorithm) ?? '' } }
 }

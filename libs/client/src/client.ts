@@ -1,6 +1,7 @@
 import type {
   Accepted,
   AcceptedOrRejected,
+  AddedKey,
   ApiKey,
   ApiKeyInput,
   Confirmation,
@@ -274,7 +275,7 @@ export interface Client {
   getSla(filter?: SlaFilter): Promise<Sla>
   getJwks(issuer: string): Promise<Jwks>
   listKeys(issuer: string): Promise<SigningKeys>
-  addKey(issuer: string, key: SigningKeyInput): Promise<SigningKey>
+  addKey(issuer: string, key: SigningKeyInput): Promise<AddedKey>
   rotateKeys(issuer: string, rotation?: RotateInput): Promise<SigningKeys>
   retireKey(issuer: string, kid: string, retirement?: RetireInput): Promise<SigningKey>
   /** Checks that the IdP's own key set contains Curfew's keys. */

@@ -39,6 +39,7 @@ export {
   IssuerLogoutsQuery,
 } from './api/issuer-logouts.ts'
 export {
+  AddedKey,
   KeysCheck,
   RetireInput,
   RotateInput,

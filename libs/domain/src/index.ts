@@ -93,7 +93,18 @@ export {
   type WorkerId,
 } from './ids.ts'
 export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
+export {
+  clientAlgorithmFault,
+  isTokenAlgorithm,
+  keyAlgorithmFault,
+  keyAlgorithmOf,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+  TOKEN_ALGORITHMS,
+  type TokenAlgorithm,
+} from './keys/algorithms.ts'
 export type { TokenSignature } from './keys/forgery.ts'
+export { type PemBlock, readCertificatePem, readPem, readPrivateKeyPem, writePem } from './keys/pem.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,
@@ -249,8 +260,6 @@ export {
   type ChannelSettings,
   MAIN_ENDPOINT,
   type Names,
-  SIGNING_ALGORITHMS,
-  type SigningAlgorithm,
 } from './registry/binding.ts'
 export {
   type ClientMetadata,
@@ -265,6 +274,7 @@ export {
   DEFAULT_CONTENT_ENCRYPTION,
   ENCRYPTION_ALGORITHMS,
   type EncryptionAlgorithm,
+  encryptionFault,
   type TokenEncryption,
 } from './registry/encryption.ts'
 export type { InspectedTls } from './registry/inspected-tls.ts'

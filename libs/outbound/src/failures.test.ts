@@ -5,6 +5,7 @@ import { failed } from './failures.ts'
 // make, with their codes and messages.
 
 const HOST = 'rp.example:8443'
+const RP = new URL(`http://${HOST}/logout`)
 const error = (code: string, message: string, members: object = {}) =>
   Object.assign(new Error(message), { code, ...members })
 
@@ -31,7 +32,7 @@ describe('a failure without an answer', () => {
     ['EADDRNOTAVAIL', 'connect EADDRNOTAVAIL', 'local', /Curfew's machine has no free port or address/],
     ['EACCES', 'connect EACCES', 'local', /Curfew's machine may not connect/],
   ])('%s has its own words, not those of Node', (code, message, failure, words) => {
-    const answer = failed(error(code, message), HOST)
+    const answer = failed(error(code, message), RP)
     expect(answer).toEqual({ kind: 'failure', failure, detail: expect.stringMatching(words) })
     const { detail } = answer as { detail: string }
     expect(detail).toContain(HOST)
@@ -41,17 +42,17 @@ describe('a failure without an answer', () => {
 
   test('names the address that was dialled', () => {
     const refused = error('ECONNREFUSED', 'connect ECONNREFUSED', { address: '203.0.113.5' })
-    expect(failed(refused, HOST)).toMatchObject({
+    expect(failed(refused, RP)).toMatchObject({
       detail: expect.stringContaining('rp.example:8443 (203.0.113.5)'),
     })
-    expect(failed(refused, '203.0.113.5:443')).toMatchObject({
+    expect(failed(refused, new URL('http://203.0.113.5:443/'))).toMatchObject({
       detail: expect.stringMatching(/^203\.0\.113\.5:443 refused/),
     })
   })
 
   test('of several addresses is that of the first one', () => {
     const both = new AggregateError([error('EHOSTUNREACH', 'one'), error('ECONNREFUSED', 'other')])
-    expect(failed(both, HOST)).toMatchObject({ detail: expect.stringContaining('no route leads to') })
+    expect(failed(both, RP)).toMatchObject({ detail: expect.stringContaining('no route leads to') })
   })
 
   test.each([
@@ -69,11 +70,11 @@ describe('a failure without an answer', () => {
     ],
     ['text', 'the request to rp.example:8443 failed, with the unknown error string'],
   ])('is named by its code if that is unknown', (unknown, detail) => {
-    expect(failed(unknown, HOST)).toEqual({ kind: 'failure', failure: 'connection_reset', detail })
+    expect(failed(unknown, RP)).toEqual({ kind: 'failure', failure: 'connection_reset', detail })
   })
 
   test('is not allowed if undici refuses to send the request', () => {
-    expect(failed(error('UND_ERR_INVALID_ARG', 'invalid request path'), HOST)).toMatchObject({
+    expect(failed(error('UND_ERR_INVALID_ARG', 'invalid request path'), RP)).toMatchObject({
       kind: 'not_allowed',
       detail: expect.stringContaining('cannot be sent: its path or a header'),
     })

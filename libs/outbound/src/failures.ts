@@ -1,17 +1,15 @@
 import type { Answer } from '@curfew/domain'
 import { AddressNotAllowedError } from './connector.ts'
 import { networkFailure } from './network-failures.ts'
-
-/** Node has some forty codes for a certificate that does not verify. OpenSSL has its own for a handshake that fails. */
-const TLS_CODE =
-  /^(?:EPROTO$|HOSTNAME_MISMATCH$|ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
+import { tlsFailure } from './tls-failures.ts'
 
 /**
  * Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection.
  *
- * @param host the host that was to be reached, with its port.
+ * @param url the address that was to be reached.
  */
-export function failed(error: unknown, host: string): Answer {
+export function failed(error: unknown, url: URL): Answer {
+  const { host } = url
   const cause = decisive(error)
   if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
   const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
@@ -24,9 +22,10 @@ export function failed(error: unknown, host: string): Answer {
       detail: `the request to ${host} cannot be sent: its path or a header has a character that HTTP forbids`,
     }
   const network = networkFailure(cause, code, host)
-  if (network !== null) return { kind: 'failure', ...network }
-  if (TLS_CODE.test(code)) return { kind: 'failure', failure: 'tls', detail: cause.message }
-  return { kind: 'failure', failure: 'connection_reset', detail: unknown }
+  // A server may refuse TLS by closing the connection: the class is then that of the connection.
+  const tls = tlsFailure(cause, code, url)
+  const failure = network?.failure ?? (tls === null ? 'connection_reset' : 'tls')
+  return { kind: 'failure', failure, detail: tls ?? network?.detail ?? unknown }
 }
 
 function nameOf(cause: unknown): string {

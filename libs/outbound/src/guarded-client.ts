@@ -16,6 +16,7 @@ import { HEADERS_BYTES_MAX } from './network-failures.ts'
 import { createOwnAddresses, type OwnAddresses, ownAddress } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
 import { redirectTarget } from './redirect.ts'
+import { unusable } from './tls-failures.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
@@ -157,13 +158,14 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     // An answer that arrived on an idle connection must not count for this request. undici reads such bytes until the end of a
     // round of the event loop. The current round may have polled the connection before they arrived, the next one polls it again.
     await nextRound()
-    if (closed) return failed(new errors.ClientDestroyedError(), target.url.host)
+    if (closed) return failed(new errors.ClientDestroyedError(), target.url)
     let connections: Connections
     try {
       connections = connectionsFor(request)
     } catch (error) {
       // OpenSSL refuses the certificate or key. An older OpenSSL may have accepted it at registration.
-      return failed(error, target.url.host)
+      const detail = `the TLS settings for ${target.url.host} ${unusable(error)}: register curfew.tls again`
+      return { kind: 'failure', failure: 'tls', detail }
     }
     const { timeoutMs, headers, captureHeaders = false } = request
     const sent = { ...target, timeoutMs, headers, captureHeaders, method, body }
@@ -284,7 +286,7 @@ function dispatch(
         if (chunk.length > room) cut(NO_STATUS)
       },
       onResponseEnd: () => end(NO_STATUS),
-      onResponseError: (_controller, error) => end(failed(error, request.url.host)),
+      onResponseError: (_controller, error) => end(failed(error, request.url)),
     },
   )
   return promise

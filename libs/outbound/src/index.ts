@@ -3,5 +3,5 @@ export { createGuardedClient, type GuardedClient, type GuardedClientOptions } fr
 export { createIssuerPost, type FetchedJson, fetchJson } from './json.ts'
 export { createOwnAddresses } from './own-addresses.ts'
 export { createTargetCheck } from './target.ts'
-export { type TlsIdentity, tlsFaults } from './tls-identity.ts'
+export { strictCertificates, strictKey, type TlsIdentity, tlsFaults } from './tls-identity.ts'
 export { parseWebhookSecret, postWebhook } from './webhook.ts'

@@ -136,6 +136,10 @@ describe('tlsFaults', () => {
     expect(tlsFaults({})).toEqual([])
     expect(tlsFaults({ ca: `${pem('ca')}\r\n${pem('other ca')}` })).toEqual([])
     expect(tlsFaults({ client_certificate: pem('mail') })).toEqual([])
+    const explained = `\uFEFF 0 s:CN = rp\r\n${pem('ca').replaceAll('\n', '\r\n')}---\r\nServer certificate`
+    expect(tlsFaults({ ca: explained })).toEqual([])
+    const combined = `${pem('mail')}${key('mail')}`
+    expect(tlsFaults({ client_certificate: pem('mail'), client_key: combined })).toEqual([])
     const chain = pem('mail') + pem('ca')
     expect(tlsFaults({ ca: pem('ca'), client_certificate: chain, client_key: key('mail') })).toEqual([])
   })
@@ -144,12 +148,17 @@ describe('tlsFaults', () => {
     ['a CA that is no PEM', () => ({ ca: 'ca.pem' }), 'ca', /PEM/],
     ['an empty CA', () => ({ ca: ' ' }), 'ca', /PEM/],
     ['a truncated CA', () => ({ ca: pem('ca').replace(/\n.{20}/, '\n') }), 'ca', /PEM/],
-    ['a CA with a key beside it', () => ({ ca: pem('ca') + key('ca') }), 'ca', /nothing else/],
+    [
+      'a CA with a key beside it',
+      () => ({ ca: pem('ca') + key('ca') }),
+      'ca',
+      /no other block: remove the PRIVATE KEY/,
+    ],
     [
       'a chain with a key in it',
       () => ({ client_certificate: pem('mail') + key('mail') }),
       'client_certificate',
-      /nothing else/,
+      /no other block: remove the PRIVATE KEY/,
     ],
     [
       'a key without a certificate',

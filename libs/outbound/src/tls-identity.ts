@@ -1,9 +1,11 @@
 import { createPrivateKey, hash, X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContext } from 'node:tls'
+import { readCertificatePem, readPrivateKeyPem } from '@curfew/domain'
+import { unusable } from './tls-failures.ts'
 
 /** An RP's own TLS settings: the CAs that it is trusted by, and the client certificate that we show to it. All in PEM. */
 export interface TlsIdentity {
-  /** The only CAs that are trusted for the RP. Null: the default CAs. */
+  /** The only CAs that are trusted for the RP: roots, issuing CAs, or certificates of servers. Null: the default CAs. */
   readonly ca: string | null
   /** Shown to an RP that requests a client certificate (mTLS): a chain, ours first, and the private key of the first. */
   readonly client: { readonly certificate: string; readonly key: string } | null
@@ -32,6 +34,8 @@ export function secureContextOf(
   return createSecureContext({
     minVersion: 'TLSv1.2',
     ...(trusted !== null && { ca: [...trusted] }),
+    // An owner may name the issuing CA alone: its root is often not at hand, and a pinned certificate is enough for OpenSSL.
+    allowPartialTrustChain: identity?.ca != null,
     ...(client !== null && { cert: client.certificate, key: client.key }),
   })
 }
@@ -51,47 +55,64 @@ export function fingerprintOf(identity: TlsIdentity): string {
 /** Lists the faults of TLS settings. A certificate may come without its key, but not a key without its certificate. */
 export function tlsFaults({ ca, client_certificate: certificate, client_key: key }: GivenTls): TlsFault[] {
   const faults: TlsFault[] = []
-  const chain = certificate === undefined ? null : readCertificates(certificate)
-  if (ca !== undefined && readCertificates(ca) === null)
-    faults.push({ member: 'ca', detail: NO_CERTIFICATES })
-  if (certificate !== undefined && chain === null) {
-    faults.push({ member: 'client_certificate', detail: NO_CERTIFICATES })
-  }
+  const given = certificate === undefined ? null : readCertificates(certificate)
+  const read = ca === undefined ? null : readCertificates(ca)
+  if (read?.ok === false) faults.push({ member: 'ca', detail: read.detail })
+  if (given?.ok === false) faults.push({ member: 'client_certificate', detail: given.detail })
+  const chain = given?.ok === true ? given.certificates : null
   const keyDetail = key === undefined ? null : keyFault(key, chain)
   if (keyDetail !== null) faults.push({ member: 'client_key', detail: keyDetail })
   if (faults.length > 0 || certificate === undefined || key === undefined) return faults
   try {
-    secureContextOf({ ca: null, client: { certificate, key } }, { ca: null })
+    const client = { certificate: strictCertificates(certificate), key: strictKey(key) }
+    secureContextOf({ ca: null, client }, { ca: null })
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
-    return [{ member: 'client_certificate', detail: `cannot be used for TLS: ${why}` }]
+    return [{ member: 'client_certificate', detail: unusable(error) }]
   }
   return []
 }
 
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g
-const NO_CERTIFICATES = 'must be one or more certificates in PEM, and nothing else'
+/** The certificates of a valid setting in the standard form of PEM, without the text around them. */
+export function strictCertificates(pem: string): string {
+  const read = readCertificatePem(pem)
+  return read.ok ? read.certificates.join('') : pem
+}
 
-/** Null if there is no certificate, or any other text. A private key pasted beside it must not enter public data. */
-function readCertificates(pem: string): readonly X509Certificate[] | null {
-  if (pem.replaceAll(CERTIFICATE, '').trim() !== '') return null
-  try {
-    const certificates = (pem.match(CERTIFICATE) ?? []).map((block) => new X509Certificate(block))
-    return certificates.length === 0 ? null : certificates
-  } catch {
-    return null
+/** The key of a valid setting in the standard form of PEM. */
+export function strictKey(pem: string): string {
+  const read = readPrivateKeyPem(pem)
+  return read.ok ? read.key : pem
+}
+
+type Certificates =
+  | { readonly ok: true; readonly certificates: readonly X509Certificate[] }
+  | { readonly ok: false; readonly detail: string }
+
+function readCertificates(pem: string): Certificates {
+  const read = readCertificatePem(pem)
+  if (!read.ok) return read
+  const certificates: X509Certificate[] = []
+  for (const [index, certificate] of read.certificates.entries()) {
+    try {
+      certificates.push(new X509Certificate(certificate))
+    } catch {
+      const which = read.certificates.length === 1 ? '' : ` number ${index + 1}`
+      return { ok: false, detail: `must be certificates in PEM: the certificate${which} is damaged` }
+    }
   }
+  return { ok: true, certificates }
 }
 
 function keyFault(pem: string, chain: readonly X509Certificate[] | null): string | null {
-  if (/\bENCRYPTED\b/.test(pem)) return 'must not be encrypted: Curfew encrypts it itself'
+  const read = readPrivateKeyPem(pem)
+  if (!read.ok) return read.detail
   try {
-    const key = createPrivateKey(pem)
+    const key = createPrivateKey(read.key)
     const [own] = chain ?? []
     if (own === undefined) return 'must come with the client_certificate that it belongs to'
     return own.checkPrivateKey(key) ? null : 'is not the key of the first certificate in client_certificate'
   } catch {
     // OpenSSL's message may reveal part of the key.
-    return 'must be a private key in PEM'
+    return 'must be a private key in PEM: its content is damaged'
   }
 }

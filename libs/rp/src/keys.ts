@@ -26,7 +26,18 @@ export type IssuerKeys = JWTVerifyGetKey
  * @throws {errors.JWKSInvalid} if it is no JWK Set.
  */
 export function keysOf(jwks: unknown): IssuerKeys {
-  return createLocalJWKSet(jwks as JSONWebKeySet)
+  const { keys } = Object(jwks) as { readonly keys?: unknown }
+  const set = Array.isArray(keys) ? { ...Object(jwks), keys: keys.map(withoutAlias) } : jwks
+  return createLocalJWKSet(set as JSONWebKeySet)
+}
+
+/**
+ * Removes the `alg` of an Ed25519 key. `EdDSA` and `Ed25519` name the same signature (RFC 9864), and the issuer may write one in
+ * its key and the other in its tokens.
+ */
+function withoutAlias(key: unknown): unknown {
+  const { crv, alg, ...members } = Object(key) as Record<string, unknown>
+  return crv === 'Ed25519' && (alg === 'EdDSA' || alg === 'Ed25519') ? { crv, ...members } : key
 }
 
 /** The issuer's keys are unavailable, so a token can be neither accepted nor refused. */

@@ -44,6 +44,21 @@ describe('a valid token', () => {
     expect(await verify(await other.sign(), { jwks: jwksOf(key, other) })).toMatchObject({ ok: true })
   })
 
+  test.each([
+    ['EdDSA', 'Ed25519'],
+    ['Ed25519', 'EdDSA'],
+    ['Ed25519', 'Ed25519'],
+  ])('passes with a key for %s and a header that says %s (RFC 9864)', async (keyAlg, alg) => {
+    const other = await createKey('k2', keyAlg)
+    const token = await other.sign(claimsWith(), { alg })
+    expect(await verify(token, { jwks: jwksOf(key, other) })).toMatchObject({ ok: true })
+    for (const name of ['EdDSA', 'Ed25519'])
+      expect(await verify(token, { jwks: jwksOf(other), algorithms: [name] })).toMatchObject({ ok: true })
+    expect(await verify(token, { jwks: jwksOf(other), algorithms: ['ES256'] })).toMatchObject(
+      refused('alg is not one of ES256'),
+    )
+  })
+
   test('from the worked example passes until it expires', async () => {
     const jwk = {
       kty: 'RSA',

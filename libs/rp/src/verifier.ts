@@ -82,7 +82,8 @@ const UNSECURED = 'eyJhbGciOiJub25lIn0'
  * @throws {TypeError} if an option is wrong.
  */
 export function createLogoutTokenVerifier(options: LogoutTokenVerifierOptions): LogoutTokenVerifier {
-  const { issuer, clientId, algorithms = ALGORITHMS, clockSkewS: skewS = 60, decryptionKeys = [] } = options
+  const { issuer, clientId, clockSkewS: skewS = 60, decryptionKeys = [] } = options
+  const algorithms = withAliases(options.algorithms ?? ALGORITHMS)
   const {
     lenient = false,
     requireEncryption = false,
@@ -184,6 +185,13 @@ export function createLogoutTokenVerifier(options: LogoutTokenVerifierOptions): 
     if (error instanceof errors.JWEDecryptionFailed) return 'the token cannot be decrypted'
     return 'the token is malformed'
   }
+}
+
+/** Each algorithm with its other name: `EdDSA` and `Ed25519` are the same signature (RFC 9864). */
+function withAliases(algorithms: readonly string[]): readonly string[] {
+  const either = ['EdDSA', 'Ed25519']
+  const rest = algorithms.filter((algorithm) => !either.includes(algorithm))
+  return rest.length === algorithms.length ? algorithms : [...rest, ...either]
 }
 
 function refuse(description: string): Verification {

@@ -107,6 +107,17 @@ describe('a token', () => {
     expect(await verifier().verify(await make(made))).toBeNull()
   })
 
+  test.each([
+    ['EdDSA', 'Ed25519'],
+    ['Ed25519', 'EdDSA'],
+  ])('is accepted with a key for %s and a header that says %s (RFC 9864)', async (keyAlg, alg) => {
+    const by = await newKey('ed', keyAlg)
+    const token = await make({ by, header: { alg } })
+    for (const name of ['EdDSA', 'Ed25519'])
+      expect(await verifier({ algorithms: [name] }, () => [by.jwk]).verify(token)).not.toBeNull()
+    expect(await verifier({ algorithms: ['ES256'] }, () => [by.jwk]).verify(token)).toBeNull()
+  })
+
   test('is accepted when the server clock is ahead by less than the skew', async () => {
     expect(await verifier().verify(await make({ claims: { iat: nowS + 29 } }))).not.toBeNull()
   })

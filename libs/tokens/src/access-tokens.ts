@@ -111,7 +111,7 @@ export function createAccessTokenVerifier({
       const { payload, protectedHeader } = await jwtVerify(token, set, {
         issuer: server.issuer,
         audience: server.audience,
-        algorithms: [...server.algorithms],
+        algorithms: withAliases(server.algorithms),
         requiredClaims: ['exp', 'iat', 'sub'],
         clockTolerance: server.clockSkewS,
         currentDate: now(),
@@ -149,11 +149,26 @@ export function createAccessTokenVerifier({
 
 function keySetOf(value: unknown): Keys['set'] | null {
   try {
-    return createLocalJWKSet(value as JSONWebKeySet)
+    const { keys } = Object(value) as { readonly keys?: unknown }
+    const set = Array.isArray(keys) ? { keys: keys.map(withoutAlias) } : value
+    return createLocalJWKSet(set as JSONWebKeySet)
   } catch (error) {
     if (error instanceof errors.JOSEError) return null
     throw error
   }
+}
+
+// `EdDSA` and `Ed25519` are the same signature (RFC 9864). A server may write one in its key and the other in its tokens.
+const EITHER = ['EdDSA', 'Ed25519']
+
+function withoutAlias(key: unknown): unknown {
+  const { crv, alg, ...members } = Object(key) as Record<string, unknown>
+  return crv === 'Ed25519' && EITHER.includes(String(alg)) ? { crv, ...members } : key
+}
+
+function withAliases(algorithms: readonly string[]): string[] {
+  const rest = algorithms.filter((algorithm) => !EITHER.includes(algorithm))
+  return rest.length === algorithms.length ? rest : [...rest, ...EITHER]
 }
 
 /** Reads `iss` from a token that is not verified yet, only to choose the keys to verify it with. */

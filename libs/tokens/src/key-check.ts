@@ -1,4 +1,4 @@
-import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
+import { isTokenAlgorithm, keyAlgorithmFault, keyAlgorithmOf, type SigningAlgorithm } from '@curfew/domain'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { ALGORITHMS, MODULUS_BITS_MIN, signWith, verifyWith } from './algorithms.ts'
 
@@ -37,11 +37,14 @@ export async function checkSigningJwk(
   jwk: Readonly<Record<string, unknown>>,
   { algorithm: given, part }: { algorithm?: string | undefined; part: 'private' | 'public' },
 ): Promise<CheckedJwk> {
-  const algorithm = SIGNING_ALGORITHMS.find((name) => name === (jwk.alg ?? given))
-  if (algorithm === undefined) {
-    return refused('alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}, in the JWK or beside it`)
-  }
-  if (given !== undefined && jwk.alg !== undefined && jwk.alg !== given)
+  const unfit = kindFault(jwk)
+  if (unfit !== null) return { ok: false, faults: [unfit] }
+  const named = jwk.alg ?? given ?? onlyAlgorithmOf(jwk)
+  const detail = keyAlgorithmFault(named)
+  if (!isTokenAlgorithm(named))
+    return refused('alg', named === null ? `${detail}, in the JWK or beside it` : (detail ?? ''))
+  const algorithm = keyAlgorithmOf(named)
+  if (given !== undefined && isTokenAlgorithm(given) && algorithm !== keyAlgorithmOf(given))
     return refused('alg', `must be ${given}, the alg beside the JWK`)
   const { kty, crv } = ALGORITHMS[algorithm]
   if (jwk.kty !== kty) return refused('kty', `must be ${kty} for ${algorithm}`)
@@ -50,10 +53,36 @@ export async function checkSigningJwk(
   if (faults.length > 0) return { ok: false, faults }
   const publicJwk = picked(jwk, ['kty', ...PUBLIC_MEMBERS[kty]])
   const privateJwk = part === 'public' ? null : { ...publicJwk, ...picked(jwk, PRIVATE_MEMBERS[kty]) }
-  const detail = await pairFault(publicJwk, privateJwk, algorithm)
-  if (detail !== null) return refused('', detail)
+  const pair = await pairFault(publicJwk, privateJwk, algorithm)
+  if (pair !== null) return refused('', pair)
   const kid = typeof jwk.kid === 'string' ? jwk.kid : await calculateJwkThumbprint(publicJwk)
   return { ok: true, kid, algorithm, publicJwk, privateJwk }
+}
+
+/** The fault of a kind of key that no algorithm of Curfew uses. */
+function kindFault({ kty, crv }: Readonly<Record<string, unknown>>): JwkFault | null {
+  if (kty === 'oct')
+    return {
+      member: 'kty',
+      detail: 'must be RSA, EC or OKP: oct is a shared secret, with which RPs verify nothing',
+    }
+  if (crv === 'secp256k1' || crv === 'P-256K')
+    return { member: 'crv', detail: keyAlgorithmFault('ES256K') ?? '' }
+  if (crv === 'Ed448') return { member: 'crv', detail: keyAlgorithmFault('Ed448') ?? '' }
+  if (crv === 'X25519' || crv === 'X448')
+    return {
+      member: 'crv',
+      detail: `must not be ${crv}: it is for encryption. Give a key that signs, such as Ed25519`,
+    }
+  return null
+}
+
+/** The algorithm of a key without `alg`; null if several fit, as for RSA. */
+function onlyAlgorithmOf({ kty, crv }: Readonly<Record<string, unknown>>): SigningAlgorithm | null {
+  const fitting = (Object.keys(ALGORITHMS) as SigningAlgorithm[]).filter(
+    (name) => ALGORITHMS[name].kty === kty && ALGORITHMS[name].crv === crv,
+  )
+  return crv === undefined ? null : (fitting[0] ?? null)
 }
 
 /** The RFC 7638 thumbprint. @throws if the value is not a JWK. */

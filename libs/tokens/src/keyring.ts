@@ -4,13 +4,15 @@ import {
   isPublished,
   KEYRING_REFRESH_MS,
   KEYRING_TRUST_MS,
+  keyAlgorithmOf,
   NoSigningKeyError,
   type SigningAlgorithm,
   SigningKeyError,
   signingKey,
+  type TokenAlgorithm,
 } from '@curfew/domain'
 import type { KeyMaker, SealedKey, StoredKey } from './key-maker.ts'
-import type { Signer } from './signer.ts'
+import { renamed, type Signer } from './signer.ts'
 
 /** The store of signing keys. */
 export interface KeyStore {
@@ -27,10 +29,10 @@ export interface PublicKeySet {
 
 /** The signing keys of every issuer. A key is made when it is first needed. */
 export interface Keyring {
-  /** The key that signs now. @throws {SigningKeyError} if no master key opens it. */
-  signer(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer>
+  /** The key that signs now. Its tokens name `algorithm` in their header. @throws {SigningKeyError} if no master key opens it. */
+  signer(issuer: IssuerName, algorithm: TokenAlgorithm): Promise<Signer>
   /** Makes a key if none exists, so that it is published before it signs. @throws {SigningKeyError} as `signer` does. */
-  ensure(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
+  ensure(issuer: IssuerName, algorithm: TokenAlgorithm): Promise<void>
   /** The JWK Set (RFC 7517) of the keys that are published now. */
   jwks(issuer: IssuerName): Promise<PublicKeySet>
   /**
@@ -186,9 +188,15 @@ export function createKeyring({
     )
   }
 
+  /** A signer whose header has the name of the algorithm that the client registered. */
+  async function named(issuer: IssuerName, algorithm: TokenAlgorithm): Promise<Signer> {
+    const found = await signer(issuer, keyAlgorithmOf(algorithm))
+    return found.algorithm === algorithm ? found : renamed(found, algorithm)
+  }
+
   return {
-    signer,
-    ensure: async (issuer, algorithm) => void (await signer(issuer, algorithm)),
+    signer: named,
+    ensure: async (issuer, algorithm) => void (await named(issuer, algorithm)),
     async jwks(issuer) {
       return { keys: publishedKeys(await store.find(issuer), now()).map(publicView) }
     },
@@ -226,7 +234,9 @@ export function publishedKeys<Key extends StoredKey>(keys: readonly Key[], now: 
 }
 
 function publicView({ kid, algorithm, publicJwk }: StoredKey): PublicKeySet['keys'][number] {
-  return { ...publicJwk, kid, alg: algorithm, use: 'sig' }
+  // A key for EdDSA verifies tokens that say EdDSA or Ed25519. Libraries compare `alg` with the header, so it is left out: the
+  // curve names the algorithm (RFC 9864).
+  return { ...publicJwk, kid, ...(algorithm !== 'EdDSA' && { alg: algorithm }), use: 'sig' }
 }
 
 /** The name of a key in the cache of opened keys. */

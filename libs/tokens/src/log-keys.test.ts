@@ -1,5 +1,6 @@
-import { createPublicKey, randomBytes, verify } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, randomBytes, verify } from 'node:crypto'
 import { createPartialTree, LogKeyError, leafHash, parseNote } from '@curfew/domain'
+import { CompactSign } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { createLogKeeper, hashedWith, sha256 } from './log-keys.ts'
 import { isConsistent, isIncluded, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
@@ -83,6 +84,21 @@ test('a receipt verifies only with the key that signed it, and only if it has th
   expect(await verifyReceipt(jws, (await aLog()).key)).toBeNull()
   const jwks = await readLogKey(JSON.stringify({ origin: log.origin, keys: [log.publicJwk] }))
   expect(jwks).toEqual(key)
+})
+
+test('a receipt verifies with the public key in PEM, and with the header Ed25519 (RFC 9864)', async () => {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+  const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  const key = await readLogKey(`\uFEFF# the log\r\n${pem.replaceAll('\n', '\r\n')}`)
+  if (key === null) throw new Error('the key was not read')
+  for (const alg of ['EdDSA', 'Ed25519']) {
+    const jws = await new CompactSign(Buffer.from('{"event":{},"targets":[],"log":{}}'))
+      .setProtectedHeader({ alg, kid: key.kid, typ: 'curfew-receipt+jwt' })
+      .sign(privateKey)
+    expect(await verifyReceipt(jws, key)).not.toBeNull()
+  }
+  const other = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  expect(await readLogKey(other)).toBeNull()
 })
 
 describe('a proof verifies in its canonical encoding only:', () => {

@@ -2,12 +2,15 @@ import { createHash, createPublicKey, verify } from 'node:crypto'
 import {
   type Checkpoint,
   leafHash,
+  type PemBlock,
   parseCheckpointText,
   parseNote,
   RECEIPT_TYPE,
   type ReceiptClaims,
+  readPem,
   verifyConsistency,
   verifyInclusion,
+  writePem,
 } from '@curfew/domain'
 import { calculateJwkThumbprint, compactVerify } from 'jose'
 import { noteKeyId, rawPublicKey, sha256 } from './log-keys.ts'
@@ -26,7 +29,7 @@ export interface TrustedLogKey {
 const ED25519_TYPE = 1
 const VKEY = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/
 
-/** Reads a verifier key of C2SP signed-note, a JWK, or the first key of a JWK Set. @returns null for any other text. */
+/** Reads a verifier key of C2SP signed-note, a JWK, the first key of a JWK Set, or a public key in PEM. @returns null for others. */
 export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
   const [, name, id, encoded] = VKEY.exec(text.trim()) ?? []
   if (name !== undefined && encoded !== undefined) {
@@ -37,7 +40,11 @@ export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
     return keyOf(publicKey, name)
   }
   try {
-    const parsed = Object(JSON.parse(text)) as Record<string, unknown>
+    const [pem] = readPem(text).blocks
+    const parsed = Object(pem === undefined ? JSON.parse(text.trim()) : publicJwkOf(pem)) as Record<
+      string,
+      unknown
+    >
     const [jwk] = Array.isArray(parsed.keys) ? parsed.keys : [parsed]
     const { kty, crv } = Object(jwk) as Record<string, unknown>
     if (kty !== 'OKP' || crv !== 'Ed25519') return null
@@ -45,6 +52,12 @@ export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
   } catch {
     return null
   }
+}
+
+/** @throws the error of node:crypto if the block is not a public key. */
+function publicJwkOf(pem: PemBlock): object {
+  if (pem.label !== 'PUBLIC KEY') throw new Error('the block is not a public key')
+  return createPublicKey(writePem(pem)).export({ format: 'jwk' })
 }
 
 async function keyOf(publicKey: Uint8Array, origin: string | null): Promise<TrustedLogKey> {
@@ -65,7 +78,7 @@ export async function verifyReceipt(
   if (jws.split('.').some((part) => decoded(part, 'base64url') === null)) return null
   try {
     const key = createPublicKey({ key: { ...jwk }, format: 'jwk' })
-    const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] })
+    const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA', 'Ed25519'] })
     if (protectedHeader.typ !== RECEIPT_TYPE) return null
     const claims: unknown = JSON.parse(new TextDecoder().decode(payload))
     return isReceipt(claims) ? { payload, claims } : null

@@ -1,7 +1,7 @@
 import { createHmac, createPublicKey, type JsonWebKeyInput } from 'node:crypto'
-import type { TokenSignature } from '@curfew/domain'
+import { keyAlgorithmOf, type TokenSignature } from '@curfew/domain'
 import { exportJWK, generateKeyPair } from 'jose'
-import { createSigner, encode, encodeHeader, type Signer } from './signer.ts'
+import { createSigner, encode, encodeHeader, renamed, type Signer } from './signer.ts'
 
 type Claims = Readonly<Record<string, unknown>>
 
@@ -56,8 +56,10 @@ export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<str
 
 /** A signer with the same `kid` and algorithm, but a fresh key that is published nowhere. */
 async function strangerTo({ kid, algorithm }: Signer): Promise<Signer> {
-  const { privateKey } = await generateKeyPair(algorithm, { extractable: true })
-  return createSigner(await exportJWK(privateKey), { kid, algorithm })
+  const keyAlgorithm = keyAlgorithmOf(algorithm)
+  const { privateKey } = await generateKeyPair(keyAlgorithm, { extractable: true })
+  const signer = createSigner(await exportJWK(privateKey), { kid, algorithm: keyAlgorithm })
+  return renamed(signer, algorithm)
 }
 
 /** Flips one bit of the signature. Its length and form stay the same. */

@@ -1,11 +1,12 @@
-import type { SigningAlgorithm } from '@curfew/domain'
+import type { SigningAlgorithm, TokenAlgorithm } from '@curfew/domain'
 import type { JWK } from 'jose'
 import { type SignInput, signWith } from './algorithms.ts'
 
 /** Signs tokens with one key. */
 export interface Signer {
   readonly kid: string
-  readonly algorithm: SigningAlgorithm
+  /** The `alg` of the header. */
+  readonly algorithm: TokenAlgorithm
   /**
    * @param typ the `typ` of the header (RFC 7515 4.1.9).
    * @param header changes of the header, for a token that is wrong on purpose; null removes a member.
@@ -49,6 +50,14 @@ export function signerOf(
       const signature = await signInput(Buffer.from(input))
       return `${input}.${signature.toString('base64url')}`
     },
+  }
+}
+
+/** The same signer with another name of its algorithm in the header. */
+export function renamed(signer: Signer, algorithm: TokenAlgorithm): Signer {
+  return {
+    ...{ kid: signer.kid, algorithm },
+    sign: (typ, claims, changes) => signer.sign(typ, claims, { alg: algorithm, ...changes }),
   }
 }
 

@@ -46,7 +46,7 @@ export async function readKey(path: string | undefined): Promise<TrustedLogKey |
   const key = await readLogKey(await readText(path))
   if (key === null)
     throw new UsageError(
-      `${path} is not a key of a receipt log: give a verifier key, a JWK or a JWK Set (Ed25519).`,
+      `${path} is not a key of a receipt log: give a verifier key, a JWK, a JWK Set or a public key in PEM (Ed25519).`,
     )
   return key
 }

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
 import type { SigningKeyInput, SigningKeys } from '@curfew/contract'
 import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect, JSON_OPTION } from './connect.ts'
 import { ISSUER_OPTION, issuerOf } from './issuer.ts'
+import { readKeyFile } from './key-file.ts'
 import { table } from './table.ts'
 
 const LEAD = { 'lead-hours': text('H', 'publish the key for H hours before it signs') } as const
@@ -34,7 +34,7 @@ export const keys = group('signing keys', {
   import: command(
     {
       about: 'import the private key of an IdP',
-      words: { '<FILE>': 'a private JWK or a JWK Set' },
+      words: { '<FILE>': 'a private JWK, a JWK Set or PEM; -: standard input' },
       options: IMPORT,
     },
     importKey,
@@ -69,10 +69,11 @@ async function generate({ values }: Given<typeof GENERATE>): Promise<number> {
 }
 
 async function importKey({ values, positionals }: Given<typeof IMPORT>): Promise<number> {
-  const jwk = await readJwk(positionals[0] ?? '', values.kid)
+  const { jwk, alg, notes } = await readKeyFile(positionals[0] ?? '', values)
+  for (const note of notes) process.stderr.write(`${note}\n`)
   return add(values, {
-    jwk,
-    ...(values.alg !== undefined && { alg: values.alg as NonNullable<SigningKeyInput['alg']> }),
+    jwk: { ...jwk },
+    ...(alg !== undefined && { alg: alg as NonNullable<SigningKeyInput['alg']> }),
     ...(values['sign-now'] === true && { sign_from: 'now' as const }),
   })
 }
@@ -111,7 +112,9 @@ async function add(
 ): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
-  await answered(client.addKey(issuer, { ...key, ...leadOf(values) }))
+  const { kid, kid_reason } = await answered(client.addKey(issuer, { ...key, ...leadOf(values) }))
+  // Standard error keeps the note out of the JSON.
+  if (kid_reason != null) process.stderr.write(`kid ${kid}: ${kid_reason}\n`)
   return show(await answered(client.listKeys(issuer)), values)
 }
 
@@ -119,44 +122,6 @@ function leadOf({ 'lead-hours': hours }: { readonly 'lead-hours'?: string }): { 
   if (hours === undefined) return {}
   if (!(Number(hours) > 0)) throw new UsageError('--lead-hours must be a number above 0.')
   return { lead_s: Math.round(Number(hours) * 3_600) }
-}
-
-/**
- * Reads a private JWK. The file may also be a JWK Set, as some IdPs export their keys: then it is the only private key of the
- * set, or the one that `kid` names.
- */
-async function readJwk(path: string, kid: string | undefined): Promise<Record<string, unknown>> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    })
-  }
-  let content: unknown
-  try {
-    content = JSON.parse(text)
-  } catch {
-    // The parser's message may quote the key, so it is not shown.
-  }
-  if (!isObject(content)) throw new UsageError(`${path} is not a JWK: it must be one JSON object.`)
-  const isSet = Array.isArray(content.keys)
-  const keys = (isSet ? (content.keys as unknown[]) : [content]).filter(isObject)
-  const candidates = keys.filter((key) => (kid === undefined ? !isSet || 'd' in key : key.kid === kid))
-  const [jwk, ...others] = candidates
-  if (jwk !== undefined && others.length === 0) return jwk
-  const kids = keys.filter((key) => 'd' in key).map((key) => String(key.kid))
-  if (kid !== undefined)
-    throw new UsageError(
-      `${path} has ${others.length === 0 ? 'no key' : 'several keys'} with the kid ${kid}.`,
-    )
-  if (kids.length === 0) throw new UsageError(`${path} has no private key. Export the set with private keys.`)
-  throw new UsageError(`${path} has several private keys. Name one with --kid: ${kids.join(', ')}.`)
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function show(

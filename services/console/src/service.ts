@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import {
   type IssuerName,
   NoSigningKeyError,
-  type SigningAlgorithm,
   SigningKeyError,
+  type TokenAlgorithm,
   uuidV7,
 } from '@curfew/domain'
 import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
@@ -125,7 +125,7 @@ export function createConsole(deps: ConsoleDeps): void {
   })
   registerAudit(server, { db: reads, pages })
   registerSla(server, { db: reads, now })
-  registerKeys(server, { db, keyMaker, targetFault, now })
+  registerKeys(server, { db, keyMaker, client, targetFault, now })
   registerKeysCheck(server, { db, client, now })
   const alterations = deps.metrics.counter(
     'ledger_alterations_total',
@@ -154,7 +154,7 @@ export function createConsole(deps: ConsoleDeps): void {
 }
 
 /** Ensures a signing key. @throws a 500 problem if the master key is wrong, because no change of the request would help. */
-async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void> {
+async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: TokenAlgorithm): Promise<void> {
   try {
     await keyring.ensure(issuer, algorithm)
   } catch (error) {

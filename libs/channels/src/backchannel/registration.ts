@@ -3,6 +3,7 @@ import {
   CONTENT_ENCRYPTIONS,
   DEFAULT_CONTENT_ENCRYPTION,
   ENCRYPTION_ALGORITHMS,
+  encryptionFault,
   type KnownMember,
   MAIN_ENDPOINT,
   type MemberPaths,
@@ -168,10 +169,8 @@ function encryptionOf(
     }
   }
   const alg = ENCRYPTION_ALGORITHMS.find((name) => name === encryption.value)
-  if (alg === undefined) {
-    const detail = `must be one of ${ENCRYPTION_ALGORITHMS.join(', ')}: logout tokens are encrypted like ID tokens`
-    return { pointer: encryption.pointer, detail }
-  }
+  if (alg === undefined)
+    return { pointer: encryption.pointer, detail: encryptionFault(encryption.value) ?? '' }
   const enc =
     content === null ? DEFAULT_CONTENT_ENCRYPTION : CONTENT_ENCRYPTIONS.find((name) => name === content.value)
   if (enc === undefined) {

@@ -2,7 +2,7 @@ import {
   CONTENT_ENCRYPTIONS,
   ENCRYPTION_ALGORITHMS,
   type Names,
-  SIGNING_ALGORITHMS,
+  TOKEN_ALGORITHMS,
   type TokenEncryption,
 } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
@@ -25,7 +25,7 @@ export const BackchannelSettings = Type.Object(
   {
     subject_claims: oneOf(['sid', 'sub', 'both']),
     session_required: Type.Boolean(),
-    algorithm: oneOf(SIGNING_ALGORITHMS),
+    algorithm: oneOf(TOKEN_ALGORITHMS),
     encryption: Type.Union([StoredEncryption, Type.Null()]),
   },
   { additionalProperties: false },

@@ -1,4 +1,4 @@
-import { type ClientMetadata, MAIN_ENDPOINT, type Names, SIGNING_ALGORITHMS } from '@curfew/domain'
+import { type ClientMetadata, MAIN_ENDPOINT, type Names, TOKEN_ALGORITHMS } from '@curfew/domain'
 import { type Static, type TProperties, Type } from 'typebox'
 import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../channel.ts'
 import { oneOf } from '../schemas.ts'
@@ -85,7 +85,7 @@ export const GlobalRevocationSettings = Type.Object(
     widen: Type.Boolean(),
     /** The `sub` of a signed JWT; null: the `client_id`. */
     app: Type.Union([Type.String(), Type.Null()]),
-    algorithm: oneOf(SIGNING_ALGORITHMS),
+    algorithm: oneOf(TOKEN_ALGORITHMS),
   },
   { additionalProperties: false },
 )

@@ -1,13 +1,13 @@
-import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
+import { TOKEN_ALGORITHMS, type TokenAlgorithm } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Finding, nullable, Text, Time } from './common.ts'
 
 // Schemas of signing keys. No answer has the private part of a key.
 
-const Algorithm = Type.Unsafe<SigningAlgorithm>(
+const Algorithm = Type.Unsafe<TokenAlgorithm>(
   Type.Union(
-    SIGNING_ALGORITHMS.map((name) => Type.Literal(name)),
-    { description: 'JWS algorithm (RFC 7518).' },
+    TOKEN_ALGORITHMS.map((name) => Type.Literal(name)),
+    { description: 'JWS algorithm (RFC 7518). Ed25519 (RFC 9864) is an alias of EdDSA.' },
   ),
 )
 const Jwk = Type.Record(Text, Type.Unknown(), { description: 'A JWK (RFC 7517).' })
@@ -40,6 +40,16 @@ export const SigningKey = Type.Object({
 })
 export type SigningKey = Static<typeof SigningKey>
 
+/** A key that was just added. */
+export const AddedKey = Type.Object({
+  ...SigningKey.properties,
+  kid_reason: Type.Union([Type.String(), Type.Null()], {
+    description:
+      'Why the key has its kid, in sentences: the IdP publishes it so, or it is the RFC 7638 thumbprint. null: the request gave the kid, or Curfew generated the key.',
+  }),
+})
+export type AddedKey = Static<typeof AddedKey>
+
 export const SigningKeys = Type.Object({
   items: Type.Array(SigningKey),
   next_cursor: Type.Null(),
@@ -57,7 +67,7 @@ export const SigningKeyInput = Type.Object(
       Type.Record(Text, Type.Unknown(), {
         writeOnly: true,
         description:
-          "A private JWK, such as the IdP's own. Curfew keeps its kid, stores it encrypted, and never returns it.",
+          "A private JWK, such as the IdP's own. Curfew keeps its kid, stores it encrypted, and never returns it. Without a kid, Curfew takes the one with which the IdP publishes the same key, or the RFC 7638 thumbprint.",
       }),
     ),
     public_jwk: Type.Optional(Jwk),

@@ -154,7 +154,7 @@ function said(last: LastAttempt | null): string {
   return words.length === 0 ? '' : ` (${words.join(': ')})`
 }
 
-const CERTIFICATE = 'Replace its certificate, or register the CA that issued it as curfew.tls.ca.'
+const TLS = 'Correct TLS as the text in brackets says. Register a private CA as curfew.tls.ca.'
 const SERVER = 'Check that the relying party runs and answers in time.'
 
 /** Failures without an answer, and how to correct them. */
@@ -173,7 +173,7 @@ export const NETWORK: Readonly<Record<string, { readonly what: string; readonly 
     fix: 'Check that it runs, and that no firewall blocks the connection.',
   },
   timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
-  tls: { what: 'TLS failed', fix: CERTIFICATE },
+  tls: { what: 'TLS failed', fix: TLS },
   invalid_response: {
     what: 'it did not answer in valid HTTP',
     fix: 'Correct its answer, or register the right address.',

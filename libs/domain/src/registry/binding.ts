@@ -3,21 +3,6 @@ import type { RetryPolicy } from '../delivery/retry.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from '../ids.ts'
 import type { NetworkAccess } from './networks.ts'
 
-/** JWS algorithms for logout tokens: those of ID tokens, but never `none` (Back-Channel Logout 2.6). */
-export const SIGNING_ALGORITHMS = [
-  'RS256',
-  'RS384',
-  'RS512',
-  'PS256',
-  'PS384',
-  'PS512',
-  'ES256',
-  'ES384',
-  'ES512',
-  'EdDSA',
-] as const
-export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
-
 /** Whether a message of a binding can name only a session, only the subject, or either. */
 export type Names = 'session' | 'subject' | 'either'
 

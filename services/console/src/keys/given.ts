@@ -1,15 +1,30 @@
 import type { SigningKeyInput } from '@curfew/contract'
-import { issuerNetworkAccess, type NetworkAccess } from '@curfew/domain'
+import {
+  issuerNetworkAccess,
+  keyAlgorithmOf,
+  type NetworkAccess,
+  type SigningAlgorithm,
+} from '@curfew/domain'
 import type { IssuerRecord, NewSigningKey } from '@curfew/ledger'
 import { type Fault, ProblemError } from '@curfew/runtime'
 import { checkSigningJwk, type JwkFault, type KeyMaker } from '@curfew/tokens'
 import { networksOf } from '../registry/networks.ts'
+import type { KeySets } from './key-sets.ts'
+import { chooseKid } from './kid.ts'
 
 export interface GivenKeyDeps {
   readonly issuer: IssuerRecord
   readonly keyMaker: KeyMaker
   /** The fault of a signer's URL, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
+  /** Fetches the key sets of the IdP. */
+  keySets(): Promise<KeySets>
+}
+
+/** The key of a request, with the reason for its kid; null if the request gave the kid, or the key is new. */
+export interface GivenKey {
+  readonly key: NewSigningKey
+  readonly kidReason: string | null
 }
 
 /** The claims that a remote signer signs once, as a test. They have no audience and are expired. */
@@ -25,7 +40,7 @@ export function isGenerated({ jwk, signer, public_jwk }: SigningKeyInput): boole
  *
  * @throws a 400 problem that never quotes a key.
  */
-export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<NewSigningKey> {
+export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<GivenKey> {
   const { jwk, signer, public_jwk, sign_from } = input
   if (jwk !== undefined && signer !== undefined)
     throw invalid([{ pointer: '/signer', detail: 'must be absent if there is a jwk' }])
@@ -47,19 +62,33 @@ export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Prom
       },
     ])
   if (input.alg === undefined) throw invalid([{ pointer: '/alg', detail: 'is required to generate a key' }])
-  return deps.keyMaker.generate(deps.issuer.name, input.alg)
+  return { key: await deps.keyMaker.generate(deps.issuer.name, keyAlgorithmOf(input.alg)), kidReason: null }
 }
 
 async function imported(
   jwk: Readonly<Record<string, unknown>>,
   { alg }: SigningKeyInput,
-  { issuer, keyMaker }: GivenKeyDeps,
-): Promise<NewSigningKey> {
+  { issuer, keyMaker, keySets }: GivenKeyDeps,
+): Promise<GivenKey> {
   const checked = await checkSigningJwk(jwk, { algorithm: alg, part: 'private' })
   if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/jwk', fault)))
-  const { kid, algorithm, publicJwk, privateJwk } = checked
+  const { algorithm, publicJwk, privateJwk } = checked
   if (privateJwk === null) throw new Error('a private JWK was checked as a public one')
-  return keyMaker.sealImported({ kid, issuer: issuer.name, algorithm, publicJwk, privateJwk })
+  const { kid, reason } = await kidOf(jwk, checked, { keySets, pointer: '/jwk' })
+  const key = await keyMaker.sealImported({ kid, issuer: issuer.name, algorithm, publicJwk, privateJwk })
+  return { key, kidReason: reason }
+}
+
+/** The kid of a JWK, or the one that {@link chooseKid} finds. @throws a 400 problem if the IdP has the key for another algorithm. */
+async function kidOf(
+  { kid: given }: Readonly<Record<string, unknown>>,
+  { kid, algorithm }: { readonly kid: string; readonly algorithm: SigningAlgorithm },
+  { keySets, pointer }: Pick<GivenKeyDeps, 'keySets'> & { readonly pointer: string },
+): Promise<{ readonly kid: string; readonly reason: string | null }> {
+  if (typeof given === 'string') return { kid, reason: null }
+  const chosen = await chooseKid({ thumbprint: kid, algorithm }, await keySets())
+  if (!('detail' in chosen)) return chosen
+  throw invalid([{ pointer: `${pointer}/alg`, detail: chosen.detail }])
 }
 
 async function remote(
@@ -68,13 +97,14 @@ async function remote(
     signer: { url, credential, flavour = 'curfew' },
     public_jwk,
   }: SigningKeyInput & Required<Pick<SigningKeyInput, 'signer' | 'public_jwk'>>,
-  { issuer, keyMaker, targetFault }: GivenKeyDeps,
-): Promise<NewSigningKey> {
+  { issuer, keyMaker, targetFault, keySets }: GivenKeyDeps,
+): Promise<GivenKey> {
   const checked = await checkSigningJwk(public_jwk, { algorithm: alg, part: 'public' })
   if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/public_jwk', fault)))
   const urlFault = targetFault(url, issuerNetworkAccess(networksOf(issuer)))
   if (urlFault !== null) throw invalid([{ pointer: '/signer/url', detail: urlFault }])
-  const { kid, algorithm, publicJwk } = checked
+  const { algorithm, publicJwk } = checked
+  const { kid, reason } = await kidOf(public_jwk, checked, { keySets, pointer: '/public_jwk' })
   const key = await keyMaker.sealRemote({
     kid,
     issuer: issuer.name,
@@ -88,7 +118,7 @@ async function remote(
     const detail = error instanceof Error ? error.message : String(error)
     throw invalid([{ pointer: '/signer', detail: `did not sign a test token: ${detail}` }])
   }
-  return key
+  return { key, kidReason: reason }
 }
 
 function faultAt(pointer: string, { member, detail }: JwkFault): Fault {

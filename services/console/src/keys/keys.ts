@@ -1,4 +1,5 @@
 import {
+  AddedKey,
   RetireInput,
   RotateInput,
   type Scope,
@@ -9,6 +10,7 @@ import {
 import {
   type IssuerName,
   KEY_LEAD_MS,
+  keyAlgorithmOf,
   keyState,
   type NetworkAccess,
   nextKey,
@@ -26,11 +28,13 @@ import {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from '@curfew/ledger'
+import type { GuardedClient } from '@curfew/outbound'
 import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import type { KeyMaker } from '@curfew/tokens'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
 import { givenKey, isGenerated } from './given.ts'
+import { fetchKeySets } from './key-sets.ts'
 import { keyView, ofAlgorithm } from './view.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
@@ -48,6 +52,8 @@ const KeyParams = Type.Object({
 export interface KeysDeps {
   readonly db: Database
   readonly keyMaker: KeyMaker
+  /** Fetches the key set of an IdP, to find the kid under which it publishes an imported key. */
+  readonly client: Pick<GuardedClient, 'get'>
   /** The fault of a signer's URL, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
   now(): Date
@@ -86,7 +92,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
           'Generate a key, import a key, or add a remote key. It becomes the successor of the current key of its algorithm.',
         params: IssuerParams,
         body: SigningKeyInput,
-        response: { 201: SigningKey },
+        response: { 201: AddedKey },
       },
     },
     async (request, reply) => {
@@ -94,7 +100,10 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       const { name } = issuer
       const leadMs = request.body.sign_from === 'now' ? 0 : leadOf(request.body)
       const add = async () => {
-        const key = await givenKey(request.body, { issuer, keyMaker, targetFault: deps.targetFault })
+        const { key, kidReason } = await givenKey(request.body, {
+          ...{ issuer, keyMaker, targetFault: deps.targetFault },
+          keySets: () => fetchKeySets(deps.client, issuer),
+        })
         await changeSigningKeys(db, name, async (changes) => {
           refuseUnderWay(changes.keys, key.algorithm, now())
           const signsFrom = await insertAs(changes, key, { leadMs, now: now() })
@@ -105,16 +114,18 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
             detail: { alg: key.algorithm, source: key.source, signs_from: signsFrom.toISOString() },
           })
         })
-        return key.kid
+        return { kid: key.kid, kidReason }
       }
-      const { alg } = request.body
+      const alg = request.body.alg === undefined ? undefined : keyAlgorithmOf(request.body.alg)
       const generate = async () => {
         // Checked before a key is generated, because the generation is expensive.
         if (alg !== undefined) refuseUnderWay(await findSigningKeys(db, name), alg, now())
         return add()
       }
-      const kid = isGenerated(request.body) ? await generating.run(name, generate) : await add()
-      return reply.code(201).send(await storedView(name, kid))
+      const { kid, kidReason } = isGenerated(request.body)
+        ? await generating.run(name, generate)
+        : await add()
+      return reply.code(201).send({ ...(await storedView(name, kid)), kid_reason: kidReason })
     },
   )
 
@@ -131,7 +142,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     },
     async (request) => {
       const { name } = await issuerOr404(db, request.params.issuer)
-      const { alg, immediately = false, every_days } = request.body
+      const { immediately = false, every_days } = request.body
+      const alg = request.body.alg === undefined ? undefined : keyAlgorithmOf(request.body.alg)
       const credential = callerOf(request).name
       if (every_days !== undefined) {
         if (alg !== undefined || immediately || request.body.lead_s !== undefined)

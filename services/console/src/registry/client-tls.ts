@@ -1,6 +1,6 @@
 import type { RelyingPartySettings } from '@curfew/contract'
 import type { StoredTls } from '@curfew/ledger'
-import { tlsFaults } from '@curfew/outbound'
+import { strictCertificates, strictKey, tlsFaults } from '@curfew/outbound'
 import type { Fault } from '@curfew/runtime'
 
 /** TLS settings in requests and answers. Only requests have the private key. */
@@ -32,7 +32,7 @@ export function clientTlsFaults(
 }
 
 /**
- * The form of valid TLS settings for storage.
+ * The form of valid TLS settings for storage. PEM is stored in its standard form, without the text around it.
  *
  * @param seal seals a private key for this relying party, unless the sealed `kept` is the same key.
  */
@@ -46,10 +46,10 @@ export async function storedClientTls(
   const sealed_client_key =
     client_key === undefined
       ? keptKey({ client_certificate }, stored)
-      : await seal(client_key, stored?.sealed_client_key ?? null)
+      : await seal(strictKey(client_key), stored?.sealed_client_key ?? null)
   return {
-    ...(ca !== undefined && { ca }),
-    ...(client_certificate !== undefined && { client_certificate }),
+    ...(ca !== undefined && { ca: strictCertificates(ca) }),
+    ...(client_certificate !== undefined && { client_certificate: strictCertificates(client_certificate) }),
     ...(sealed_client_key !== null && { sealed_client_key }),
   }
 }
@@ -64,6 +64,7 @@ function keptKey(
   { client_certificate }: { client_certificate?: string | undefined },
   stored: StoredTls | undefined,
 ): string | null {
-  if (client_certificate === undefined || stored?.client_certificate !== client_certificate) return null
+  if (client_certificate === undefined) return null
+  if (stored?.client_certificate !== strictCertificates(client_certificate)) return null
   return stored.sealed_client_key ?? null
 }

@@ -12,16 +12,17 @@ import {
   type ClientId,
   ClientKeyError,
   ClientKeysUnavailableError,
+  clientAlgorithmFault,
   deadLetterWords,
   type Issuer,
   type IssuerName,
   issuerNetworkAccess,
+  isTokenAlgorithm,
   type NetworkAccess,
   NoEncryptionKeyError,
   narrowedAccess,
   networkAccess,
-  SIGNING_ALGORITHMS,
-  type SigningAlgorithm,
+  type TokenAlgorithm,
 } from '@curfew/domain'
 import {
   type Database,
@@ -136,7 +137,7 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
   /** The TLS identity for the endpoint, with the opened private key. */
   readonly tls: TlsIdentity | null
   /** The signing algorithm; null if the channel signs nothing. */
-  readonly algorithm: SigningAlgorithm | null
+  readonly algorithm: TokenAlgorithm | null
   /** The sealed secret of the endpoint; null if there is none. */
   readonly sealedSecret: string | null
 }
@@ -180,9 +181,8 @@ async function targetOf(
   const registered = registeredUnder(kind, party, issuer)
   const settings = endpoint?.settings ?? registered.settings
   const algorithm = givenAlgorithm ?? settings.algorithm
-  if (!isSupported(algorithm)) {
-    throw invalid('/id_token_signed_response_alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}`, 'body')
-  }
+  if (!isTokenAlgorithm(algorithm))
+    throw invalid('/id_token_signed_response_alg', clientAlgorithmFault(algorithm) ?? '', 'body')
   const { iss } = issuer
   const peer = { iss, uri, tls: toTls(own?.settings.tls), ...access }
   return {
@@ -217,10 +217,6 @@ function encryptFor({ peer, tls }: Target, { encrypter }: ProbesDeps): ProbeTool
 
 function sentence(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1)
-}
-
-function isSupported(algorithm: unknown): algorithm is SigningAlgorithm {
-  return SIGNING_ALGORITHMS.some((supported) => supported === algorithm)
 }
 
 /** Opens the TLS identity for the endpoint. @throws a 409 problem if its private key cannot be opened. */

@@ -12,7 +12,7 @@ import {
   networkAccess,
   readClient,
   ruleAfter,
-  type SigningAlgorithm,
+  type TokenAlgorithm,
   withoutSecrets,
 } from '@curfew/domain'
 import type {
@@ -45,7 +45,7 @@ export interface RegistrationDeps {
   /** The limit of relying parties for issuers without a quota of their own. */
   readonly relyingPartiesMax: number
   /** Ensures that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
-  ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
+  ensureKey(issuer: IssuerRecord['name'], algorithm: TokenAlgorithm): Promise<void>
   /** Seals private keys and secrets of relying parties for storage. */
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
   /** Makes a secret that signs confirmations, in its text form. */
