@@ -88,10 +88,15 @@ export interface Tools {
   readonly newId: () => string
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest
-  /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 section 4.1.9). @returns a compact JWS. */
-  sign(algorithm: SigningAlgorithm, typ: string, claims: object): Promise<string>
+  /**
+   * Signs claims with the issuer's key.
+   *
+   * @param typ the `typ` of the header (RFC 7515 section 4.1.9); null for a header without it.
+   * @returns a compact JWS.
+   */
+  sign(algorithm: SigningAlgorithm, typ: string | null, claims: object): Promise<string>
   /** Encrypts a signed token to a key of the relying party. @param typ as for `sign`. @returns a compact JWE. */
-  encrypt(typ: string, token: string, encryption: TokenEncryption): Promise<string>
+  encrypt(typ: string | null, token: string, encryption: TokenEncryption): Promise<string>
   /** The secret that the endpoint expects. */
   secret(): Promise<string>
   /** Sends with the allowed networks, TLS settings and time limit of the binding. Never rejects because of the peer. */
@@ -133,11 +138,11 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
   /**
    * Makes a token: a good one, or a forged one that the endpoint must refuse.
    *
-   * @param how `header` has the changes to the header; null removes a member.
+   * @param typ as for `sign`. @param how `header` has the changes to the header; null removes a member.
    * @returns a compact JWS; without a signature for `none`.
    */
   forge(
-    typ: string,
+    typ: string | null,
     claims: Readonly<Record<string, unknown>>,
     how?: {
       readonly signature?: TokenSignature | undefined

@@ -133,7 +133,7 @@ export const Attempt = Type.Object({
   error_description: nullable(Text),
   jti: nullable(Text),
   note: Type.Union([Text, Type.Null()], {
-    description: 'A code for a detail of the acknowledgement, such as unknown_user.',
+    description: 'A code for a detail of the acknowledgement, such as already_ended or unknown_user.',
   }),
 })
 export type Attempt = Static<typeof Attempt>
