@@ -28,7 +28,7 @@ export interface ProbeCheck {
 export interface ProbeSuggestion {
   /** The name of the setting in the registration, such as `curfew.subject_claims`. */
   readonly setting: string
-  readonly value: string | number | boolean
+  readonly value: string | number | boolean | readonly string[]
   readonly why: string
 }
 
@@ -48,6 +48,14 @@ export function inWords(answer: Answer): string {
   const { error, errorDescription } = errorTextOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')
   return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
+}
+
+/** Statuses that are not about the message of a probe: the endpoint is busy, or a gateway got no answer. */
+const NOT_NOW = new Set([408, 425, 429, 502, 503, 504])
+
+/** Whether a status is not about the message of a probe. */
+export function isBusy(status: number): boolean {
+  return NOT_NOW.has(status)
 }
 
 /** Greatest length of an answer's text in a report, in characters. An error page may be longer. */

@@ -2,6 +2,7 @@ import { type Answer, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
 import {
   inWords,
+  isBusy,
   type ProbeCheck,
   type ProbeReport,
   type ProbeSuggestion,
@@ -248,7 +249,7 @@ function judgeAccepted(
 function judgeRefused(request: ProbeRequest, answer: Seen | undefined, { settings, seen }: Facts): Finding {
   if (answer === undefined) return NOT_SENT
   const what = `It ${inWords(answer)}.`
-  if (answer.kind !== 'response') return { result: 'unknown', what, fix: null }
+  if (answer.kind !== 'response' || isBusy(answer.status)) return { result: 'unknown', what, fix: null }
   const good = seen.get('good_request')
   const asUnknown = isUnknownUser(good, settings) && isUnknownUser(answer, settings)
   // An endpoint that answers "unknown user" has accepted the credential, because it refuses a request without one.

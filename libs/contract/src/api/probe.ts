@@ -64,7 +64,7 @@ export const ProbeFindings = Type.Object({
       setting: Type.String({
         description: 'Name of the setting in the registration, such as curfew.subject_claims.',
       }),
-      value: Type.Union([Text, Type.Number(), Type.Boolean()]),
+      value: Type.Union([Text, Type.Number(), Type.Boolean(), Type.Array(Text)]),
       why: Text,
     }),
     { description: 'Settings of this client that follow from the results.' },

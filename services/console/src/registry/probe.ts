@@ -329,7 +329,10 @@ function findingsOf({ checks, suggestions }: ProbeReport): ProbeFindings {
     unknown: count('unknown'),
     conformant: checks.every(({ level, result }) => level !== 'must' || result === 'passed'),
     checks: checks.map(({ durationMs, ...check }) => ({ ...check, duration_ms: durationMs })),
-    suggestions: suggestions.map((suggestion) => ({ ...suggestion })),
+    suggestions: suggestions.map(({ value, ...rest }) => ({
+      ...rest,
+      value: typeof value === 'object' ? [...value] : value,
+    })),
   }
 }
 

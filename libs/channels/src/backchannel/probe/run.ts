@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Answer } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../../channel.ts'
-import { type ProbeReport, signerFailure } from '../../probe-report.ts'
-import { type BackchannelSettings, toEncryption } from '../settings.ts'
-import { LOGOUT_TOKEN_TYPE } from '../token.ts'
-import { acceptedSubject, isNotNow, type ProbeFacts, probeGoesOn, probeReport } from './report.ts'
+import { isBusy, type ProbeReport, signerFailure } from '../../probe-report.ts'
+import { type BackchannelSettings, TOKEN_TYPES, type TokenType, toEncryption, typOf } from '../settings.ts'
+import { acceptedSubject, type ProbeFacts, probeGoesOn, TYPE_REQUESTS } from './facts.ts'
+import { probeReport } from './report.ts'
 import {
   PROBE_REQUEST_IDS,
   type ProbeAnswer,
@@ -83,6 +83,12 @@ const CONCURRENCY = 2
  */
 const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
+/** What is asked of the endpoint: good tokens with these claims and this `typ`, unless the request changes them. */
+interface Good {
+  readonly subject: ProbeSubject
+  readonly tokenType: TokenType
+}
+
 /** See `Probe`. */
 export async function runProbe(
   target: ProbeTarget<BackchannelSettings>,
@@ -90,54 +96,86 @@ export async function runProbe(
 ): Promise<ProbeReport & { sent: number }> {
   const endsAtMs = performance.now() + PROBE_MS_MAX
   const answers = new Map<ProbeRequestId, ProbeAnswer>()
+  const { uri, settings, timeoutMs } = target
   const left = () => endsAtMs - performance.now()
 
-  async function ask(id: ProbeRequestId, subject: ProbeSubject): Promise<void> {
+  async function ask(id: ProbeRequestId, good: Good): Promise<void> {
     if (left() <= 0) return
-    answers.set(id, await answerTo(id, target, { ...tools, subject }))
+    answers.set(id, await answerTo(id, target, { ...tools, ...good }))
     tools.onProgress(answers.size)
   }
 
-  await ask('good_token', 'both')
+  const registered: Good = { subject: 'both', tokenType: settings.token_type }
+  await ask('good_token', registered)
   for (const pauseMs of PAUSES_MS) {
     const answer = answers.get('good_token')
-    if (answer?.kind !== 'response' || !isNotNow(answer.status)) break
+    if (answer?.kind !== 'response' || !isBusy(answer.status)) break
     await sleep(pauseMs)
-    await ask('good_token', 'both')
+    await ask('good_token', registered)
   }
   const first = answers.get('good_token')
   let tls: ProbeFacts['tls'] = null
+  let { tokenType } = registered
   if (first !== undefined && probeGoesOn(first)) {
-    for (const id of ALONE) await ask(id, 'both')
+    for (const id of ALONE) await ask(id, registered)
+    if (acceptedSubject({ answers, tokenType, settings }) === null)
+      tokenType = await acceptedType(answers, { settings, ask })
     tls = await Promise.race([
       tools.http.inspectTls(target.uri),
       sleep(Math.max(0, left()), null, { ref: false }),
     ])
-    const subject = acceptedSubject(answers)
+    const good = { subject: acceptedSubject({ answers, tokenType, settings }) ?? 'both', tokenType }
     const waiting = PROBE_REQUEST_IDS.filter((id) => !answers.has(id))
     const worker = async () => {
-      for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) await ask(id, subject)
+      for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) await ask(id, good)
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
   }
-  const { uri, settings, timeoutMs } = target
-  return { ...probeReport({ uri, settings, timeoutMs, answers, tls, now: new Date() }), sent: answers.size }
+  const facts = { uri, settings, timeoutMs, answers, tokenType, tls, now: new Date() }
+  return { ...probeReport(facts), sent: answers.size }
+}
+
+/**
+ * Asks with each other `typ`, after all good tokens with the registered one were refused. The answers to `sid_only` and `sub_only`
+ * are then those of the accepted `typ`.
+ *
+ * @returns the accepted `typ`; the registered one if none is.
+ */
+async function acceptedType(
+  answers: Map<ProbeRequestId, ProbeAnswer>,
+  {
+    settings,
+    ask,
+  }: {
+    readonly settings: BackchannelSettings
+    ask(id: ProbeRequestId, good: Good): Promise<void>
+  },
+): Promise<TokenType> {
+  const registered = ALONE.map((id) => [id, answers.get(id)] as const)
+  for (const tokenType of TOKEN_TYPES) {
+    if (tokenType === settings.token_type) continue
+    for (const id of [TYPE_REQUESTS[tokenType], ...ALONE]) await ask(id, { subject: 'both', tokenType })
+    if (acceptedSubject({ answers, tokenType, settings }) !== null) return tokenType
+  }
+  for (const [id, answer] of registered) if (answer !== undefined) answers.set(id, answer)
+  return settings.token_type
 }
 
 async function answerTo(
   id: ProbeRequestId,
   target: ProbeTarget<BackchannelSettings>,
-  { http, forge, encrypt, newId, subject }: ProbeTools & { subject: ProbeSubject },
+  { http, forge, encrypt, newId, subject, tokenType }: ProbeTools & Good,
 ): Promise<ProbeAnswer> {
   const { claims = (good) => good, header, signature, form = 'form' } = probeRequest(id)
+  const typ = header?.typ === undefined ? typOf(tokenType) : header.typ
   const forged = () => {
     const { iss, clientId: aud } = target
     const good = probeClaims({ iss, aud, now: new Date(), id: newId(), jti: newId(), subject })
-    return forge(LOGOUT_TOKEN_TYPE, claims(good), { header, signature })
+    return forge(typ, claims(good), { header, signature })
   }
   const { encryption } = target.settings
   const encrypted = (token: string) =>
-    encryption === null ? token : encrypt(LOGOUT_TOKEN_TYPE, token, toEncryption(encryption))
+    encryption === null ? token : encrypt(typ, token, toEncryption(encryption))
   let tokens: readonly string[]
   try {
     tokens = [await forged(), ...(form === 'twice_in_one_form' ? [await forged()] : [])]
