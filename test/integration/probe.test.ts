@@ -248,7 +248,7 @@ test.each(FAULTS)('a receiver fails exactly the checks of its fault: %s', async 
 
 // An endpoint that accepts no good token proves nothing by refusing a bad one.
 test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' | 'all']>([
-  ['answers 302 always', ['endpoint'], 'redirects are not followed', 'one'],
+  ['answers 302 always', ['endpoint'], 'Do not register the address of the login page', 'one'],
   ['answers 403 always', ['endpoint'], 'CSRF', 'one'],
   ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
   ['answers 503 always', ['endpoint'], 'probe again', 'one'],

@@ -56,6 +56,12 @@ export interface RegisteredEndpoint {
   readonly pointer: string
 }
 
+/** The registered address and settings of an endpoint. Another release may have written the settings. */
+export interface RegisteredAt<Settings> {
+  readonly uri: string
+  readonly settings: Partial<Settings>
+}
+
 /** A channel's part of a registration. */
 export interface Registered<Settings> {
   /** The settings of the channel's endpoints. They are set even if no endpoint is registered. */
@@ -185,8 +191,16 @@ interface Base<Settings, Own> {
   names(settings: Settings): { readonly names: Names; readonly widens: boolean }
   /** The names of the channel for texts about dead letters. */
   readonly channelNames: ChannelNames
-  /** A text that explains how to correct the cause of a dead letter; null if the general text is good enough. */
-  deadLetterFix(reason: DeadLetterReason, last: LastAttempt | null): string | null
+  /**
+   * A text that explains how to correct the cause of a dead letter; null if the general text is good enough.
+   *
+   * @param endpoint its registered address and settings; null if they are unknown.
+   */
+  deadLetterFix(
+    reason: DeadLetterReason,
+    last: LastAttempt | null,
+    endpoint: RegisteredAt<Settings> | null,
+  ): string | null
 }
 
 /** A channel that sends to an endpoint. The delivery service has the leases, retry schedule, breaker and pace. */

@@ -2,7 +2,10 @@ import type { StoredAttempt } from '../logout/records.ts'
 import type { DeadLetterReason } from './delivery.ts'
 
 /** The known result of the last attempt of a dead letter. */
-export type LastAttempt = Pick<StoredAttempt, 'status' | 'errorClass' | 'error' | 'errorDescription'>
+export type LastAttempt = Pick<StoredAttempt, 'status' | 'errorClass' | 'error' | 'errorDescription'> & {
+  /** The `Location` of a redirect; null or absent if there was none. */
+  readonly location?: string | null
+}
 
 /** An explanation of a dead letter for the person who can act on it. Each member is one or more whole sentences. */
 export interface DeadLetterWords {

@@ -21,7 +21,7 @@ export interface ProbeFacts {
   readonly tls: InspectedTls | null
   readonly settings: Pick<
     BackchannelSettings,
-    'subject_claims' | 'session_required' | 'token_type' | 'already_ended_errors'
+    'algorithm' | 'subject_claims' | 'session_required' | 'token_type' | 'already_ended_errors'
   >
   readonly timeoutMs: number
 }

@@ -34,7 +34,7 @@ const now = new Date('2026-11-21T09:00:00Z')
 const inDays = (days: number) => new Date(now.getTime() + days * 86_400_000)
 
 const SETTINGS: ProbeFacts['settings'] = {
-  ...{ subject_claims: 'sid', session_required: false },
+  ...{ algorithm: 'ES256', subject_claims: 'sid', session_required: false },
   ...{ token_type: 'logout+jwt', already_ended_errors: [] },
 }
 

@@ -1,5 +1,6 @@
 import { errorTextOf, NETWORK } from '@curfew/domain'
 import { inWords, type ProbeCheck, type ProbeReport, type ProbeSuggestion } from '../../probe-report.ts'
+import { knownFix } from '../known-answers.ts'
 import { misconfiguredFix } from '../words.ts'
 import {
   acceptedSubject,
@@ -49,7 +50,7 @@ function probeFindings(facts: ProbeFacts, ground: Ground): readonly ProbeCheck[]
   const first = facts.answers.get('good_token')
   const ended = endedFinding(facts)
   return [
-    found(HEADS.endpoint, ground.acceptsAnything ? ANYTHING : endpoint(first), first),
+    found(HEADS.endpoint, ground.acceptsAnything ? ANYTHING : endpoint(first, facts), first),
     found(HEADS.tls, tls(facts)),
     found(
       HEADS.status_200,
@@ -128,7 +129,7 @@ const ACCEPTS_UNKNOWN: Finding = {
   fix: null,
 }
 
-function endpoint(first: ProbeAnswer | undefined): Finding {
+function endpoint(first: ProbeAnswer | undefined, facts: ProbeFacts): Finding {
   if (first === undefined) return { result: 'unknown', what: 'Nothing was sent.', fix: null }
   const what = `It ${inWords(first)}.`
   if (probeGoesOn(first)) return { result: 'passed', what, fix: null }
@@ -147,7 +148,14 @@ function endpoint(first: ProbeAnswer | undefined): Finding {
     }
   return verdictOf(first) === 'silent'
     ? { result: 'failed', what, fix: 'Find the reason in its log, correct it, and probe again.' }
-    : { result: 'failed', what, fix: misconfiguredFix(first.status) }
+    : { result: 'failed', what, fix: misconfiguredOf(first, facts) }
+}
+
+/** How to correct an endpoint that answers with a status that the specification does not have. */
+function misconfiguredOf(answer: Accepted, { uri, settings }: ProbeFacts): string {
+  const { status, headers } = answer
+  const last = { status, ...errorTextOf(answer), location: headers?.location ?? null }
+  return misconfiguredFix(last, { uri, settings })
 }
 
 function tls({ uri, tls: seen, now }: ProbeFacts): Finding {
@@ -394,7 +402,8 @@ function judgeGood(id: ProbeRequestId, answer: ProbeAnswer, facts: ProbeFacts, g
   }
   const mayRefuse = id === 'sub_only' && settings.session_required
   if (mayRefuse && anyAccepted) return passed(`It ${seen}, as backchannel_logout_session_required allows.`)
-  if ((isBase(id) && !mayRefuse) || anyAccepted) return failed(`${wrong} It ${seen}.`, fixFor(answer, fix))
+  if ((isBase(id) && !mayRefuse) || anyAccepted)
+    return failed(`${wrong} It ${seen}.`, fixFor(answer, fix, facts))
   return unknown(`It ${seen}. This proves nothing, because it refuses every good token.`)
 }
 
@@ -410,11 +419,13 @@ function isBase(id: ProbeRequestId): boolean {
   return id === 'good_token' || id === 'sid_only' || id === 'sub_only'
 }
 
-/** The fix for a status that the specification does not have is more exact than that of the check. */
-function fixFor(answer: ProbeAnswer, fix: string): string {
+/** The fix for a known text, or for a status that the specification does not have, is more exact than that of the check. */
+function fixFor(answer: ProbeAnswer, fix: string, facts: ProbeFacts): string {
   if (answer.kind !== 'response') return fix
   const { status } = answer
-  return status === 400 || status === 422 || status >= 500 ? fix : misconfiguredFix(status)
+  if (status !== 400 && status !== 422 && status < 500) return misconfiguredOf(answer, facts)
+  const { algorithm, token_type: tokenType } = facts.settings
+  return knownFix({ status, ...errorTextOf(answer) }, { algorithm, tokenType }) ?? fix
 }
 
 /** Judges the answer to an oversized token. A closed connection is a refusal, a timeout is not. */
