@@ -21,6 +21,7 @@ import type {
 } from '@curfew/domain'
 import type { TObject, TProperties } from 'typebox'
 import type { ProbeReport } from './probe-report.ts'
+import type { ProbedSession } from './probe-session.ts'
 
 // A channel is one protocol for notifying a relying party. The code of each channel is in one folder. All other code uses
 // channels only by the interface in this file, and has the kind of a channel only as data.
@@ -131,6 +132,8 @@ export interface ProbeTarget<Settings> {
   readonly clientId: string
   readonly settings: Settings
   readonly timeoutMs: number
+  /** A real session, which the last request names and so ends. Absent unless the caller asked for it. */
+  readonly session?: ProbedSession
 }
 
 interface ProbeMessage {
@@ -167,8 +170,10 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
 
 /** The probe of a channel's endpoints. */
 export interface Probe<Settings> {
-  /** Number of requests of a full probe. */
+  /** Number of requests of a full probe without a real session. */
   readonly total: number
+  /** Whether a probe can name a real session. */
+  readonly namesSessions: boolean
   /** Sends valid and invalid requests to an endpoint, and judges its answers. Never rejects because of the endpoint. */
   run(target: ProbeTarget<Settings>, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
 }

@@ -31,6 +31,7 @@ export type {
   Tools,
 } from './channel.ts'
 export type { ProbeReport } from './probe-report.ts'
+export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
 export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]

@@ -1,4 +1,5 @@
 import { type Answer, CurfewError, errorTextOf, NETWORK } from '@curfew/domain'
+import type { SessionAnswer } from './probe-session.ts'
 
 // The report of a probe, for every channel.
 
@@ -35,6 +36,8 @@ export interface ProbeSuggestion {
 export interface ProbeReport {
   readonly checks: readonly ProbeCheck[]
   readonly suggestions: readonly ProbeSuggestion[]
+  /** Absent unless a token for a real session was sent. */
+  readonly session?: SessionAnswer
 }
 
 /** An answer in words, as the rest of a sentence that begins with "It". */

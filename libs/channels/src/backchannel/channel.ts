@@ -34,7 +34,7 @@ export const backchannel: PushChannel<BackchannelSettings> = {
     const answer = await tools.http.post(request)
     return { outcome: outcomeOf(answer, tools.now(), job.settings), jti, tokenDigest: tools.digest(token) }
   },
-  probe: { total: PROBE_REQUEST_IDS.length, run: runProbe },
+  probe: { total: PROBE_REQUEST_IDS.length, namesSessions: true, run: runProbe },
 }
 
 interface Token {

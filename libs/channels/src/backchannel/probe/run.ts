@@ -1,9 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Answer } from '@curfew/domain'
+import type { Answer, ClientId, GivenEventId, Issuer, Sid, Subject } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../../channel.ts'
-import { isBusy, type ProbeReport, signerFailure } from '../../probe-report.ts'
+import { inWords, isBusy, type ProbeReport, signerFailure } from '../../probe-report.ts'
+import { type ProbedSession, type SessionAnswer, sessionCheck } from '../../probe-session.ts'
 import { type BackchannelSettings, TOKEN_TYPES, type TokenType, toEncryption, typOf } from '../settings.ts'
-import { acceptedSubject, type ProbeFacts, probeGoesOn, TYPE_REQUESTS } from './facts.ts'
+import { logoutTokenClaims } from '../token.ts'
+import {
+  acceptedSubject,
+  accepts,
+  type ProbeFacts,
+  probeGoesOn,
+  saysEnded,
+  TYPE_REQUESTS,
+  verdictOf,
+} from './facts.ts'
 import { probeReport } from './report.ts'
 import {
   PROBE_REQUEST_IDS,
@@ -132,7 +142,17 @@ export async function runProbe(
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
   }
   const facts = { uri, settings, timeoutMs, answers, tokenType, tls, now: new Date() }
-  return { ...probeReport(facts), sent: answers.size }
+  const report = probeReport(facts)
+  const { session } = target
+  if (session === undefined || first === undefined || !probeGoesOn(first))
+    return { ...report, sent: answers.size }
+  const real = await answerForSession(session, target, tools)
+  return {
+    ...report,
+    checks: [...report.checks, sessionCheck(real, 'unknown')],
+    session: real,
+    sent: answers.size + 1,
+  }
 }
 
 /**
@@ -159,6 +179,59 @@ async function acceptedType(
   }
   for (const [id, answer] of registered) if (answer !== undefined) answers.set(id, answer)
   return settings.token_type
+}
+
+/** Sends one token for a real session, as a delivery would. */
+async function answerForSession(
+  { sub, sid }: ProbedSession,
+  { uri, iss, clientId, settings, timeoutMs }: ProbeTarget<BackchannelSettings>,
+  { http, forge, encrypt, newId }: ProbeTools,
+): Promise<SessionAnswer> {
+  const jti = newId()
+  const now = new Date()
+  const event = {
+    ...{
+      iss: iss as Issuer,
+      sub: sub as Subject | null,
+      email: null,
+      givenId: jti as GivenEventId,
+      txn: null,
+      acceptedAt: now,
+    },
+    ...{ scope: sid === null ? ('subject' as const) : ('session' as const), lane: 'interactive' as const },
+  }
+  const to = { ...settings, clientId: clientId as ClientId }
+  const claims = logoutTokenClaims({ sid: sid as Sid | null, event }, to, { now, jti })
+  const typ = typOf(settings.token_type)
+  const named = (['sub', 'sid'] as const).filter((name) => claims[name] !== undefined)
+  const started = performance.now()
+  let answer: Answer
+  try {
+    const signed = await forge(typ, { ...claims })
+    const { encryption } = settings
+    const token = encryption === null ? signed : await encrypt(typ, signed, toEncryption(encryption))
+    const limitMs = Math.min(timeoutMs, REQUEST_MS_MAX)
+    answer = await sendProbe(http, { uri, form: 'form', token, second: null, timeoutMs: limitMs })
+  } catch (error) {
+    answer = signerFailure(error)
+  }
+  const seen: ProbeAnswer = { ...answer, durationMs: Math.round(performance.now() - started) }
+  return {
+    ...{
+      named,
+      jti,
+      durationMs: seen.durationMs,
+      answer: inWords(answer),
+      meaning: meaningOf(seen, settings),
+    },
+    status: answer.kind === 'response' ? answer.status : null,
+  }
+}
+
+function meaningOf(answer: ProbeAnswer, settings: BackchannelSettings): SessionAnswer['meaning'] {
+  if (verdictOf(answer) === 'silent') return 'silent'
+  if (!accepts(answer, settings)) return 'refused'
+  return saysEnded(answer, settings) ? 'already_ended' : 'acknowledged'
 }
 
 async function answerTo(
