@@ -71,7 +71,8 @@ test('one token names the real session, after all others, and the report keeps t
 test('the audit log has the probe and the answer, with hashes in place of the names', async () => {
   const { id } = await probe({ sub: 'bob', sid: 'sid-of-bob' })
   await answer(id, 'yes')
-  const { items } = await (await curfew.call('GET', '/v1/audit?limit=5')).json()
+  const audit = await curfew.call('GET', '/v1/audit?limit=5')
+  const { items } = (await audit.json()) as { items: readonly object[] }
   const entries = JSON.stringify(items)
   expect(entries).not.toMatch(/bob/)
   expect(items).toEqual(
@@ -129,7 +130,7 @@ describe('a credential', () => {
       ...{ name, scopes, issuer: ISSUER },
       ...(clients !== undefined && { clients }),
     })
-    return (await made.json()).key as string
+    return ((await made.json()) as { key: string }).key
   }
   const as = (key: string, method: string, path: string, body: object) =>
     fetch(new URL(path, curfew.url), {

@@ -52,7 +52,7 @@ const SessionOver = Type.Union([Type.Literal('yes'), Type.Literal('no'), Type.Li
   description: 'Whether the session is over at the relying party, by the word of its owner.',
 })
 
-/** What the owner saw after a probe of a real session. */
+/** The word of the owner after a probe of a real session. */
 export const ProbeSessionInput = Type.Object(
   { probe: Type.String({ maxLength: 64, description: 'The id of the probe.' }), over: SessionOver },
   { additionalProperties: false, title: 'ProbeSession' },

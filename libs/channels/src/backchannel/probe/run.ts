@@ -93,7 +93,7 @@ const CONCURRENCY = 2
  */
 const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
-/** What is asked of the endpoint: good tokens with these claims and this `typ`, unless the request changes them. */
+/** The good tokens of the requests: their claims and their `typ`, unless a request changes them. */
 interface Good {
   readonly subject: ProbeSubject
   readonly tokenType: TokenType
@@ -193,9 +193,9 @@ async function answerForSession(
     ...{
       iss: iss as Issuer,
       sub: sub as Subject | null,
-      email: null,
+
       givenId: jti as GivenEventId,
-      txn: null,
+
       acceptedAt: now,
     },
     ...{ scope: sid === null ? ('subject' as const) : ('session' as const), lane: 'interactive' as const },
