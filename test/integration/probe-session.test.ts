@@ -163,7 +163,7 @@ describe('a credential', () => {
 test.each([
   ['another address', { uri: 'https://203.0.113.1/' }, '/uri'],
   ['no name', { session: {} }, '/session'],
-  ['an unknown member', { session: { email: 'a@b.c' } }, '/session'],
+  ['an unknown member', { session: { email: 'a@b.c' } }, '/session/email'],
   ['a name with control characters', { session: { sub: 'a\u0000' } }, '/session/sub'],
 ])('a real session with %s is refused, and nothing is sent', async (_, more, pointer) => {
   const before = receiver.requests.length
