@@ -201,6 +201,22 @@ describe('the signature', () => {
     },
   )
 
+  test.each<[RelyingPartySettings['token_type'], string | undefined]>([
+    ['logout+jwt', 'logout+jwt'],
+    ['JWT', 'JWT'],
+    ['none', undefined],
+  ])(
+    'BCL-09 (2.4): has the registered token_type %s, before the default of its issuer',
+    async (token_type, typ) => {
+      await curfew.client.putIssuer(ISSUER, { iss: ISS, defaults: { token_type: 'JWT' } })
+      const own = await register(token_type === undefined ? {} : { curfew: { token_type } })
+      const other = await register()
+      const headers = [(await requestOf(own)).header, (await requestOf(other)).header]
+      expect(headers.map((header) => header.typ)).toEqual([typ, 'JWT'])
+      await curfew.client.putIssuer(ISSUER, { iss: ISS })
+    },
+  )
+
   test('BCL-10 (2.6): is RS256 if no algorithm is registered', async () => {
     const rp = await register({ algorithm: 'RS256' })
     await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${rp.clientId}`, {
@@ -295,5 +311,38 @@ describe('the answer', () => {
       }),
     )
     expect(states).toEqual(bodies.map(() => ({ state: 'pending', attempts: 1, retries: 0, refusals: 1 })))
+  })
+})
+
+describe('a relying party that answers 400 if the session is over (against 2.7)', () => {
+  const over = { status: 400, body: '{"error":"unknown_session","error_description":"no session sid-1"}' }
+
+  test('acknowledges the logout at once if its owner registered the error, and the attempt says so', async () => {
+    const rp = await register({ curfew: { already_ended_errors: ['unknown_session'] } })
+    rp.behave(over)
+    const { deliveries } = await logout(rp)
+    expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'done', attempt_count: 1 }])
+    const { attempts } = await curfew.client.getDelivery(deliveries[0]?.id ?? '')
+    expect(attempts).toMatchObject([{ outcome: 'acknowledged', status: 400, note: 'already_ended' }])
+  })
+
+  test('refuses the logout in any other case', async () => {
+    const rp = await register({ curfew: { already_ended_errors: ['no_such_session'] } })
+    rp.behave(over)
+    const { id } = await curfew.client.postLogoutEvent({
+      iss: ISS,
+      sub: 'a',
+      sid: 's',
+      clients: [rp.clientId],
+    })
+    const attempts = await eventually(async () => {
+      const [delivery] = (await curfew.client.getLogoutEvent(id)).deliveries
+      const { attempts } = await curfew.client.getDelivery(delivery?.id ?? '')
+      expect(attempts).not.toEqual([])
+      return attempts
+    })
+    expect(attempts).toMatchObject([
+      { outcome: 'refused', status: 400, error: 'unknown_session', note: null },
+    ])
   })
 })

@@ -63,6 +63,26 @@ test('--json prints JSON to standard output and progress to standard error, and 
   expect(stderr).toMatch(/\[#+\.*\] +\d+ % {2}\d+ of \d+ requests answered/)
 })
 
+test('a real session is ended only if it is confirmed, and --over stores whether it is over', async () => {
+  shop.behave(null)
+  const refused = await run(['probe', 'shop', '--sid', 'sid-9'])
+  expect(refused).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('give --yes to end the real session'),
+  })
+  expect(shop.received.map(({ claims }) => claims?.sid)).not.toContain('sid-9')
+  const probed = await run(['probe', 'shop', '--sid', 'sid-9', '--yes'])
+  // Only its owner can say whether the session is over.
+  expect(probed.code).toBe(1)
+  expect(probed.stdout).toMatch(/^unknown +must +session_over +200 /m)
+  expect(shop.received.map(({ claims }) => claims?.sid)).toContain('sid-9')
+  expect(await run(['probe', 'shop', '--over', 'yes'])).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^passed +must +session_over +200 /m),
+  })
+  expect(await run(['probe', 'shop', '--over', 'maybe'])).toMatchObject({ code: 2 })
+})
+
 describe('exit statuses and error texts', () => {
   test.each([
     { args: [], says: 'Give a command: list, show' },

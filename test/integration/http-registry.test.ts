@@ -220,6 +220,18 @@ describe('the metadata of a relying party', () => {
 describe("Curfew's settings of a relying party", () => {
   const WRONG: Readonly<Record<keyof RelyingPartySettings, readonly unknown[]>> = {
     subject_claims: ['none', 1, null, ['sid']],
+    token_type: ['at+jwt', 'logout+JWT', null, ['JWT']],
+    already_ended_errors: [
+      'unknown_session',
+      [''],
+      [1],
+      ['a\u0000b'],
+      ['x', 'x'],
+      ['unknown_session', 'invalid_request'],
+      ['Partial_Logout'],
+      ['x'.repeat(256)],
+      Array.from({ length: 21 }, (_, index) => `e${index}`),
+    ],
     timeout_ms: [99, 30_001, 1_000.5, '1000', null],
     concurrency: [0, 257, 1.5, '16'],
     rate_per_second: [0, -1, 10_001, '5'],

@@ -142,7 +142,7 @@ test.each(['signed', 'encrypted'] as const)(
       expect(withResult(probed, 'failed')).toEqual([])
       expect(withResult(probed, 'unknown')).toEqual([])
       // Only accepted tokens reach the application: the good ones, and the first of two equal ones.
-      expect(ended).toHaveLength(8)
+      expect(ended).toHaveLength(9)
     } finally {
       server.closeAllConnections()
       server.close()
@@ -182,6 +182,10 @@ const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[
   ['replay', ['replayed']],
   // To demand a typ is safe: the probe reports it without a failure.
   ['demands typ', []],
+  // The other checks are made with the typ that it accepts.
+  ['demands typ JWT', ['good_token']],
+  ['demands no typ', ['good_token']],
+  ['demands typ JWT and sid alone', ['good_token', 'sub_only']],
   ['demands aud as a text', ['audience_list']],
   ['refuses unknown claims', ['more_claims']],
   ['refuses unknown fields', ['more_fields']],
@@ -202,6 +206,37 @@ const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[
   ['answers without Cache-Control', ['cache_control']],
 ]
 
+test('an endpoint that answers 200 to everything passes no check by an acceptance', async () => {
+  receiver.fault = 'answers 200 always'
+  const { report } = await curfew.client.probe(ISSUER, 'shop')
+  const passed = report?.checks.filter(({ result }) => result === 'passed').map(({ id }) => id)
+  // It reads no more than 64 KiB of a body, and answers 413.
+  expect(passed).toEqual(['tls', 'status_200', 'cache_control', 'time', 'oversize'])
+  expect(report).toMatchObject({ conformant: false, suggestions: [] })
+})
+
+test('a suggested error makes the other checks prove something, once it is registered', async () => {
+  receiver.fault = 'answers unknown_session'
+  const before = (await curfew.client.probe(ISSUER, 'shop')).report
+  expect(before?.suggestions).toMatchObject([
+    { setting: 'curfew.already_ended_errors', value: ['unknown_session'] },
+  ])
+  const register = (errors: readonly string[]) =>
+    curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { already_ended_errors: errors } }))
+  await register(['unknown_session'])
+  try {
+    const probed = await curfew.client.probe(ISSUER, 'shop')
+    expect(withResult(probed, 'failed')).toEqual(['unknown_subject'])
+    expect(withResult(probed, 'unknown')).toEqual(['status_200'])
+    receiver.fault = 'answers unknown_session before it verifies'
+    const careless = await curfew.client.probe(ISSUER, 'shop')
+    expect(withResult(careless, 'failed')).toContain('already_ended_errors')
+    expect(withResult(careless, 'unknown')).toContain('signature_broken')
+  } finally {
+    await register([])
+  }
+})
+
 test.each(FAULTS)('a receiver fails exactly the checks of its fault: %s', async (fault, failed) => {
   receiver.fault = fault
   const probed = await curfew.client.probe(ISSUER, 'shop')
@@ -213,7 +248,7 @@ test.each(FAULTS)('a receiver fails exactly the checks of its fault: %s', async 
 
 // An endpoint that accepts no good token proves nothing by refusing a bad one.
 test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' | 'all']>([
-  ['answers 302 always', ['endpoint'], 'redirects are not followed', 'one'],
+  ['answers 302 always', ['endpoint'], 'Do not register the address of the login page', 'one'],
   ['answers 403 always', ['endpoint'], 'CSRF', 'one'],
   ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
   ['answers 503 always', ['endpoint'], 'probe again', 'one'],
@@ -234,10 +269,18 @@ test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' |
 )
 
 describe('a probe suggests settings for a relying party', () => {
+  const SID = ['curfew.subject_claims', 'sid']
+  const SESSION_REQUIRED = ['backchannel_logout_session_required', true]
   test.each<[ReceiverFault | null, readonly unknown[]]>([
-    [null, [['curfew.subject_claims', 'sid']]],
-    ['refuses both', [['curfew.subject_claims', 'sid']]],
-    ['needs sid', [['backchannel_logout_session_required', true]]],
+    [null, [SID]],
+    ['refuses both', [SID]],
+    ['needs sid', [SESSION_REQUIRED]],
+    ['demands typ JWT', [['curfew.token_type', 'JWT'], SID]],
+    ['demands no typ', [['curfew.token_type', 'none'], SID]],
+    ['demands typ JWT and sid alone', [['curfew.token_type', 'JWT'], SID, SESSION_REQUIRED]],
+    ['answers unknown_session', [['curfew.already_ended_errors', ['unknown_session']]]],
+    ['answers unknown_session before it verifies', []],
+    ['knows no session', []],
     ['answers 400 always', []],
   ])('with the fault %s', async (fault, settings) => {
     receiver.fault = fault

@@ -359,7 +359,10 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
 function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settings' | 'names' | 'widens'> {
   const session_required = !steady && random.chance(0.1)
   const subject_claims = random.pick(['both', 'sid', 'sub'])
-  const settings = { session_required, subject_claims, algorithm: 'ES256', encryption: null }
+  const settings = {
+    ...{ session_required, subject_claims, algorithm: 'ES256', encryption: null },
+    ...{ token_type: 'logout+jwt', already_ended_errors: [] },
+  }
   return { settings, ...channelOf('backchannel').names(settings) }
 }
 

@@ -16,6 +16,9 @@ export type ReceiverFault =
   | 'takes HMAC with the public PEM'
   | 'takes HMAC with the public JWK'
   | 'demands typ'
+  | 'demands typ JWT'
+  | 'demands no typ'
+  | 'demands typ JWT and sid alone'
   | 'demands aud as a text'
   | 'refuses unknown claims'
   | 'refuses unknown fields'
@@ -25,6 +28,8 @@ export type ReceiverFault =
   | 'crashes without sid'
   | 'refuses both'
   | 'knows no session'
+  | 'answers unknown_session'
+  | 'answers unknown_session before it verifies'
   | 'takes two tokens'
   | 'takes GET'
   | 'takes JSON'
@@ -35,6 +40,7 @@ export type ReceiverFault =
   | 'answers 202'
   | 'answers 401 to forgeries'
   | 'answers 500 to forgeries'
+  | 'answers 200 always'
   | 'answers 302 always'
   | 'answers 403 always'
   | 'answers 503 always'
@@ -65,6 +71,7 @@ interface Expected {
 }
 
 const SKEW_S = 60
+const UNKNOWN_SESSION = 'unknown_session'
 const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
@@ -136,9 +143,14 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     const token = read(raw)
     if (token === null) return 'logout_token is not a token'
     const { header, claims } = token
+    if (broken('answers unknown_session before it verifies')) return UNKNOWN_SESSION
     const badSignature = await signatureFault(raw, token)
     if (badSignature !== null) return badSignature
     if (broken('demands typ') && header.typ !== 'logout+jwt') return 'typ is not logout+jwt'
+    if (broken('demands typ JWT') && header.typ !== 'JWT') return 'typ is not JWT'
+    if (broken('demands no typ') && 'typ' in header) return 'typ is not expected'
+    if (broken('demands typ JWT and sid alone') && (header.typ !== 'JWT' || claims.sub !== undefined))
+      return 'typ or sub is not expected'
     const context = { iss: expected.iss, aud: expected.aud, nowS: Date.now() / 1_000, seen }
     for (const [name, check] of Object.entries(CHECKS)) {
       const fault = broken(name as Check) ? null : check(token, context)
@@ -151,6 +163,7 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     if (broken('refuses both') && claims.sid !== undefined && claims.sub !== undefined)
       return 'both are present'
     if (broken('crashes without sid') && claims.sid === undefined) return 'crash'
+    if (broken('answers unknown_session')) return UNKNOWN_SESSION
     if (broken('knows no session')) return `no session ${claims.sid ?? claims.sub}`
     loggedOut.push(claims.sid ?? claims.sub)
     return null
@@ -161,7 +174,12 @@ export async function openReceiver(certificate: Certificate, expected: Expected)
     const end = (status: number, error?: string) => {
       response.writeHead(status, { ...headers, ...(status === 302 && { location: '/login' }) })
       response.end(
-        error === undefined ? '' : JSON.stringify({ error: 'invalid_request', error_description: error }),
+        error === undefined
+          ? ''
+          : JSON.stringify({
+              error: error === UNKNOWN_SESSION ? UNKNOWN_SESSION : 'invalid_request',
+              error_description: error,
+            }),
       )
     }
     const body = await bodyOf(request, receiver.fault)

@@ -21,6 +21,7 @@ import type {
 } from '@curfew/domain'
 import type { TObject, TProperties } from 'typebox'
 import type { ProbeReport } from './probe-report.ts'
+import type { ProbedSession } from './probe-session.ts'
 
 // A channel is one protocol for notifying a relying party. The code of each channel is in one folder. All other code uses
 // channels only by the interface in this file, and has the kind of a channel only as data.
@@ -56,6 +57,12 @@ export interface RegisteredEndpoint {
   readonly pointer: string
 }
 
+/** The registered address and settings of an endpoint. Another release may have written the settings. */
+export interface RegisteredAt<Settings> {
+  readonly uri: string
+  readonly settings: Partial<Settings>
+}
+
 /** A channel's part of a registration. */
 export interface Registered<Settings> {
   /** The settings of the channel's endpoints. They are set even if no endpoint is registered. */
@@ -88,10 +95,15 @@ export interface Tools {
   readonly newId: () => string
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest
-  /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 section 4.1.9). @returns a compact JWS. */
-  sign(algorithm: TokenAlgorithm, typ: string, claims: object): Promise<string>
+  /**
+   * Signs claims with the issuer's key.
+   *
+   * @param typ the `typ` of the header (RFC 7515 section 4.1.9); null for a header without it.
+   * @returns a compact JWS.
+   */
+  sign(algorithm: TokenAlgorithm, typ: string | null, claims: object): Promise<string>
   /** Encrypts a signed token to a key of the relying party. @param typ as for `sign`. @returns a compact JWE. */
-  encrypt(typ: string, token: string, encryption: TokenEncryption): Promise<string>
+  encrypt(typ: string | null, token: string, encryption: TokenEncryption): Promise<string>
   /** The secret that the endpoint expects. */
   secret(): Promise<string>
   /** Sends with the allowed networks, TLS settings and time limit of the binding. Never rejects because of the peer. */
@@ -120,6 +132,8 @@ export interface ProbeTarget<Settings> {
   readonly clientId: string
   readonly settings: Settings
   readonly timeoutMs: number
+  /** A real session, which the last request names and so ends. Absent unless the caller asked for it. */
+  readonly session?: ProbedSession
 }
 
 interface ProbeMessage {
@@ -133,11 +147,11 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
   /**
    * Makes a token: a good one, or a forged one that the endpoint must refuse.
    *
-   * @param how `header` has the changes to the header; null removes a member.
+   * @param typ as for `sign`. @param how `header` has the changes to the header; null removes a member.
    * @returns a compact JWS; without a signature for `none`.
    */
   forge(
-    typ: string,
+    typ: string | null,
     claims: Readonly<Record<string, unknown>>,
     how?: {
       readonly signature?: TokenSignature | undefined
@@ -156,8 +170,10 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
 
 /** The probe of a channel's endpoints. */
 export interface Probe<Settings> {
-  /** Number of requests of a full probe. */
+  /** Number of requests of a full probe without a real session. */
   readonly total: number
+  /** Whether a probe can name a real session. */
+  readonly namesSessions: boolean
   /** Sends valid and invalid requests to an endpoint, and judges its answers. Never rejects because of the endpoint. */
   run(target: ProbeTarget<Settings>, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
 }
@@ -180,8 +196,16 @@ interface Base<Settings, Own> {
   names(settings: Settings): { readonly names: Names; readonly widens: boolean }
   /** The names of the channel for texts about dead letters. */
   readonly channelNames: ChannelNames
-  /** A text that explains how to correct the cause of a dead letter; null if the general text is good enough. */
-  deadLetterFix(reason: DeadLetterReason, last: LastAttempt | null): string | null
+  /**
+   * A text that explains how to correct the cause of a dead letter; null if the general text is good enough.
+   *
+   * @param endpoint its registered address and settings; null if they are unknown.
+   */
+  deadLetterFix(
+    reason: DeadLetterReason,
+    last: LastAttempt | null,
+    endpoint: RegisteredAt<Settings> | null,
+  ): string | null
 }
 
 /** A channel that sends to an endpoint. The delivery service has the leases, retry schedule, breaker and pace. */

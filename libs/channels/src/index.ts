@@ -1,4 +1,5 @@
 import {
+  type ChannelSettings,
   type DeadLetterReason,
   type DeadLetterWords,
   deadLetterWords,
@@ -7,7 +8,7 @@ import {
 } from '@curfew/domain'
 import { type TObject, type TSchema, Type } from 'typebox'
 import { backchannel } from './backchannel/channel.ts'
-import type { Channel } from './channel.ts'
+import type { Channel, RegisteredAt } from './channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
 
 export { logoutUriOf, relayFault } from './backchannel/relay.ts'
@@ -30,6 +31,7 @@ export type {
   Tools,
 } from './channel.ts'
 export type { ProbeReport } from './probe-report.ts'
+export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
 export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]
@@ -46,15 +48,16 @@ export function channelOf(kind: string): Channel {
   return channel
 }
 
-/** Explains a dead letter and how to correct its cause. */
+/** Explains a dead letter and how to correct its cause. @param endpoint null if it is unknown. */
 export function explain(
   kind: string,
   reason: DeadLetterReason | (string & {}),
   last: LastAttempt | null,
+  endpoint: RegisteredAt<ChannelSettings> | null = null,
 ): DeadLetterWords {
   const channel = BY_KIND.get(kind)
   const words = deadLetterWords(reason, last, channel?.channelNames)
-  return { ...words, fix: channel?.deadLetterFix(reason as DeadLetterReason, last) ?? words.fix }
+  return { ...words, fix: channel?.deadLetterFix(reason as DeadLetterReason, last, endpoint) ?? words.fix }
 }
 
 /** The members of `curfew.channels.<kind>` that every channel has. */

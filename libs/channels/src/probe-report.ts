@@ -1,4 +1,5 @@
 import { type Answer, CurfewError, errorTextOf, NETWORK } from '@curfew/domain'
+import type { SessionAnswer } from './probe-session.ts'
 
 // The report of a probe, for every channel.
 
@@ -28,13 +29,15 @@ export interface ProbeCheck {
 export interface ProbeSuggestion {
   /** The name of the setting in the registration, such as `curfew.subject_claims`. */
   readonly setting: string
-  readonly value: string | number | boolean
+  readonly value: string | number | boolean | readonly string[]
   readonly why: string
 }
 
 export interface ProbeReport {
   readonly checks: readonly ProbeCheck[]
   readonly suggestions: readonly ProbeSuggestion[]
+  /** Absent unless a token for a real session was sent. */
+  readonly session?: SessionAnswer
 }
 
 /** An answer in words, as the rest of a sentence that begins with "It". */
@@ -48,6 +51,14 @@ export function inWords(answer: Answer): string {
   const { error, errorDescription } = errorTextOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')
   return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
+}
+
+/** Statuses that are not about the message of a probe: the endpoint is busy, or a gateway got no answer. */
+const NOT_NOW = new Set([408, 425, 429, 502, 503, 504])
+
+/** Whether a status is not about the message of a probe. */
+export function isBusy(status: number): boolean {
+  return NOT_NOW.has(status)
 }
 
 /** Greatest length of an answer's text in a report, in characters. An error page may be longer. */

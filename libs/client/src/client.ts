@@ -28,6 +28,7 @@ import type {
   OrphanedSession,
   Probe,
   ProbeInput,
+  ProbeSessionInput,
   Problem,
   QuarantinedContent,
   QuarantinedRecord,
@@ -235,6 +236,8 @@ export interface Client {
    * session. Takes up to a minute.
    */
   probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
+  /** Stores whether the real session of the last probe is over. */
+  answerProbe(issuer: string, clientId: string, answer: ProbeSessionInput): Promise<Probe>
   /** The last probe of this client, which may be running. */
   getProbe(issuer: string, clientId: string): Promise<Probe>
   listIssuers(page?: PageFilter): Promise<Page<Issuer>>
@@ -429,6 +432,8 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       return { ...readReadiness(text, response.status), date: Number.isNaN(date.getTime()) ? null : date }
     },
     probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
+    answerProbe: (issuer, clientId, answer) =>
+      call('PUT', `${partyPath(issuer, clientId)}/probe/session`, answer),
     getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
     listIssuers: (page = {}) => call('GET', `/v1/issuers?${query(page)}`),
     listRelyingParties: (issuer, page = {}) =>

@@ -48,7 +48,7 @@ export {
   SigningKeys,
 } from './api/keys.ts'
 export { AcceptedLogoutEvent, IssuerQuery, LogoutEventInput } from './api/logout-event.ts'
-export { Probe, ProbeFindings, ProbeInput } from './api/probe.ts'
+export { Probe, ProbeFindings, ProbeInput, ProbeSession, ProbeSessionInput } from './api/probe.ts'
 export { QuarantinedContent, QuarantinedRecord, QuarantineQuery } from './api/quarantine.ts'
 export {
   AuditedReceipt,

@@ -6,7 +6,6 @@ export {
   deadLetterWords,
   type LastAttempt,
   NETWORK,
-  REDIRECT_FIX,
 } from './delivery/dead-letter.ts'
 export {
   CLIENT_REMOVED,

@@ -224,6 +224,7 @@ export {
   removeIssuer,
 } from './registry/issuers.ts'
 export {
+  changeLastReport,
   dropProbe,
   endProbe,
   findLastProbe,

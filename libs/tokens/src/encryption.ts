@@ -55,7 +55,7 @@ function bareOf({ kty, crv, x, y, n, e }: JWK): JWK {
  * Encrypts a signed token to one RP as a nested JWT (RFC 7519 5.2, 5.3). The outer header repeats `iss`, which tells the RP whose
  * keys verify the inner token (Back-Channel Logout 2.4).
  *
- * @param jwks the RP's JWK Set. @param typ the `typ` of both headers.
+ * @param jwks the RP's JWK Set. @param typ the `typ` of both headers; null for headers without it.
  * @returns a compact JWE (RFC 7516).
  * @throws {NoEncryptionKeyError} if no key fits the algorithm, or the chosen key cannot encrypt with it.
  */
@@ -67,7 +67,7 @@ export async function encryptToken(
     jwks,
     iss,
     typ,
-  }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string; readonly typ: string },
+  }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string; readonly typ: string | null },
 ): Promise<string> {
   const key = findEncryptionKey(jwks, alg)
   if (key === null) throw new NoEncryptionKeyError(`the JWK Set of the RP has no key for ${alg}`)
@@ -78,7 +78,7 @@ export async function encryptToken(
         alg,
         enc,
         cty: 'JWT',
-        typ,
+        ...(typ !== null && { typ }),
         iss,
         ...(typeof kid === 'string' && { kid }),
       })

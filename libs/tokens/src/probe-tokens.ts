@@ -8,12 +8,12 @@ type Claims = Readonly<Record<string, unknown>>
 /** Makes the tokens of a probe: good tokens, and tokens that a relying party must refuse. */
 export interface ProbeTokens {
   /**
-   * @param header changes of the header; null removes a member.
+   * @param typ as for `Signer.sign`. @param header changes of the header; null removes a member.
    * @returns a compact JWS; for `none` its signature is empty.
    * @throws as `Signer.sign` does.
    */
   make(
-    typ: string,
+    typ: string | null,
     claims: Claims,
     how?: {
       readonly signature?: TokenSignature | undefined
@@ -25,10 +25,10 @@ export interface ProbeTokens {
 /** @param publicJwk the published public key of the signer. */
 export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<string, unknown>>): ProbeTokens {
   let stranger: Promise<Signer> | null = null
-  const unsigned = (alg: string, typ: string, claims: Claims, header: Claims) =>
+  const unsigned = (alg: string, typ: string | null, claims: Claims, header: Claims) =>
     `${encodeHeader({ alg, kid: signer.kid, typ }, header)}.${encode(claims)}`
 
-  function keyedWithPublic(secret: string, typ: string, claims: Claims, header: Claims) {
+  function keyedWithPublic(secret: string, typ: string | null, claims: Claims, header: Claims) {
     const input = unsigned('HS256', typ, claims, header)
     return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
   }

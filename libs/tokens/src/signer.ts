@@ -8,12 +8,12 @@ export interface Signer {
   /** The `alg` of the header. */
   readonly algorithm: TokenAlgorithm
   /**
-   * @param typ the `typ` of the header (RFC 7515 4.1.9).
+   * @param typ the `typ` of the header (RFC 7515 4.1.9); null for a header without it.
    * @param header changes of the header, for a token that is wrong on purpose; null removes a member.
-   * @returns the token as a compact JWS (RFC 7515), with `typ` and `kid` in its header.
+   * @returns the token as a compact JWS (RFC 7515), with `kid` in its header.
    * @throws {SignerUnavailableError} if the signer is remote and does not sign.
    */
-  sign(typ: string, claims: object, header?: Readonly<Record<string, unknown>>): Promise<string>
+  sign(typ: string | null, claims: object, header?: Readonly<Record<string, unknown>>): Promise<string>
 }
 
 /**
@@ -34,9 +34,9 @@ export function signerOf(
   { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
 ): Signer {
   /** Encoded headers by `typ`. They are few: a channel uses one or two types. */
-  const goodHeaders = new Map<string, string>()
-  const headerOf = (typ: string) => {
-    const known = goodHeaders.get(typ) ?? encode({ alg: algorithm, kid, typ })
+  const goodHeaders = new Map<string | null, string>()
+  const headerOf = (typ: string | null) => {
+    const known = goodHeaders.get(typ) ?? encodeHeader({ alg: algorithm, kid, typ }, {})
     goodHeaders.set(typ, known)
     return known
   }
@@ -61,7 +61,7 @@ export function renamed(signer: Signer, algorithm: TokenAlgorithm): Signer {
   }
 }
 
-/** Encodes a header with some members changed. Null removes a member. */
+/** Encodes a header with some members changed. A member that is null is left out. */
 export function encodeHeader(
   good: Readonly<Record<string, unknown>>,
   changes: Readonly<Record<string, unknown>>,

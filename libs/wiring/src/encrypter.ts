@@ -24,7 +24,7 @@ export interface Encrypter {
    * @throws {NoEncryptionKeyError} when none of them fits.
    */
   encrypt(
-    typ: string,
+    typ: string | null,
     token: string,
     encryption: TokenEncryption,
     peer: TokenReceiver,

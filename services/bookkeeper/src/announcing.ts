@@ -43,7 +43,7 @@ export function createAnnouncingJob({ db, publisher, windowMs, log, metrics }: A
           await publisher.publish(
             'deadLetters',
             records.map((record) =>
-              encodeDeadLetter(record, explain(record.channel, record.reason, record.lastAttempt)),
+              encodeDeadLetter(record, explain(record.channel, record.reason, record.lastAttempt, record)),
             ),
           )
           const ids = records.map(({ id }) => id)

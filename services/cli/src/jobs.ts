@@ -15,14 +15,18 @@ const FAILURES_MAX = 60
 
 /** Asks the person at the terminal. @returns whether the answer is yes. */
 export async function agreed(question: string): Promise<boolean> {
+  return /^y(es)?$/.test(await answerTo(`${question} [y/N]`))
+}
+
+/** Asks the person at the terminal. @returns the answer in lower case; empty after Ctrl-C and at the end of the input. */
+export async function answerTo(question: string): Promise<string> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  // Ctrl-C and the end of the input mean no.
   const { promise: left, resolve: leave } = Promise.withResolvers<string>()
   terminal.on('SIGINT', () => leave('\n')).on('close', () => leave(''))
   try {
-    const answer = await Promise.race([terminal.question(`${question} [y/N] `), left])
+    const answer = await Promise.race([terminal.question(`${question} `), left])
     if (answer === '\n') process.stderr.write(answer)
-    return /^y(es)?$/i.test(answer.trim())
+    return answer.trim().toLowerCase()
   } finally {
     terminal.close()
   }

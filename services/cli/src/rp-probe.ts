@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '@curfew/client'
 import type { Probe, ProbeFindings } from '@curfew/contract'
-import { type Given, text } from './arguments.ts'
+import { flag, type Given, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { ISSUER_OPTION, issuerOf } from './issuer.ts'
+import { agreed, answerTo } from './jobs.ts'
 import { createProgress } from './progress.ts'
 import { plain, table } from './table.ts'
 
@@ -13,24 +14,73 @@ export const PROBE_OPTIONS = {
   uri: text('URI', 'another endpoint, registered or not'),
   channel: text('KIND', 'the endpoint of this channel, if there are several'),
   alg: text('ALG', 'the signing algorithm, if not the registered one'),
+  sid: text('SID', 'also end this real session, to see whether a 200 ends anything; asks first'),
+  sub: text('SUB', 'the user of that session; without --sid all sessions of the user'),
+  yes: flag('do not ask before a real session is ended'),
+  over: text('yes|no|unknown', 'only store whether the real session of the last probe is over'),
   ...ISSUER_OPTION,
   ...CONNECTION_OPTIONS,
 } as const
 
 /** `curfew rp probe`. @returns the exit status: 1 if a check of level must has not passed. */
 export async function probe({ values, positionals }: Given<typeof PROBE_OPTIONS>): Promise<number> {
-  const { uri, channel, alg } = values
+  const { uri, channel, alg, sub, sid, over } = values
   const [clientId = ''] = positionals
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
+  if (over !== undefined)
+    return storeAnswer(client, { issuer, clientId, over: readOver(over) }, values.json === true)
+  const session = sub === undefined && sid === undefined ? undefined : named({ sub, sid })
+  if (session !== undefined && values.yes !== true && !(await mayEnd(session, clientId))) return 1
   const input = {
+    ...(session !== undefined && { session }),
     ...(uri !== undefined && { uri }),
     ...(channel !== undefined && { channel }),
     ...(alg !== undefined && { id_token_signed_response_alg: alg }),
   }
   const ended = await watched(client, { issuer, clientId }, answered(client.probe(issuer, clientId, input)))
-  process.stdout.write(values.json === true ? `${JSON.stringify(ended)}\n` : inWords(ended))
-  return ended.report?.conformant === true ? 0 : 1
+  if (ended.report?.session === undefined || values.yes === true || !process.stdin.isTTY)
+    return shown(ended, values.json === true)
+  const seen = readOver(await answerTo('Is the session over at the relying party? [yes, no, unknown]'))
+  return storeAnswer(client, { issuer, clientId, over: seen }, values.json === true)
+}
+
+type Over = 'yes' | 'no' | 'unknown'
+
+/** Prints a probe. @returns the exit status. */
+function shown(probe: Probe, json: boolean): number {
+  process.stdout.write(json ? `${JSON.stringify(probe)}\n` : inWords(probe))
+  return probe.report?.conformant === true ? 0 : 1
+}
+
+/** Stores what the owner saw after the last probe. @returns the exit status. */
+async function storeAnswer(
+  client: Client,
+  { issuer, clientId, over }: { readonly issuer: string; readonly clientId: string; readonly over: Over },
+  json: boolean,
+): Promise<number> {
+  const { id } = await answered(client.getProbe(issuer, clientId))
+  return shown(await answered(client.answerProbe(issuer, clientId, { probe: id, over })), json)
+}
+
+function readOver(text: string): Over {
+  const over = ({ y: 'yes', n: 'no', '': 'unknown' } as const)[text] ?? text
+  if (over === 'yes' || over === 'no' || over === 'unknown') return over
+  throw new UsageError(`--over must be yes, no or unknown, and not ${plain(text)}.`)
+}
+
+function named({ sub, sid }: { readonly sub: string | undefined; readonly sid: string | undefined }) {
+  return { ...(sub !== undefined && { sub }), ...(sid !== undefined && { sid }) }
+}
+
+/** Asks before a real session is ended. */
+async function mayEnd({ sub, sid }: { readonly sub?: string; readonly sid?: string }, clientId: string) {
+  if (!process.stdin.isTTY)
+    throw new UsageError('There is no terminal to ask for confirmation: give --yes to end the real session.')
+  const what = sid === undefined ? `all sessions of ${plain(sub ?? '')}` : `the session ${plain(sid)}`
+  return agreed(
+    `This ends ${what} at ${plain(clientId)}, and possibly other sessions of the user there. Go on?`,
+  )
 }
 
 /** Shows the progress of a probe until it has ended. */

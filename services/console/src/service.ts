@@ -105,10 +105,6 @@ export function createConsole(deps: ConsoleDeps): void {
   registerImport(server, registration)
   registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
-  registerProbes(server, {
-    ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },
-    encrypter: createEncrypter({ fetch: (uri, how) => fetchJson(client, uri, how), nowMs: () => +now() }),
-  })
   registerDeliveries(server, { ...identity, pages })
   registerDeadLetters(server, { db: reads, pages })
   registerSessions(server, { db: reads, pages })
@@ -141,12 +137,14 @@ export function createConsole(deps: ConsoleDeps): void {
   })
   registerReceipts(server, { ...identity, keeper, reader })
   registerReceiptLog(server, { reader })
-  registerErasures(server, {
-    db,
-    newId,
+  const subjectHash = async () =>
+    keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin)))
+  registerErasures(server, { db, newId, now, subjectHash })
+  registerProbes(server, {
+    ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },
+    encrypter: createEncrypter({ fetch: (uri, how) => fetchJson(client, uri, how), nowMs: () => +now() }),
     now,
-    subjectHash: async () =>
-      keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))),
+    subjectHash,
   })
   registerLogAudit(server, { db: reads, reader, keeper })
   registerEventLog(server, { db, monitor: deps.monitor, now })

@@ -1,10 +1,12 @@
 import { type Answer, type AttemptOutcome, quicklyRetryable } from '@curfew/domain'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { outcomeOf } from './answer.ts'
+import { outcomeOf as decide } from './answer.ts'
 
 const NOW = new Date('2026-11-21T12:00:00Z')
 
+const outcomeOf = (answer: Answer, now: Date, already_ended_errors: readonly string[] = []) =>
+  decide(answer, now, { already_ended_errors: [...already_ended_errors] })
 const response = (status: number, over: Partial<Extract<Answer, { kind: 'response' }>> = {}): Answer => ({
   kind: 'response',
   status,
@@ -80,7 +82,7 @@ describe('outcomeOf', () => {
     expect(outcomeOf(response(503, { retryAfter }), NOW)).toMatchObject({ retryAfterMs })
   })
 
-  test('BCL-17: the body never changes the kind', () => {
+  test('BCL-17: without a registered error the body never changes the kind', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 100, max: 599 }),
@@ -95,6 +97,51 @@ describe('outcomeOf', () => {
         },
       ),
     )
+  })
+})
+
+describe('an answer that means that the session is already over', () => {
+  const UNKNOWN = ['unknown_session', 'invalid SID']
+  const says = (error: unknown, more: object = {}) => JSON.stringify({ error, ...more })
+  const kindOf = (answer: Answer) => outcomeOf(answer, NOW, UNKNOWN).kind
+
+  test.each([
+    ['alone', says('unknown_session')],
+    ['with any description', says('invalid SID', { error_description: 'The sid was not found' })],
+    ['in any JSON', ' {"a":1,\n"error" : "unknown\\u005fsession"} '],
+  ])('is acknowledged, with a note, if its error is registered: %s', (_, body) => {
+    expect(outcomeOf(response(400, { body }), NOW, UNKNOWN)).toEqual({
+      ...{ kind: 'acknowledged', level: 'done', status: 400, note: 'already_ended' },
+    })
+  })
+
+  test.each([
+    ['another spelling', says('Unknown_Session')],
+    ['a longer text', says('unknown_session ')],
+    [
+      'a registered text as the description',
+      says('invalid_request', { error_description: 'unknown_session' }),
+    ],
+    ['an error that is not a text', says(['unknown_session'])],
+    ['a list', '[{"error":"unknown_session"}]'],
+    ['a text that is not JSON', 'unknown_session'],
+    ['an empty body', ''],
+    ['a cut body', '{"error":"unknown_session"'],
+  ])('is a refusal with %s', (_, body) => {
+    expect(kindOf(response(400, { body }))).toBe('refused')
+  })
+
+  test('is decided by the error only with status 400', () => {
+    const statuses = Array.from({ length: 500 }, (_, index) => 100 + index)
+    const body = says('unknown_session')
+    const changed = statuses.filter(
+      (status) => kindOf(response(status, { body })) !== outcomeOf(response(status), NOW).kind,
+    )
+    expect(changed).toEqual([400])
+  })
+
+  test('is a refusal if its text is withheld, so that a tenant cannot guess the text of another service', () => {
+    expect(kindOf(response(400, { body: says('unknown_session'), restricted: true }))).toBe('refused')
   })
 })
 

@@ -14,6 +14,8 @@ const SETTINGS: BackchannelSettings = {
   session_required: false,
   algorithm: 'RS256',
   encryption: null,
+  token_type: 'logout+jwt',
+  already_ended_errors: [],
 }
 const tokenWith = (claims: object) =>
   `${encode({ alg: 'RS256' })}.${encode({ jti: 'of the IdP', iat: NOW_S, ...claims })}.signature`
@@ -21,22 +23,31 @@ function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url')
 }
 
-async function send(firstMessage: string | null, settings: Partial<BackchannelSettings> = {}) {
+async function send(
+  firstMessage: string | null,
+  settings: Partial<BackchannelSettings> = {},
+  answer = { status: 200, body: '' },
+) {
   const posted: string[] = []
   const claims: object[] = []
+  const types: (string | null)[] = []
   const tools = {
     now: () => NOW,
     newId: () => 'new',
     digest: (text: string) => `digest of ${text}`,
-    sign: async (_algorithm: string, _typ: string, given: object) => {
+    sign: async (_algorithm: string, typ: string | null, given: object) => {
+      types.push(typ)
       claims.push(given)
       return 'minted'
     },
-    encrypt: async (_typ: string, token: string) => `encrypted ${token}`,
+    encrypt: async (typ: string | null, token: string) => {
+      types.push(typ)
+      return `encrypted ${token}`
+    },
     http: {
       post: async ({ body }: { body: string }) => {
         posted.push(body)
-        return { kind: 'response', status: 200, retryAfter: null, body: '' }
+        return { kind: 'response', retryAfter: null, ...answer }
       },
     },
   } as unknown as Tools
@@ -48,7 +59,7 @@ async function send(firstMessage: string | null, settings: Partial<BackchannelSe
     ...{ delivery, binding: BINDING, settings: { ...SETTINGS, ...settings } },
     ...{ startedAt: NOW, firstMessage },
   }
-  return { ...(await backchannel.send(job, tools)), posted, claims }
+  return { ...(await backchannel.send(job, tools)), posted, claims, types }
 }
 
 describe('the token of the IdP', () => {
@@ -90,4 +101,26 @@ describe('the token of the IdP', () => {
 test('ING-03: a new token repeats the txn of the IdP, and has an id of its own', async () => {
   const { claims } = await send(null)
   expect(claims).toMatchObject([{ txn: 'txn of the IdP', jti: 'new', sid: 's1', sub: 'u1' }])
+})
+
+test.each([
+  ['logout+jwt', 'logout+jwt'],
+  ['JWT', 'JWT'],
+  ['none', null],
+] as const)(
+  'BCL-03: with token_type %s the typ of the token and of its encryption is %j',
+  async (token_type, typ) => {
+    const encryption = { alg: 'RSA-OAEP-256', enc: 'A256GCM' } as const
+    expect((await send(null, { token_type, encryption })).types).toEqual([typ, typ])
+    // A token of the IdP stays as it is.
+    expect((await send(tokenWith({ exp: NOW_S + 60 }), { token_type })).types).toEqual([])
+  },
+)
+
+test('BCL-17: an error that the owner registered acknowledges the logout, with a note and the status', async () => {
+  const answer = { status: 400, body: '{"error":"unknown_session"}' }
+  const refused = await send(null, {}, answer)
+  const over = await send(null, { already_ended_errors: ['unknown_session'] }, answer)
+  expect(refused.outcome).toMatchObject({ kind: 'refused', status: 400 })
+  expect(over.outcome).toEqual({ kind: 'acknowledged', level: 'done', status: 400, note: 'already_ended' })
 })

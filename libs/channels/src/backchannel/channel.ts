@@ -4,8 +4,8 @@ import { forwardableJti, forwardedToken } from './forward.ts'
 import { PROBE_REQUEST_IDS } from './probe/requests.ts'
 import { runProbe } from './probe/run.ts'
 import { readRegistration } from './registration.ts'
-import { BackchannelSettings, namesOf, toEncryption } from './settings.ts'
-import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
+import { BackchannelSettings, namesOf, toEncryption, typOf } from './settings.ts'
+import { logoutTokenClaims } from './token.ts'
 import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 
 const HEADERS = {
@@ -32,9 +32,9 @@ export const backchannel: PushChannel<BackchannelSettings> = {
     // A form with this field only (section 2.5). The characters of a compact JWT need no encoding in a form.
     const request = { uri: binding.uri, headers: HEADERS, body: `logout_token=${token}` }
     const answer = await tools.http.post(request)
-    return { outcome: outcomeOf(answer, tools.now()), jti, tokenDigest: tools.digest(token) }
+    return { outcome: outcomeOf(answer, tools.now(), job.settings), jti, tokenDigest: tools.digest(token) }
   },
-  probe: { total: PROBE_REQUEST_IDS.length, run: runProbe },
+  probe: { total: PROBE_REQUEST_IDS.length, namesSessions: true, run: runProbe },
 }
 
 interface Token {
@@ -57,8 +57,9 @@ async function minted(
   const jti = tools.newId()
   const to = { ...settings, clientId: binding.clientId }
   const claims = logoutTokenClaims(delivery, to, { now: startedAt, jti })
-  const signed = await tools.sign(settings.algorithm, LOGOUT_TOKEN_TYPE, claims)
+  const typ = typOf(settings.token_type)
+  const signed = await tools.sign(settings.algorithm, typ, claims)
   const { encryption } = settings
   if (encryption === null) return { token: signed, jti }
-  return { token: await tools.encrypt(LOGOUT_TOKEN_TYPE, signed, toEncryption(encryption)), jti }
+  return { token: await tools.encrypt(typ, signed, toEncryption(encryption)), jti }
 }

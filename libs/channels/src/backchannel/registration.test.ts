@@ -7,7 +7,10 @@ import { readRegistration } from './registration.ts'
 // Method: clients with the members in each product's documentation. Fakes judge addresses and keys.
 
 const URI = 'https://shop.example/backchannel-logout'
-const UNSET = { subject_claims: 'both', session_required: false, algorithm: 'RS256', encryption: null }
+const UNSET = {
+  ...{ subject_claims: 'both', session_required: false, algorithm: 'RS256', encryption: null },
+  ...{ token_type: 'logout+jwt', already_ended_errors: [] },
+}
 
 function read(client: object, over: Partial<RegisterContext<object>> = {}) {
   return readRegistration(readClient(client as Readonly<Record<string, unknown>>), {
@@ -93,9 +96,28 @@ describe('reading a client', () => {
   })
 
   test('an effective setting from the issuer is used if the client has none', () => {
-    const settings = { subject_claims: 'sub' as const }
-    expect(read({ backchannel_logout_uri: URI }, { settings }).settings.subject_claims).toBe('sub')
+    const settings = { subject_claims: 'sub' as const, token_type: 'JWT' as const }
+    expect(read({ backchannel_logout_uri: URI }, { settings }).settings).toMatchObject(settings)
   })
+})
+
+describe('errors that mean that the session is already over', () => {
+  const read_ = (...already_ended_errors: string[]) => read({}, { registered: { already_ended_errors } })
+
+  test('are settings of the endpoint, in the spelling of the relying party', () => {
+    const { settings, faults } = read_('invalid SID, SUB or ISS', 'unknown_session')
+    expect(faults).toEqual([])
+    expect(settings.already_ended_errors).toEqual(['invalid SID, SUB or ISS', 'unknown_session'])
+  })
+
+  test.each(['invalid_request', 'Invalid_Token', 'partial_logout', 'logout_failed', 'application_error'])(
+    '%s is a fault, because it would hide refused tokens or failed logouts',
+    (error) => {
+      expect(read_('unknown_session', error).faults).toEqual([
+        { pointer: '/curfew/already_ended_errors/1', detail: expect.stringContaining(`not be ${error}`) },
+      ])
+    },
+  )
 })
 
 describe('faults', () => {

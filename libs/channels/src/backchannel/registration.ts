@@ -11,7 +11,9 @@ import {
 } from '@curfew/domain'
 import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../channel.ts'
 import { signingAlgorithmOf } from '../signing-algorithm.ts'
+import { alreadyEndedFaults } from './already-ended.ts'
 import type { BackchannelSettings, StoredEncryption } from './settings.ts'
+import { LOGOUT_TOKEN_TYPE } from './token.ts'
 
 /**
  * The members of client metadata that the channel reads: those of OpenID Connect Dynamic Client Registration section 2 and
@@ -53,13 +55,14 @@ export const MEMBERS = {
 
 type At = RegisterContext<object>
 
-/** Reads the channel's part of a registration: the client's metadata, `curfew.subject_claims` and `curfew.endpoints`. */
+/** Reads the channel's part of a registration: the client's metadata, and its members of `curfew`. */
 export function readRegistration(client: ClientMetadata, at: At): Registered<BackchannelSettings> {
   const endpoints = endpointsOf(client, at)
   const { algorithm, pointer, fault } = signingAlgorithmOf(client)
   const sessionRequired = sessionRequiredOf(client)
   const encryption = encryptionOf(client, at)
   const uri = client.member(MEMBERS.logoutUri)
+  const { already_ended_errors: alreadyEnded = [] } = at.registered
   // Without an endpoint, invalid members do no harm. Exports of IdPs have many such clients.
   const tokenFaults =
     endpoints.length === 0
@@ -76,6 +79,8 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
       session_required: sessionRequired?.value === true,
       algorithm,
       encryption: encryption === null || 'pointer' in encryption ? null : withoutSecrets(encryption),
+      token_type: at.settings.token_type ?? LOGOUT_TOKEN_TYPE,
+      already_ended_errors: alreadyEnded,
     },
     signs: { algorithm, pointer },
     sendsSecret: false,
@@ -83,6 +88,7 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
       ...(uri !== null && !isText(uri.value) ? [{ pointer: uri.pointer, detail: 'must be a URI' }] : []),
       ...furtherUriFaults(client),
       ...nameFaults(at),
+      ...alreadyEndedFaults(alreadyEnded),
       ...tokenFaults,
     ],
   }

@@ -20,6 +20,10 @@ const StoredEncryption = Type.Object(
 )
 export type StoredEncryption = Static<typeof StoredEncryption>
 
+/** The values of `curfew.token_type`: the `typ` of a token's header, or none. */
+export const TOKEN_TYPES = ['logout+jwt', 'JWT', 'none'] as const
+export type TokenType = (typeof TOKEN_TYPES)[number]
+
 /** The settings of a back-channel endpoint in the ledger. */
 export const BackchannelSettings = Type.Object(
   {
@@ -27,6 +31,9 @@ export const BackchannelSettings = Type.Object(
     session_required: Type.Boolean(),
     algorithm: oneOf(TOKEN_ALGORITHMS),
     encryption: Type.Union([StoredEncryption, Type.Null()]),
+    token_type: oneOf(TOKEN_TYPES),
+    /** The values of `error` in a 400 that mean that the session is already over. */
+    already_ended_errors: Type.Array(Type.String()),
   },
   { additionalProperties: false },
 )
@@ -42,6 +49,11 @@ export function namesOf({
 }: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>): { names: Names; widens: boolean } {
   if (session_required) return { names: 'session', widens: true }
   return { names: subject_claims === 'sub' ? 'subject' : 'either', widens: true }
+}
+
+/** The `typ` of a token's header; null for a header without it. */
+export function typOf(type: TokenType): string | null {
+  return type === 'none' ? null : type
 }
 
 export function toEncryption({ alg, enc, jwks = null, jwks_uri: uri }: StoredEncryption): TokenEncryption {

@@ -28,7 +28,7 @@ async function send(
   own: Partial<GlobalRevocationSettings> = {},
   { event = EVENT, attempts = 0 }: { event?: object; attempts?: number } = {},
 ) {
-  const signed: { algorithm: string; typ: string; claims: object }[] = []
+  const signed: { algorithm: string; typ: string | null; claims: object }[] = []
   const posted: { uri: string; body: string; headers: Readonly<Record<string, string>> }[] = []
   const { settings } = read({ uri: URI })
   const tools: Tools = {

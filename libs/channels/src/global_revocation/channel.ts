@@ -45,5 +45,5 @@ export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
     // A bearer token is the same in every request, so its digest would not identify this request.
     return { outcome, jti, tokenDigest: signed === null ? null : tools.digest(signed) }
   },
-  probe: { total: PROBE_REQUESTS.length, run: runProbe },
+  probe: { namesSessions: false, total: PROBE_REQUESTS.length, run: runProbe },
 }

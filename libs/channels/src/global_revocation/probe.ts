@@ -2,6 +2,7 @@ import { type Answer, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
 import {
   inWords,
+  isBusy,
   type ProbeCheck,
   type ProbeReport,
   type ProbeSuggestion,
@@ -144,7 +145,7 @@ export async function runProbe(target: Target, tools: ProbeTools): Promise<Probe
     const first = seen.get('good_request')
     if (first?.kind !== 'response') break
   }
-  return { ...report(seen, target.settings), sent: seen.size }
+  return { ...report(seen, target), sent: seen.size }
 }
 
 /** The requests for an endpoint. Without a signed JWT as the credential there are no forged ones. */
@@ -188,8 +189,8 @@ function unknownUser({ iss, settings: { subject } }: Target, id: string): object
   return subject === 'opaque' ? { format: 'opaque', id: name } : { format: 'iss_sub', iss, sub: name }
 }
 
-function report(seen: ReadonlyMap<string, Seen>, settings: GlobalRevocationSettings): ProbeReport {
-  const facts = { settings, seen }
+function report(seen: ReadonlyMap<string, Seen>, { uri, settings }: Target): ProbeReport {
+  const facts = { uri, settings, seen }
   const checks = requestsFor(settings).map((request): ProbeCheck => {
     const { id, title, level, section } = request
     const answer = seen.get(id)
@@ -208,6 +209,7 @@ function report(seen: ReadonlyMap<string, Seen>, settings: GlobalRevocationSetti
 type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>
 
 interface Facts {
+  readonly uri: string
   readonly settings: GlobalRevocationSettings
   readonly seen: ReadonlyMap<string, Seen>
 }
@@ -226,7 +228,7 @@ function isUnknownUser(answer: Seen | undefined, { unknown_user }: GlobalRevocat
 function judgeAccepted(
   { wrong, fix }: ProbeRequest,
   answer: Seen | undefined,
-  { settings, seen }: Facts,
+  { uri, settings, seen }: Facts,
 ): Finding {
   if (answer === undefined) return NOT_SENT
   const what = `It ${inWords(answer)}.`
@@ -240,7 +242,11 @@ function judgeAccepted(
   }
   if (settings.success.includes(answer.status)) return { result: 'passed', what, fix: null }
   if (!isUnknownUser(answer, settings))
-    return { result: 'failed', what: `${wrong} ${what}`, fix: `${misconfiguredFix(answer.status)} ${fix}` }
+    return {
+      result: 'failed',
+      what: `${wrong} ${what}`,
+      fix: `${misconfiguredFix(answer.status, { uri, location: answer.headers?.location ?? null })} ${fix}`,
+    }
   if (asksForCredential(seen)) return { result: 'passed', what, fix: null }
   return { result: 'unknown', what: `${what} An address without an endpoint answers the same.`, fix: null }
 }
@@ -248,7 +254,7 @@ function judgeAccepted(
 function judgeRefused(request: ProbeRequest, answer: Seen | undefined, { settings, seen }: Facts): Finding {
   if (answer === undefined) return NOT_SENT
   const what = `It ${inWords(answer)}.`
-  if (answer.kind !== 'response') return { result: 'unknown', what, fix: null }
+  if (answer.kind !== 'response' || isBusy(answer.status)) return { result: 'unknown', what, fix: null }
   const good = seen.get('good_request')
   const asUnknown = isUnknownUser(good, settings) && isUnknownUser(answer, settings)
   // An endpoint that answers "unknown user" has accepted the credential, because it refuses a request without one.

@@ -137,7 +137,7 @@ export const Attempt = Type.Object({
   }),
   jti: nullable(Text),
   note: Type.Union([Text, Type.Null()], {
-    description: 'A code for a detail of the acknowledgement, such as unknown_user.',
+    description: 'A code for a detail of the acknowledgement, such as already_ended or unknown_user.',
   }),
 })
 export type Attempt = Static<typeof Attempt>

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
-import { Count, Text, Time } from './common.ts'
+import { Count, nullable, Text, Time } from './common.ts'
+import { SidText, SubjectText } from './logout-event.ts'
 
 // Schemas of probes of a relying party's endpoint.
 
@@ -31,10 +32,59 @@ export const ProbeInput = Type.Object(
           "Limit for each request, in milliseconds. Default: the client's setting, or its issuer's without one.",
       }),
     ),
+    session: Type.Optional(
+      Type.Object(
+        { sub: Type.Optional(SubjectText), sid: Type.Optional(SidText) },
+        {
+          additionalProperties: false,
+          minProperties: 1,
+          description:
+            'A real session, or all sessions of a subject at this relying party. The last request of the probe names it, and so ends it. Only for a registered endpoint for back-channel logout. Needs the scope events:write too.',
+        },
+      ),
+    ),
   },
   { additionalProperties: false, title: 'Probe' },
 )
 export type ProbeInput = Static<typeof ProbeInput>
+
+const SessionOver = Type.Union([Type.Literal('yes'), Type.Literal('no'), Type.Literal('unknown')], {
+  description: 'Whether the session is over at the relying party, by the word of its owner.',
+})
+
+/** The word of the owner after a probe of a real session. */
+export const ProbeSessionInput = Type.Object(
+  { probe: Type.String({ maxLength: 64, description: 'The id of the probe.' }), over: SessionOver },
+  { additionalProperties: false, title: 'ProbeSession' },
+)
+export type ProbeSessionInput = Static<typeof ProbeSessionInput>
+
+/** The token for a real session, and its answer. */
+export const ProbeSession = Type.Object({
+  named: Type.Array(Type.Union([Type.Literal('sub'), Type.Literal('sid')]), {
+    description: 'The claims that named the session. Their values are not kept.',
+  }),
+  jti: Text,
+  status: Type.Union([Type.Integer(), Type.Null()]),
+  duration_ms: Count,
+  answer: Text,
+  meaning: Type.Union(
+    [
+      Type.Literal('acknowledged'),
+      Type.Literal('already_ended'),
+      Type.Literal('refused'),
+      Type.Literal('silent'),
+    ],
+    {
+      description:
+        'already_ended: acknowledged by an error of curfew.already_ended_errors. silent: not about the token.',
+    },
+  ),
+  over: SessionOver,
+  answered_by: nullable(Text),
+  answered_at: nullable(Time),
+})
+export type ProbeSession = Static<typeof ProbeSession>
 
 /** One check, with its result in words for the owner of the relying party. */
 export const ProbeCheck = Type.Object({
@@ -64,11 +114,12 @@ export const ProbeFindings = Type.Object({
       setting: Type.String({
         description: 'Name of the setting in the registration, such as curfew.subject_claims.',
       }),
-      value: Type.Union([Text, Type.Number(), Type.Boolean()]),
+      value: Type.Union([Text, Type.Number(), Type.Boolean(), Type.Array(Text)]),
       why: Text,
     }),
     { description: 'Settings of this client that follow from the results.' },
   ),
+  session: Type.Optional(ProbeSession),
 })
 export type ProbeFindings = Static<typeof ProbeFindings>
 

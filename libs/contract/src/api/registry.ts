@@ -100,6 +100,20 @@ export const RelyingPartySettings = Type.Object(
           'Claims of a token for one session. Default both. Some RPs end every session of the user for both.',
       }),
     ),
+    token_type: Type.Optional(
+      Type.Union([Type.Literal('logout+jwt'), Type.Literal('JWT'), Type.Literal('none')], {
+        description:
+          'The typ in the header of logout tokens. Default logout+jwt. none: a header without typ. Some libraries accept only JWT, or no typ. The relay forwards the tokens of an IdP unchanged.',
+      }),
+    ),
+    already_ended_errors: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }), {
+        maxItems: 20,
+        uniqueItems: true,
+        description:
+          'Values of error in a 400 by which the relying party says that the session is already over, compared character by character. Such an answer then acknowledges the logout, with the note already_ended. Default: none, so that a 400 is a refusal.',
+      }),
+    ),
     timeout_ms: Type.Optional(
       Type.Integer({
         minimum: 100,
@@ -165,13 +179,13 @@ export const RelyingPartySettings = Type.Object(
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
 /**
- * Defaults of an issuer for its relying parties. TLS, endpoints, channels and confirmations have no defaults: they differ for each
- * relying party. The SLA is a member of the issuer itself.
+ * Defaults of an issuer for its relying parties. TLS, endpoints, channels, confirmations and the meaning of errors have no
+ * defaults: they differ for each relying party. The SLA is a member of the issuer itself.
  */
 const IssuerDefaults = Type.Omit(
   RelyingPartySettings,
   [
-    ...(['tls', 'endpoints', 'sla', 'channels'] as const),
+    ...(['tls', 'endpoints', 'sla', 'channels', 'already_ended_errors'] as const),
     ...(['confirmation_uri', 'confirmation_deadline_ms', 'confirmation_secret'] as const),
   ],
   { additionalProperties: false },

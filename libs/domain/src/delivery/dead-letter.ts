@@ -145,7 +145,7 @@ function isRedirect(last: LastAttempt | null): boolean {
 }
 
 /** How to correct an endpoint that redirects. Its target is mostly a login page, so the advice is never to register the target. */
-export const REDIRECT_FIX =
+const REDIRECT_FIX =
   'Make the endpoint answer without a redirect. A redirect to a login page means that it demands a session: exempt it from that. A redirect to another form of the same address, such as https or a final slash, means that the address is registered in the wrong form.'
 
 /** The error text of the last attempt, in brackets. */

@@ -53,7 +53,7 @@ export type Answer =
 
 /**
  * The RP's error text, shortened and without control characters. It is for people and never changes a decision (Back-Channel
- * Logout 2.8).
+ * Logout 2.8), unless the owner of the RP registered its meaning.
  */
 export interface ErrorText {
   readonly error: string | null
@@ -69,7 +69,7 @@ export type AttemptOutcome =
       readonly level: Level
       /** HTTP status; null if the channel has none. */
       readonly status: number | null
-      /** A code for what else the answer said, such as `unknown_user`. */
+      /** A code for what else the answer said, such as `unknown_user` or `already_ended`. */
       readonly note?: string
     }
   | (ErrorText & {

@@ -1,6 +1,7 @@
 import type { DeliveryState } from '../delivery/delivery.ts'
 import type { Level } from '../delivery/level.ts'
 import type { BindingId } from '../ids.ts'
+import type { ChannelSettings } from '../registry/binding.ts'
 import type { PlanBasis } from './plan.ts'
 
 // The records that the ledger returns for events, deliveries and attempts. The API and the topics are written from them.
@@ -130,6 +131,10 @@ export interface DeadLetterRecord
     >,
     Pick<DeliveryRecord, 'plannedAt' | 'sessionEndsAt'> {
   readonly reason: string
+  /** The registered address of the endpoint. */
+  readonly uri: string
+  /** The registered settings of the endpoint. */
+  readonly settings: ChannelSettings
   readonly replayId: string | null
   readonly deadLetteredAt: Date
   /** Whether the session has ended by itself, so that no logout is needed. */

@@ -38,7 +38,7 @@ export const FILTER = {
 // The number identifies the last attempt. Its time is a condition as well, so that only partitions that may have it are read.
 const DEAD_LETTER = `
   select d.id, d.event_id as "eventId", (select e.given_id from events e where e.id = d.event_id) as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.client_name as "clientName", b.kind as channel, b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
+         p.client_name as "clientName", b.kind as channel, b.endpoint, b.uri, b.settings, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts - d.unsent as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
          ${microsOf('d.dead_lettered_at')} as micros,

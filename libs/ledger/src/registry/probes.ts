@@ -1,5 +1,5 @@
 import type { ClientId, IssuerName } from '@curfew/domain'
-import { writeAudit } from '../access/audit.ts'
+import { type AuditEntry, writeAudit } from '../access/audit.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 
 /** A probe of a client's endpoint, running or ended. */
@@ -41,12 +41,13 @@ const START_PROBE = `
 /**
  * Records the start of a probe, and an audit record. A client has one running probe at a time.
  *
- * @param probe with a new UUID as its `id`.
+ * @param probe with a new UUID as its `id`. @param session the real session that it ends, for the audit record.
  * @returns null if a probe of the client is running.
  */
 export async function startProbe(
   db: Database,
   probe: Pick<ProbeRecord, 'id' | 'issuer' | 'clientId' | 'kind' | 'uri' | 'credential' | 'total'>,
+  session: Readonly<Record<string, unknown>> | null = null,
 ): Promise<ProbeRecord | null> {
   const { id, issuer, clientId, kind, uri, credential, total } = probe
   return withTransaction(db, async (transaction) => {
@@ -61,7 +62,7 @@ export async function startProbe(
       credential,
       action: 'relying_party.probed',
       object: `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`,
-      detail: { probe: id, channel: kind, uri },
+      detail: { probe: id, channel: kind, uri, ...(session !== null && { session }) },
     })
     return started
   })
@@ -123,4 +124,37 @@ export async function findLastProbe(
     values: [issuer, clientId, LEFT_AFTER_S],
   })
   return rows[0] ?? null
+}
+
+const LOCK_LAST_PROBE = `
+  select ${COLUMNS} from probes
+   where issuer = $1 and client_id = $2 and ended_at is not null order by started_at desc limit 1 for update`
+const SET_REPORT = `update probes set report = $2 where id = $1 returning ${COLUMNS}`
+
+/**
+ * Changes the report of the last ended probe of a client, and writes an audit record.
+ *
+ * @param next returns the new report; null to leave it as it is.
+ * @returns null if nothing was changed.
+ */
+export async function changeLastReport(
+  db: Database,
+  { issuer, clientId }: { issuer: string; clientId: string },
+  next: (probe: ProbeRecord) => {
+    readonly report: Readonly<Record<string, unknown>>
+    readonly audit: AuditEntry
+  } | null,
+): Promise<ProbeRecord | null> {
+  return withTransaction(db, async (transaction) => {
+    const found = await transaction.query<ProbeRecord>({ text: LOCK_LAST_PROBE, values: [issuer, clientId] })
+    const [before] = found.rows
+    const change = before === undefined ? null : next(before)
+    if (before === undefined || change === null) return null
+    const { rows } = await transaction.query<ProbeRecord>({
+      text: SET_REPORT,
+      values: [before.id, JSON.stringify(change.report)],
+    })
+    await writeAudit(transaction, change.audit)
+    return rows[0] ?? null
+  })
 }

@@ -23,6 +23,8 @@ import { type StoredTls, toTls } from './stored-tls.ts'
 /** The stored settings of a relying party. An absent member comes from its issuer, and then from the defaults below. */
 export interface StoredSettings {
   readonly subject_claims?: 'sid' | 'sub' | 'both'
+  readonly token_type?: 'logout+jwt' | 'JWT' | 'none'
+  readonly already_ended_errors?: readonly string[]
   readonly timeout_ms?: number
   readonly concurrency?: number
   readonly rate_per_second?: number

@@ -106,7 +106,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     sid: record.sid,
     lane: record.lane,
     reason: record.reason,
-    ...explain(record.channel, record.reason, lastAttempt),
+    ...explain(record.channel, record.reason, lastAttempt, record),
     status: lastAttempt?.status ?? null,
     error: lastAttempt?.error ?? null,
     error_description: lastAttempt?.errorDescription ?? null,

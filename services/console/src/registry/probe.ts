@@ -6,8 +6,17 @@ import {
   type ProbeReport,
   type ProbeTarget,
   type ProbeTools,
+  type SessionAnswer,
+  sessionCheck,
 } from '@curfew/channels'
-import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/contract'
+import {
+  Probe,
+  type ProbeFindings,
+  ProbeInput,
+  type ProbeSession,
+  ProbeSessionInput,
+  type Scope,
+} from '@curfew/contract'
 import {
   type ClientId,
   ClientKeyError,
@@ -25,6 +34,7 @@ import {
   type TokenAlgorithm,
 } from '@curfew/domain'
 import {
+  changeLastReport,
   type Database,
   dropProbe,
   type EndpointRecord,
@@ -41,8 +51,16 @@ import {
   toTls,
 } from '@curfew/ledger'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
-import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
+import {
+  type Credential,
+  callerOf,
+  createTurns,
+  type HttpServer,
+  hasScope,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
+import { type ClientKeySealer, createProbeTokens, type Keyring, type SubjectHash } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities, TokenReceiver } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
 import { registeredUnder } from './channel-parts.ts'
@@ -66,6 +84,9 @@ export interface ProbesDeps {
   readonly tls: TlsIdentities
   /** The fault of an endpoint's URI, in words; null if there is none. */
   targetFault(uri: string, access: NetworkAccess): string | null
+  /** The keyed hashes of subjects, which name a subject without revealing it. */
+  readonly subjectHash: () => Promise<Pick<SubjectHash, 'of'>>
+  now(): Date
 }
 
 /** `…/relying-parties/{client_id}/probe`: whether an endpoint accepts valid requests and refuses invalid ones. */
@@ -78,7 +99,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       config: WRITE,
       schema: {
         summary:
-          "Probe a relying party's endpoint, the registered one or another: send valid and forged requests that name no real session.",
+          "Probe a relying party's endpoint, the registered one or another: send valid and forged requests. They name no real session, unless session is given.",
         params: PartyParams,
         body: ProbeInput,
         response: { 200: Probe },
@@ -86,11 +107,40 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     },
     async (request) => {
       const { client_id } = request.params
+      const { session } = request.body
+      if (session !== undefined) mayEndSessions(callerOf(request), request.body)
       const issuer = await issuerOr404(db, request.params.issuer)
       return probing.run(issuer.name, async () => {
         const party = await findRelyingParty(db, { issuer: issuer.name, clientId: client_id })
         const target = await targetOf(request.body, { issuer, clientId: client_id as ClientId, party }, deps)
         return probeView(await probe(target, callerOf(request).name, deps))
+      })
+    },
+  )
+
+  server.put(
+    `${PATH}/session`,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Store whether the real session of the last probe is over, by the word of its owner.',
+        params: PartyParams,
+        body: ProbeSessionInput,
+        response: { 200: Probe },
+      },
+    },
+    async (request) => {
+      const { issuer, client_id: clientId } = request.params
+      const { body } = request
+      const by = callerOf(request).name
+      const changed = await changeLastReport(db, { issuer, clientId }, (probe) =>
+        answered(probe, body, { by, at: deps.now() }),
+      )
+      if (changed !== null) return probeView(changed)
+      throw new ProblemError({
+        status: 404,
+        title: 'No probe',
+        detail: `The last probe of ${clientId} at ${issuer} is not ${body.probe}, or it named no real session. Probe the session again.`,
       })
     },
   )
@@ -115,6 +165,49 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       })
     },
   )
+}
+
+/** Refuses a probe of a real session to a credential that may not log users out. @throws a 403 or 400 problem. */
+function mayEndSessions(caller: Credential, { uri }: ProbeInput): void {
+  if (!hasScope(caller, 'events:write')) {
+    throw new ProblemError({
+      status: 403,
+      detail: 'A probe with session ends a real session. This needs the scope events:write too.',
+      headers: { 'www-authenticate': 'Bearer error="insufficient_scope", scope="events:write"' },
+    })
+  }
+  if (uri !== undefined)
+    throw invalid(
+      '/uri',
+      'must be absent with session: only the registered endpoint gets a token for a real session',
+      'body',
+    )
+}
+
+/** The report with the word of the owner. Null if the probe is another one, or named no real session. */
+function answered(
+  { id, issuer, clientId, report }: ProbeRecord,
+  { probe, over }: ProbeSessionInput,
+  { by, at }: { readonly by: string; readonly at: Date },
+): ReturnType<Parameters<typeof changeLastReport>[2]> {
+  // findingsOf of this or another release wrote it.
+  const before = report as ProbeFindings | null
+  if (before?.session === undefined || id !== probe) return null
+  const session = { ...before.session, over, answered_by: by, answered_at: at.toISOString() }
+  const { duration_ms: durationMs, ...rest } = session
+  const { durationMs: checkMs, ...check } = sessionCheck({ ...rest, durationMs }, over)
+  const checks = before.checks.map((known) =>
+    known.id === check.id ? { ...check, duration_ms: checkMs } : known,
+  )
+  return {
+    report: { ...before, ...summaryOf(checks), checks, session },
+    audit: {
+      credential: by,
+      action: 'relying_party.probe_answered',
+      object: `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`,
+      detail: { probe, over },
+    },
+  }
 }
 
 function tooManyProbes(why: 'caller' | 'all'): ProblemError {
@@ -147,7 +240,7 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
  * has only the settings that its tokens depend on, so that a probe cannot misuse the others.
  */
 async function targetOf(
-  { uri: givenUri, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
+  { uri: givenUri, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms, session }: ProbeInput,
   { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
   { db, tls, targetFault }: ProbesDeps,
 ): Promise<Target> {
@@ -166,6 +259,7 @@ async function targetOf(
     const kinds = CHANNELS.map((known) => known.kind).join(', ')
     throw invalid('/channel', `must be one of ${kinds}`, 'body')
   }
+  if (session !== undefined) sessionFaults(session, { kind, settings: endpoint?.settings ?? {} })
   const effective = effectiveSettings(own?.settings ?? {}, issuer.defaults)
   const left = await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] })
   const rule = party?.networkRule ?? left.get(clientId) ?? null
@@ -191,7 +285,20 @@ async function targetOf(
     sealedSecret: endpoint?.sealedSecret ?? null,
     tls: await tlsIdentity({ issuer: issuer.name, clientId, tls: peer.tls }, tls),
     timeoutMs: timeout_ms ?? effective.timeout_ms,
+    ...(session !== undefined && { session: { sub: session.sub ?? null, sid: session.sid ?? null } }),
   }
+}
+
+/** @throws a 400 problem if a probe of the endpoint cannot name the session. */
+function sessionFaults(
+  { sid }: NonNullable<ProbeInput['session']>,
+  { kind, settings }: { kind: string; settings: EndpointRecord['settings'] },
+): void {
+  const { probe, names } = channelOf(kind)
+  if (!probe.namesSessions)
+    throw invalid('/session', `must be absent: a probe of the channel ${kind} cannot name a session`, 'body')
+  if (names(settings).names === 'session' && sid === undefined)
+    throw invalid('/session/sid', 'is required: the relying party requires the session', 'body')
 }
 
 function noEncryption(why: string): ProblemError {
@@ -260,6 +367,17 @@ async function forgeFor({ issuer, algorithm }: Target, keyring: Keyring): Promis
   return createProbeTokens(signer, keys.find(({ kid }) => kid === signer.kid) ?? {}).make
 }
 
+/** Keyed hashes of the named session for the audit record, which outlives an erasure of the subject. Null without a session. */
+async function pseudonymsOf({ iss, session }: Target, { subjectHash }: ProbesDeps) {
+  if (session === undefined) return null
+  const { sub, sid } = session
+  const digest = (await subjectHash()).of('erasures')
+  return {
+    ...(sub !== null && { subject_digest: digest(JSON.stringify([iss, sub])) }),
+    ...(sid !== null && { sid_digest: digest(JSON.stringify([iss, sid])) }),
+  }
+}
+
 /** Interval of storing the progress, in milliseconds. */
 const PROGRESS_MS = 400
 
@@ -270,8 +388,10 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
   const forge = await forgeFor(target, keyring)
   const id = randomUUID()
   const { probe: ofChannel } = channelOf(target.kind)
-  const { total } = ofChannel
-  if ((await startProbe(db, { id, issuer, clientId, kind: target.kind, uri, credential, total })) === null) {
+  const total = ofChannel.total + (target.session === undefined ? 0 : 1)
+  const started = { id, issuer, clientId, kind: target.kind, uri, credential, total }
+  const session = await pseudonymsOf(target, deps)
+  if ((await startProbe(db, started, session)) === null) {
     throw new ProblemError({
       status: 409,
       title: 'Probe under way',
@@ -316,7 +436,7 @@ function accessOf({ allowedNetworks, grantedNetworks }: TokenReceiver): NetworkA
   return { allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }) }
 }
 
-function findingsOf({ checks, suggestions }: ProbeReport): ProbeFindings {
+function summaryOf(checks: readonly Pick<ProbeReport['checks'][number], 'level' | 'result'>[]) {
   const count = (result: ProbeReport['checks'][number]['result']) =>
     checks.filter((check) => check.result === result).length
   return {
@@ -324,8 +444,25 @@ function findingsOf({ checks, suggestions }: ProbeReport): ProbeFindings {
     failed: count('failed'),
     unknown: count('unknown'),
     conformant: checks.every(({ level, result }) => level !== 'must' || result === 'passed'),
+  }
+}
+
+function findingsOf({ checks, suggestions, session }: ProbeReport): ProbeFindings {
+  return {
+    ...summaryOf(checks),
     checks: checks.map(({ durationMs, ...check }) => ({ ...check, duration_ms: durationMs })),
-    suggestions: suggestions.map((suggestion) => ({ ...suggestion })),
+    suggestions: suggestions.map(({ value, ...rest }) => ({
+      ...rest,
+      value: typeof value === 'object' ? [...value] : value,
+    })),
+    ...(session !== undefined && { session: sessionOf(session) }),
+  }
+}
+
+function sessionOf({ named, durationMs, ...rest }: SessionAnswer): ProbeSession {
+  return {
+    ...{ ...rest, named: [...named], duration_ms: durationMs },
+    ...{ over: 'unknown', answered_by: null, answered_at: null },
   }
 }
 

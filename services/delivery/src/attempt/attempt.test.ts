@@ -26,7 +26,10 @@ const BINDING = {
   iss: 'https://idp.example',
   clientId: 'mail',
   uri: 'https://mail.example/logout',
-  settings: { subject_claims: 'both', session_required: false, algorithm: 'ES256', encryption: null },
+  settings: {
+    ...{ subject_claims: 'both', session_required: false, algorithm: 'ES256', encryption: null },
+    ...{ token_type: 'logout+jwt', already_ended_errors: [] },
+  },
   names: 'either',
   widens: true,
   sealedSecret: null,
@@ -102,7 +105,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     registry: { current: () => ({ bindings: { get: binding } }) as unknown as Registry, catchUp },
     keyring: {
       async signer(issuer, algorithm) {
-        return { kid: 'k', algorithm, sign: (typ, claims) => sign({ issuer, algorithm }, typ, claims) }
+        return { kid: 'k', algorithm, sign: (typ, claims) => sign({ issuer, algorithm }, typ ?? '', claims) }
       },
     },
     encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },

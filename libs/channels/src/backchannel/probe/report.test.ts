@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ProbeFacts } from './report.ts'
+import type { ProbeFacts } from './facts.ts'
 import { probeReport } from './report.ts'
 import {
   PROBE_REQUEST_IDS,
@@ -33,6 +33,11 @@ const silent = (failure: 'timeout' | 'tls' | 'connection_reset' | 'signer'): Pro
 const now = new Date('2026-11-21T09:00:00Z')
 const inDays = (days: number) => new Date(now.getTime() + days * 86_400_000)
 
+const SETTINGS: ProbeFacts['settings'] = {
+  ...{ algorithm: 'ES256', subject_claims: 'sid', session_required: false },
+  ...{ token_type: 'logout+jwt', already_ended_errors: [] },
+}
+
 function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts {
   const good = PROBE_REQUEST_IDS.map(
     (id) => [id, answered(probeRequest(id).expects === 'accepted' ? 200 : 400)] as const,
@@ -47,7 +52,8 @@ function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts
     now,
     answers,
     tls: { protocol: 'TLSv1.3', validTo: inDays(60) },
-    settings: { subject_claims: 'sid', session_required: false },
+    tokenType: 'logout+jwt',
+    settings: SETTINGS,
     timeoutMs: 10_000,
     ...more,
   }
@@ -121,6 +127,128 @@ describe('an endpoint that accepts no good token', () => {
   })
 })
 
+describe('an endpoint that refuses nothing', () => {
+  const everything = answersTo(PROBE_REQUEST_IDS, answered(200))
+
+  test('passes no check by an acceptance, and gets no suggestion about its tokens', () => {
+    const { passed, failed, unknown, suggestions } = judge(everything, {
+      settings: { ...SETTINGS, subject_claims: 'both' },
+    })
+    expect(passed).toEqual(['tls', 'status_200', 'cache_control', 'time'])
+    expect(failed).toEqual(idsOf('refused'))
+    expect(unknown).toEqual([
+      ...['endpoint', 'unknown_subject', 'refusal_status'],
+      ...PROBE_REQUEST_IDS.filter((id) => probeRequest(id).expects !== 'refused'),
+    ])
+    expect(suggestions).toEqual([])
+  })
+
+  test('leaves refusal_status unknown if the few answers that are no acceptance are not about the token', () => {
+    const busy = answersTo(idsOf('refused'), answered(503))
+    expect(judge(busy).check('refusal_status')).toMatchObject({ result: 'unknown', fix: null })
+  })
+})
+
+describe('the typ of tokens', () => {
+  const REFUSED = answered(400, 'typ')
+
+  test('is suggested if good tokens are refused with the registered typ only, and fails only good_token', () => {
+    const { failed, check, suggestions } = judge(
+      { good_token: REFUSED, typ_logout_jwt: REFUSED },
+      { tokenType: 'JWT' },
+    )
+    expect(suggestions).toEqual([['curfew.token_type', 'JWT']])
+    expect(failed).toEqual(['good_token'])
+    expect(check('good_token')?.fix).toContain('Register curfew.token_type JWT')
+  })
+
+  test('is suggested to be logout+jwt again if the endpoint accepts that too', () => {
+    const settings = { ...SETTINGS, token_type: 'JWT' as const }
+    expect(judge({ typ_logout_jwt: answered(200) }, { settings, tokenType: 'JWT' }).suggestions).toEqual([
+      ['curfew.token_type', 'logout+jwt'],
+    ])
+    const strict = judge({}, { settings, tokenType: 'JWT' })
+    expect([strict.failed, strict.suggestions]).toEqual([[], []])
+  })
+})
+
+describe('an error that means that the session is already over', () => {
+  const says = (error: string | null, description = 'd', status = 400): ProbeAnswer => ({
+    ...{ kind: 'response', status, retryAfter: null, durationMs: 20 },
+    headers: { 'cache-control': 'no-store' },
+    body: JSON.stringify({ ...(error !== null && { error }), error_description: description }),
+  })
+  const good = answersTo(idsOf('accepted'), says('unknown_session', 'no session'))
+  const forged = answersTo(idsOf('refused'), says('invalid_request', 'signature'))
+
+  test('is suggested, with the values that are registered already, if the endpoint uses it for nothing else', () => {
+    const settings = { ...SETTINGS, already_ended_errors: ['older'] }
+    const { report, failed } = judge({ ...good, ...forged }, { settings })
+    expect(failed).toEqual(['unknown_subject'])
+    expect(report.suggestions).toEqual([
+      {
+        setting: 'curfew.already_ended_errors',
+        value: ['older', 'unknown_session'],
+        why: expect.stringContaining('probe it with a real session'),
+      },
+    ])
+  })
+
+  test('is suggested with a warning if a token with one claim alone has another error', () => {
+    const { report } = judge({ ...good, ...forged, sub_only: says('sid_missing') })
+    expect(report.suggestions[0]?.value).toEqual(['unknown_session'])
+    expect(report.suggestions[0]?.why).toContain('sid_missing to sub_only')
+  })
+
+  test.each<[string, Changes]>([
+    [
+      'the endpoint has one error for everything, with other descriptions',
+      {
+        ...answersTo(idsOf('accepted'), says('no', 'session')),
+        ...answersTo(idsOf('refused'), says('no', 'signature')),
+      },
+    ],
+    ['one forged token has the error', { ...good, ...forged, no_token: says('unknown_session') }],
+    [
+      'the error is one for refused tokens',
+      { ...answersTo(idsOf('accepted'), says('Invalid_Token')), ...forged },
+    ],
+    ['there is a description alone', { ...answersTo(idsOf('accepted'), says(null)), ...forged }],
+    [
+      'the status is not 400',
+      { ...answersTo(idsOf('accepted'), says('unknown_session', 'd', 422)), ...forged },
+    ],
+  ])('is not suggested if %s', (_, changes) => {
+    const { suggestions, check } = judge(changes)
+    expect(suggestions).toEqual([])
+    expect(check('unknown_subject')?.fix ?? '').not.toContain('suggested')
+  })
+
+  const settings = { ...SETTINGS, already_ended_errors: ['unknown_session'] }
+
+  test('counts as an acceptance once it is registered, so that the other checks prove something', () => {
+    const { failed, unknown } = judge({ ...good, ...forged }, { settings })
+    expect(failed).toEqual(['unknown_subject'])
+    // Only an answer to a real session would show this.
+    expect(unknown).toEqual(['status_200'])
+  })
+
+  test('fails if a token that it must refuse has it too, and such an answer is no refusal', () => {
+    const { failed, check } = judge(
+      { ...good, ...forged, issuer_other: says('unknown_session') },
+      { settings },
+    )
+    expect(failed).toEqual(['unknown_subject', 'already_ended_errors'])
+    expect(check('already_ended_errors')?.what).toContain('issuer_other')
+    expect(check('issuer_other')?.result).toBe('unknown')
+  })
+
+  test('has an unknown check if it was never seen, and no check if none is registered', () => {
+    expect(judge({}, { settings }).check('already_ended_errors')?.result).toBe('unknown')
+    expect(judge({}).check('already_ended_errors')).toBeUndefined()
+  })
+})
+
 test.each<[ProbeAnswer]>([[answered(429)], [answered(503)], [silent('timeout')], [silent('signer')]])(
   'an answer that is not about the token makes its check unknown: %j',
   (answer) => {
@@ -162,24 +290,23 @@ describe('TLS', () => {
 
 describe('suggested settings', () => {
   const refused = answered(400, 'no')
-  const settings = factsWith({}).settings
   test.each<[string, Changes, Partial<ProbeFacts>, readonly unknown[]]>([
     [
       'sid if a token with both may end more than the session',
       {},
-      { settings: { subject_claims: 'both', session_required: false } },
+      { settings: { ...SETTINGS, subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sid']],
     ],
     [
       'sid if both is refused',
       { good_token: refused },
-      { settings: { subject_claims: 'both', session_required: false } },
+      { settings: { ...SETTINGS, subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sid']],
     ],
     [
       'sub if every token with sid is refused',
       { good_token: refused, sid_only: refused },
-      { settings: { subject_claims: 'both', session_required: false } },
+      { settings: { ...SETTINGS, subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sub']],
     ],
     ['both if sid alone is refused', { sid_only: refused }, {}, [['curfew.subject_claims', 'both']]],
@@ -192,7 +319,7 @@ describe('suggested settings', () => {
     [
       'nothing if the session is required already',
       { sub_only: refused },
-      { settings: { subject_claims: 'sid', session_required: true } },
+      { settings: { ...SETTINGS, subject_claims: 'sid', session_required: true } },
       [],
     ],
     [
@@ -211,8 +338,15 @@ describe('suggested settings', () => {
     expect(judge(changes, more).suggestions).toEqual(suggestions)
   })
 
+  test('a refusal of a token without the required sid proves nothing if every token is refused', () => {
+    const settings = { ...SETTINGS, session_required: true }
+    expect(judge(answersTo(PROBE_REQUEST_IDS, refused), { settings }).check('sub_only')?.result).toBe(
+      'unknown',
+    )
+  })
+
   test('an RP that is registered to require sid may refuse a token without it', () => {
-    const { failed } = judge({ sub_only: refused }, { settings: { ...settings, session_required: true } })
+    const { failed } = judge({ sub_only: refused }, { settings: { ...SETTINGS, session_required: true } })
     expect(failed).toEqual([])
   })
 })

@@ -1,13 +1,18 @@
-import { errorTextOf, type InspectedTls, NETWORK } from '@curfew/domain'
-import {
-  inWords,
-  type ProbeCheck,
-  type ProbeReport,
-  type ProbeResult,
-  type ProbeSuggestion,
-} from '../../probe-report.ts'
-import type { BackchannelSettings } from '../settings.ts'
+import { errorTextOf, NETWORK } from '@curfew/domain'
+import { inWords, type ProbeCheck, type ProbeReport, type ProbeSuggestion } from '../../probe-report.ts'
+import { knownFix } from '../known-answers.ts'
 import { misconfiguredFix } from '../words.ts'
+import {
+  acceptedSubject,
+  accepts,
+  acceptsAnything,
+  goodRequest,
+  type ProbeFacts,
+  probeGoesOn,
+  saysEnded,
+  UNVERIFIED,
+  verdictOf,
+} from './facts.ts'
 import {
   PROBE_REQUEST_IDS,
   type ProbeAnswer,
@@ -16,60 +21,7 @@ import {
   probeRequest,
   sameExceptNames,
 } from './requests.ts'
-
-/** The observations of a probe, and the registered settings. */
-export interface ProbeFacts {
-  readonly uri: string
-  readonly now: Date
-  /** The answers by request. A request without an entry was not sent. */
-  readonly answers: ReadonlyMap<ProbeRequestId, ProbeAnswer>
-  /** The TLS connection; null if there was none. */
-  readonly tls: InspectedTls | null
-  readonly settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>
-  readonly timeoutMs: number
-}
-
-/** Statuses that are not about the token: the endpoint is busy, or a gateway got no answer. */
-const NOT_NOW = new Set([408, 425, 429, 502, 503, 504])
-
-/** Whether a status is not about the token. */
-export function isNotNow(status: number): boolean {
-  return NOT_NOW.has(status)
-}
-
-/** The meaning of an answer: `accepted` is any 2xx, `silent` is not about the token. */
-type Verdict = 'accepted' | 'refused' | 'silent'
-
-function verdictOf(answer: ProbeAnswer): Verdict {
-  if (answer.kind !== 'response' || isNotNow(answer.status)) return 'silent'
-  return answer.status >= 200 && answer.status < 300 ? 'accepted' : 'refused'
-}
-
-/**
- * Whether the probe continues after the answer to the first good token. Without an answer, or if the address is not an endpoint
- * for back-channel logout, the other requests would get the same answer.
- */
-export function probeGoesOn(first: ProbeAnswer): boolean {
-  if (first.kind !== 'response' || isNotNow(first.status)) return false
-  return acknowledges(first.status) || first.status === 400 || first.status === 422 || first.status >= 500
-}
-
-/** The subject claims of an accepted good token, which the forged tokens use too; `both` if none was accepted. */
-export function acceptedSubject(answers: ProbeFacts['answers']): ProbeSubject {
-  const accepted = (id: ProbeRequestId) => accepts(answers.get(id))
-  if (accepted('good_token')) return 'both'
-  if (accepted('sid_only')) return 'sid'
-  return accepted('sub_only') ? 'sub' : 'both'
-}
-
-/** Whether a status acknowledges a good token (Back-Channel Logout section 2.8). Other 2xx statuses do not. */
-function acknowledges(status: number): boolean {
-  return status === 200 || status === 204
-}
-
-export function accepts(answer: ProbeAnswer | undefined): boolean {
-  return answer?.kind === 'response' && acknowledges(answer.status)
-}
+import { alreadyEndedSuggestion, probeSuggestions, typInWords } from './suggestions.ts'
 
 type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>
 type Head = Pick<ProbeCheck, 'id' | 'title' | 'level' | 'section'>
@@ -84,8 +36,9 @@ const DAY_MS = 86_400_000
 const CERTIFICATE_DAYS_MIN = 14
 
 /** The checks of the connection, and those that use several answers. */
-function probeFindings(facts: ProbeFacts, anyAccepted: boolean): readonly ProbeCheck[] {
-  const good = facts.answers.get(GOOD[acceptedSubject(facts.answers)])
+function probeFindings(facts: ProbeFacts, ground: Ground): readonly ProbeCheck[] {
+  const { subject } = ground
+  const good = subject === null ? null : (facts.answers.get(goodRequest(subject, facts)) ?? null)
   const found = (head: Head, finding: Finding, answer: ProbeAnswer | null = null): ProbeCheck => ({
     ...head,
     ...finding,
@@ -93,25 +46,30 @@ function probeFindings(facts: ProbeFacts, anyAccepted: boolean): readonly ProbeC
     durationMs: answer?.durationMs ?? null,
   })
   const ifAccepted = (finding: (good: Accepted) => Finding): Finding =>
-    anyAccepted && good?.kind === 'response' ? finding(good) : NOTHING_ACCEPTED
+    good?.kind === 'response' ? finding(good) : NOTHING_ACCEPTED
+  const first = facts.answers.get('good_token')
+  const ended = endedFinding(facts)
   return [
-    found(HEADS.endpoint, endpoint(facts.answers.get('good_token')), facts.answers.get('good_token')),
+    found(HEADS.endpoint, ground.acceptsAnything ? ANYTHING : endpoint(first, facts), first),
     found(HEADS.tls, tls(facts)),
-    found(HEADS.status_200, ifAccepted(status200), anyAccepted ? (good ?? null) : null),
+    found(
+      HEADS.status_200,
+      ifAccepted((accepted) => status200(accepted, facts)),
+      good,
+    ),
     found(HEADS.cache_control, ifAccepted(cacheControl)),
-    found(HEADS.unknown_subject, anyAccepted ? ACCEPTS_UNKNOWN : unknownSubject(facts.answers)),
-    found(HEADS.refusal_status, anyAccepted ? refusalStatus(facts.answers) : NOTHING_ACCEPTED),
+    found(HEADS.unknown_subject, ifUnknown(facts, ground)),
+    ...(ended === null ? [] : [found(HEADS.already_ended_errors, ended)]),
+    found(HEADS.refusal_status, good === null ? NOTHING_ACCEPTED : refusalStatus(facts)),
     found(
       HEADS.time,
       ifAccepted((accepted) => time(accepted, facts.timeoutMs)),
-      anyAccepted ? (good ?? null) : null,
+      good,
     ),
   ]
 }
 
 type Accepted = Extract<ProbeAnswer, { kind: 'response' }>
-
-const GOOD = { both: 'good_token', sid: 'sid_only', sub: 'sub_only' } as const
 
 const HEADS = {
   endpoint: {
@@ -144,6 +102,12 @@ const HEADS = {
     level: 'should',
     section: 'Back-Channel Logout 2.7',
   },
+  already_ended_errors: {
+    id: 'already_ended_errors',
+    title: 'answers a registered error only to tokens that it verified',
+    level: 'informs',
+    section: 'none; curfew.already_ended_errors',
+  },
   refusal_status: {
     id: 'refusal_status',
     title: 'refuses with 400',
@@ -153,13 +117,19 @@ const HEADS = {
   time: { id: 'time', title: 'answers in time', level: 'informs', section: 'none; curfew.timeout_ms' },
 } as const satisfies Readonly<Record<string, Head>>
 
+const ANYTHING: Finding = {
+  result: 'unknown',
+  what: 'It accepts a text that is not a token, so it may be any page that answers a POST, or it answers before it reads the token.',
+  fix: null,
+}
+
 const ACCEPTS_UNKNOWN: Finding = {
   result: 'passed',
   what: 'It accepts tokens for a subject and a session that do not exist, so a repeated or late logout succeeds.',
   fix: null,
 }
 
-function endpoint(first: ProbeAnswer | undefined): Finding {
+function endpoint(first: ProbeAnswer | undefined, facts: ProbeFacts): Finding {
   if (first === undefined) return { result: 'unknown', what: 'Nothing was sent.', fix: null }
   const what = `It ${inWords(first)}.`
   if (probeGoesOn(first)) return { result: 'passed', what, fix: null }
@@ -178,7 +148,14 @@ function endpoint(first: ProbeAnswer | undefined): Finding {
     }
   return verdictOf(first) === 'silent'
     ? { result: 'failed', what, fix: 'Find the reason in its log, correct it, and probe again.' }
-    : { result: 'failed', what, fix: misconfiguredFix(first.status) }
+    : { result: 'failed', what, fix: misconfiguredOf(first, facts) }
+}
+
+/** How to correct an endpoint that answers with a status that the specification does not have. */
+function misconfiguredOf(answer: Accepted, { uri, settings }: ProbeFacts): string {
+  const { status, headers } = answer
+  const last = { status, ...errorTextOf(answer), location: headers?.location ?? null }
+  return misconfiguredFix(last, { uri, settings })
 }
 
 function tls({ uri, tls: seen, now }: ProbeFacts): Finding {
@@ -202,8 +179,13 @@ function tls({ uri, tls: seen, now }: ProbeFacts): Finding {
     : { result: 'passed', what, fix: null }
 }
 
-function status200({ status }: Accepted): Finding {
+function status200(answer: Accepted, { settings }: ProbeFacts): Finding {
+  const { status } = answer
   if (status === 200) return { result: 'passed', what: 'It answered 200.', fix: null }
+  if (saysEnded(answer, settings)) {
+    const what = `It ${inWords(answer)}, because the token names no session. Its answer to a real logout was not observed.`
+    return { result: 'unknown', what, fix: null }
+  }
   return {
     result: 'failed',
     what: `It answered ${status}. Curfew accepts this status too, but other senders may not.`,
@@ -223,11 +205,25 @@ function cacheControl({ headers = {} }: Accepted): Finding {
   }
 }
 
+/** Whether the endpoint accepts a logout of a subject without a session. */
+function ifUnknown(facts: ProbeFacts, { subject, acceptsAnything }: Ground): Finding {
+  if (acceptsAnything) return ANYTHING
+  if (subject === null) return unknownSubject(facts)
+  const answer = facts.answers.get(goodRequest(subject, facts))
+  if (answer === undefined || !saysEnded(answer, facts.settings)) return ACCEPTS_UNKNOWN
+  return {
+    result: 'failed',
+    what: `It ${inWords(answer)}. Because of curfew.already_ended_errors, Curfew takes this for an acknowledgement. Other senders take it for a failure.`,
+    fix: 'Answer 200 if the session does not exist: the user is logged out already.',
+  }
+}
+
 /**
  * Whether an endpoint refuses good tokens because their subject has no session. It does if it answers two good tokens with the
  * same text, and each forged token with another: so it verifies the signature, the issuer and the audience.
  */
-function unknownSubject(answers: ProbeFacts['answers']): Finding {
+function unknownSubject(facts: ProbeFacts): Finding {
+  const { answers } = facts
   const textOf = (id: ProbeRequestId) => {
     const answer = answers.get(id)
     if (answer?.kind !== 'response' || verdictOf(answer) !== 'refused') return null
@@ -240,10 +236,34 @@ function unknownSubject(answers: ProbeFacts['answers']): Finding {
   if (good === null || other === null || !sameExceptNames(good, other)) return NOTHING_ACCEPTED
   if (forged.some((text) => text === null || sameExceptNames(text, good))) return NOTHING_ACCEPTED
   const answer = answers.get('good_token')
+  const setting =
+    alreadyEndedSuggestion(facts) === null
+      ? ''
+      : ' If it cannot be changed, register the suggested curfew.already_ended_errors.'
   return {
     result: 'failed',
     what: `Its text for a good token differs from those for a broken signature, another issuer and another audience. So it verifies these, and refuses the good token because the subject has no session. It ${answer === undefined ? '' : inWords(answer)}. Curfew then takes a repeated logout, or a logout of an ended session, for a failure.`,
-    fix: 'Answer 200 if the session does not exist: the user is logged out already. Then probe again, because the other checks prove nothing before.',
+    fix: `Answer 200 if the session does not exist: the user is logged out already.${setting} Then probe again, because the other checks prove nothing before.`,
+  }
+}
+
+/** Whether registered errors mean what they should. Null if none is registered. */
+function endedFinding({ answers, settings }: ProbeFacts): Finding | null {
+  if (settings.already_ended_errors.length === 0) return null
+  const wrong = UNVERIFIED.filter((id) => saysEnded(answers.get(id), settings))
+  if (wrong.length > 0) {
+    return {
+      result: 'failed',
+      what: `It answers an error of curfew.already_ended_errors to tokens that it must refuse: ${wrong.join(', ')}. So this error does not show that a session is over, and Curfew may take lost logouts for delivered ones.`,
+      fix: 'Remove the error from curfew.already_ended_errors.',
+    }
+  }
+  if (![...answers.values()].some((answer) => saysEnded(answer, settings)))
+    return { result: 'unknown', what: 'No answer had a registered error.', fix: null }
+  return {
+    result: 'passed',
+    what: 'It answered a registered error, and to no token that it cannot verify.',
+    fix: null,
   }
 }
 
@@ -252,12 +272,20 @@ const ANSWERED_400 = PROBE_REQUEST_IDS.filter(
   (id) => probeRequest(id).expects === 'refused' && !['get', 'json', 'oversize', 'two_tokens'].includes(id),
 )
 
-function refusalStatus(answers: ProbeFacts['answers']): Finding {
-  const others = ANSWERED_400.flatMap((id) => {
+function refusalStatus({ answers, settings }: ProbeFacts): Finding {
+  const refused = ANSWERED_400.flatMap((id) => {
     const answer = answers.get(id)
-    if (answer?.kind !== 'response' || verdictOf(answer) !== 'refused' || answer.status === 400) return []
-    return [`${id} ${answer.status}`]
+    if (answer?.kind !== 'response' || verdictOf(answer) !== 'refused' || saysEnded(answer, settings))
+      return []
+    return [{ id, status: answer.status }]
   })
+  if (refused.length === 0)
+    return {
+      result: 'unknown',
+      what: 'It refused no token, so its answer to one was not observed.',
+      fix: null,
+    }
+  const others = refused.filter(({ status }) => status !== 400).map(({ id, status }) => `${id} ${status}`)
   if (others.length === 0)
     return { result: 'passed', what: 'It answers 400 to every refused token.', fix: null }
   return {
@@ -277,112 +305,106 @@ function time({ durationMs }: Accepted, timeoutMs: number): Finding {
   }
 }
 
-const TIMEOUT_MS_MAX = 30_000
-
-/**
- * The settings that the answers suggest. A probe has no session, so it cannot observe which sessions a token ends. The texts say
- * so if it matters.
- */
-function probeSuggestions({ answers, settings, timeoutMs }: ProbeFacts): readonly ProbeSuggestion[] {
-  const { subject_claims: subjectClaims, session_required: sessionRequired } = settings
-  const status = (id: ProbeRequestId) => {
-    const answer = answers.get(id)
-    return answer?.kind === 'response' ? answer.status : null
-  }
-  const accepted = (id: ProbeRequestId) => status(id) === 200 || status(id) === 204
-  const refused = (id: ProbeRequestId) => !accepted(id) && (status(id) ?? 0) >= 400
-  const suggestions: ProbeSuggestion[] = []
-  const suggest = (setting: string, value: ProbeSuggestion['value'], why: string) =>
-    suggestions.push({ setting, value, why })
-
-  if (accepted('sid_only') && accepted('sub_only') && accepted('good_token') && subjectClaims === 'both') {
-    suggest(
-      'curfew.subject_claims',
-      'sid',
-      'It accepts sid alone, sub alone, and both. A token with both should end one session, but some libraries (express-openid-connect) end every session of the subject. A probe without a session cannot see which. A token with sid alone is unambiguous: it ends one session. Keep both if you know that the relying party ends only this session.',
-    )
-  }
-  if (accepted('sub_only') && refused('sid_only') && subjectClaims !== 'sub' && !accepted('good_token')) {
-    suggest(
-      'curfew.subject_claims',
-      'sub',
-      'It accepts a token with sub alone, and refuses every token with sid. Every logout then ends all sessions of the subject.',
-    )
-  }
-  if (accepted('sub_only') && refused('sid_only') && accepted('good_token') && subjectClaims === 'sid') {
-    suggest('curfew.subject_claims', 'both', 'It refuses a token with sid alone, and accepts one with both.')
-  }
-  if (accepted('sid_only') && refused('good_token') && subjectClaims !== 'sid') {
-    suggest('curfew.subject_claims', 'sid', 'It accepts a token with sid alone, and refuses one with both.')
-  }
-  if (accepted('sid_only') && refused('sub_only') && !sessionRequired) {
-    suggest(
-      'backchannel_logout_session_required',
-      true,
-      'It refuses a token with sub alone. With this setting, a logout without a sid becomes a dead letter at once, and the relying party does not have to refuse it again and again.',
-    )
-  }
-  const slowest = Math.max(
-    ...[...answers.values()].map(({ kind, durationMs }) => (kind === 'response' ? durationMs : 0)),
-  )
-  if (slowest > timeoutMs / 2 && timeoutMs < TIMEOUT_MS_MAX) {
-    suggest(
-      'curfew.timeout_ms',
-      Math.min(TIMEOUT_MS_MAX, Math.ceil((slowest * 3) / 1_000) * 1_000),
-      `It took up to ${slowest} ms to answer. Curfew waits for ${timeoutMs} ms.`,
-    )
-  }
-  return suggestions
-}
-
 /** Makes the report. If no good token is accepted, a refusal proves nothing, so the checks that expect one are unknown. */
 export function probeReport(facts: ProbeFacts): ProbeReport {
-  const anyAccepted = ['good_token', 'sid_only', 'sub_only'].some((id) =>
-    accepts(facts.answers.get(id as ProbeRequestId)),
-  )
-  const findings = probeFindings(facts, anyAccepted)
-  const unknownRefused = findings.some(({ id, result }) => id === 'unknown_subject' && result === 'failed')
-  const requests = PROBE_REQUEST_IDS.map((id) => judged(id, facts, { anyAccepted, unknownRefused }))
-  return { checks: [...findings, ...requests], suggestions: anyAccepted ? probeSuggestions(facts) : [] }
+  const subject = acceptedSubject(facts)
+  const before = { subject, acceptsAnything: acceptsAnything(facts), unknownRefused: false }
+  const findings = probeFindings(facts, before)
+  const unknownRefused =
+    subject === null && findings.some(({ id, result }) => id === 'unknown_subject' && result === 'failed')
+  const ground = { ...before, unknownRefused }
+  const requests = PROBE_REQUEST_IDS.map((id) => judged(id, facts, ground))
+  return { checks: [...findings, ...requests], suggestions: suggestionsOf(facts, ground) }
 }
 
+function suggestionsOf(
+  facts: ProbeFacts,
+  { subject, acceptsAnything, unknownRefused }: Ground,
+): readonly ProbeSuggestion[] {
+  if (acceptsAnything) return []
+  if (subject !== null) return probeSuggestions(facts)
+  const ended = unknownRefused ? alreadyEndedSuggestion(facts) : null
+  return ended === null ? [] : [ended]
+}
+
+/** The answers that give the other answers their meaning. */
 interface Ground {
-  /** At least one good token was accepted. */
-  readonly anyAccepted: boolean
+  /** The subject claims of an accepted good token; null if none was accepted. */
+  readonly subject: ProbeSubject | null
+  /** Even a text that is not a token is accepted, so an acceptance proves nothing. */
+  readonly acceptsAnything: boolean
   /** Good tokens are refused because their subject has no session. */
   readonly unknownRefused: boolean
 }
 
-function judged(id: ProbeRequestId, facts: ProbeFacts, { anyAccepted, unknownRefused }: Ground): ProbeCheck {
-  const { title, level, section, expects, wrong, fix } = probeRequest(id)
+function judged(id: ProbeRequestId, facts: ProbeFacts, ground: Ground): ProbeCheck {
+  const { title, level, section } = probeRequest(id)
   const answer = facts.answers.get(id)
-  const check = (result: ProbeResult, what: string, remedy: string | null = null): ProbeCheck => ({
-    ...{ id, title, level, section, result, what, fix: remedy },
+  const finding = answer === undefined ? unknown(notSent(facts)) : judge(id, answer, facts, ground)
+  return {
+    ...{ id, title, level, section },
+    ...finding,
     status: answer?.kind === 'response' ? answer.status : null,
     durationMs: answer?.durationMs ?? null,
-  })
-  if (answer === undefined) return check('unknown', notSent(facts))
+  }
+}
+
+const passed = (what: string): Finding => ({ result: 'passed', what, fix: null })
+const unknown = (what: string): Finding => ({ result: 'unknown', what, fix: null })
+const failed = (what: string, fix: string): Finding => ({ result: 'failed', what, fix })
+
+function judge(id: ProbeRequestId, answer: ProbeAnswer, facts: ProbeFacts, ground: Ground): Finding {
+  if (id === 'oversize') return oversize(answer, ground)
+  if (probeRequest(id).expects === 'refused') return judgeForged(id, answer, facts, ground)
+  return judgeGood(id, answer, facts, ground)
+}
+
+function judgeForged(
+  id: ProbeRequestId,
+  answer: ProbeAnswer,
+  { settings }: ProbeFacts,
+  { subject }: Ground,
+): Finding {
+  const { wrong, fix } = probeRequest(id)
   const seen = inWords(answer)
   const verdict = verdictOf(answer)
-  if (id === 'oversize') return oversize(answer, check, { seen, wrong, fix, anyAccepted })
-  if (expects === 'refused') {
-    if (verdict === 'accepted') return check('failed', `${wrong} It ${seen}.`, fix)
-    if (verdict === 'silent') return check('unknown', `The answer is not about the token: it ${seen}.`)
-    if (anyAccepted) return check('passed', `It ${seen}.`)
-    return check('unknown', `It ${seen}. This proves nothing, because it refuses a good token too.`)
+  if (verdict === 'accepted') return failed(`${wrong} It ${seen}.`, fix)
+  if (verdict === 'silent') return unknown(`The answer is not about the token: it ${seen}.`)
+  if (saysEnded(answer, settings) && id !== 'replayed')
+    return unknown(
+      `It ${seen}, an error of curfew.already_ended_errors. This does not show that it verified the token.`,
+    )
+  if (subject !== null) return passed(`It ${seen}.`)
+  return unknown(`It ${seen}. This proves nothing, because it refuses a good token too.`)
+}
+
+function judgeGood(id: ProbeRequestId, answer: ProbeAnswer, facts: ProbeFacts, ground: Ground): Finding {
+  const { settings, tokenType } = facts
+  const { expects, wrong, fix } = probeRequest(id)
+  const anyAccepted = ground.subject !== null
+  const seen = inWords(answer)
+  const verdict = verdictOf(answer)
+  if (accepts(answer, settings)) {
+    return ground.acceptsAnything
+      ? unknown(`It ${seen}. This proves nothing, because it accepts a text that is not a token too.`)
+      : passed(`It ${seen}.`)
   }
-  if (accepts(answer)) return check('passed', `It ${seen}.`)
   if (expects === 'either' && verdict === 'refused' && anyAccepted)
-    return check('passed', `${wrong} ${fix} It ${seen}.`)
-  if (verdict === 'silent') return check('unknown', `The answer is not about the token: it ${seen}.`)
+    return passed(`${wrong} ${fix} It ${seen}.`)
+  if (verdict === 'silent') return unknown(`The answer is not about the token: it ${seen}.`)
   if (id === 'good_token' && !probeGoesOn(answer))
-    return check('unknown', 'The address is not an endpoint for back-channel logout.')
-  if (unknownRefused)
-    return check('unknown', `It ${seen}, probably because the subject of the token has no session.`)
-  if (id === 'sub_only' && facts.settings.session_required)
-    return check('passed', `It ${seen}, as backchannel_logout_session_required allows.`)
-  if (isBase(id) || anyAccepted) return check('failed', `${wrong} It ${seen}.`, fixFor(answer, fix))
-  return check('unknown', `It ${seen}. This proves nothing, because it refuses every good token.`)
+    return unknown('The address is not an endpoint for back-channel logout.')
+  if (ground.unknownRefused)
+    return unknown(`It ${seen}, probably because the subject of the token has no session.`)
+  if (id === 'good_token' && tokenType !== settings.token_type) {
+    const remedy = `Register curfew.token_type ${tokenType}, or let the endpoint accept ${typInWords(settings.token_type)}.`
+    return failed(`${wrong} It ${seen}. It accepts the same token with ${typInWords(tokenType)}.`, remedy)
+  }
+  const mayRefuse = id === 'sub_only' && settings.session_required
+  if (mayRefuse && anyAccepted) return passed(`It ${seen}, as backchannel_logout_session_required allows.`)
+  if ((isBase(id) && !mayRefuse) || anyAccepted)
+    return failed(`${wrong} It ${seen}.`, fixFor(answer, fix, facts))
+  return unknown(`It ${seen}. This proves nothing, because it refuses every good token.`)
 }
 
 function notSent({ answers }: ProbeFacts): string {
@@ -397,26 +419,26 @@ function isBase(id: ProbeRequestId): boolean {
   return id === 'good_token' || id === 'sid_only' || id === 'sub_only'
 }
 
-/** The fix for a status that the specification does not have is more exact than that of the check. */
-function fixFor(answer: ProbeAnswer, fix: string): string {
+/** The fix for a known text, or for a status that the specification does not have, is more exact than that of the check. */
+function fixFor(answer: ProbeAnswer, fix: string, facts: ProbeFacts): string {
   if (answer.kind !== 'response') return fix
   const { status } = answer
-  return status === 400 || status === 422 || status >= 500 ? fix : misconfiguredFix(status)
+  if (status !== 400 && status !== 422 && status < 500) return misconfiguredOf(answer, facts)
+  const { algorithm, token_type: tokenType } = facts.settings
+  return knownFix({ status, ...errorTextOf(answer) }, { algorithm, tokenType }) ?? fix
 }
 
 /** Judges the answer to an oversized token. A closed connection is a refusal, a timeout is not. */
-function oversize(
-  answer: ProbeAnswer,
-  check: (result: ProbeResult, what: string, remedy?: string | null) => ProbeCheck,
-  { seen, wrong, fix, anyAccepted }: { seen: string; wrong: string; fix: string; anyAccepted: boolean },
-): ProbeCheck {
+function oversize(answer: ProbeAnswer, { subject }: Ground): Finding {
+  const { wrong, fix } = probeRequest('oversize')
+  const seen = inWords(answer)
   const cut = answer.kind === 'failure' && answer.failure === 'connection_reset'
   const hangs = answer.kind === 'failure' && answer.failure === 'timeout'
-  if (hangs || verdictOf(answer) === 'accepted') return check('failed', `${wrong} It ${seen}.`, fix)
+  if (hangs || verdictOf(answer) === 'accepted') return failed(`${wrong} It ${seen}.`, fix)
   if (cut || answer.kind === 'response') {
-    return anyAccepted || (answer.kind === 'response' && answer.status === 413)
-      ? check('passed', `It ${seen}.`)
-      : check('unknown', `It ${seen}. This proves nothing, because it refuses a good token too.`)
+    return subject !== null || (answer.kind === 'response' && answer.status === 413)
+      ? passed(`It ${seen}.`)
+      : unknown(`It ${seen}. This proves nothing, because it refuses a good token too.`)
   }
-  return check('unknown', `The answer is not about the token: it ${seen}.`)
+  return unknown(`The answer is not about the token: it ${seen}.`)
 }

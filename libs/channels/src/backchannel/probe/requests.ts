@@ -32,7 +32,7 @@ export interface ProbeRequest {
   /** Changes the claims of a good token. */
   readonly claims?: (good: ProbeClaims) => ProbeClaims
   /** The changes to the header of a good token; null removes a member. */
-  readonly header?: Readonly<Record<string, unknown>>
+  readonly header?: Readonly<Record<string, unknown>> & { readonly typ?: string | null }
   readonly signature?: TokenSignature
   readonly form?: ProbeForm
   /** A sentence about the fault if the answer is not the expected one. */
@@ -364,14 +364,22 @@ export const PROBE_REQUESTS = {
       'A good token whose aud is a list with the client_id is refused. Curfew sends a text, but other senders may send a list.',
     fix: 'Accept aud as a text or as a list that contains the client_id.',
   },
+  typ_logout_jwt: {
+    title: 'may accept typ logout+jwt',
+    level: 'informs',
+    section: 'Back-Channel Logout 2.4',
+    expects: 'either',
+    header: { typ: 'logout+jwt' },
+    wrong: 'It refuses typ logout+jwt, which the specification recommends.',
+    fix: 'Let it accept typ logout+jwt, which distinguishes a logout token from every other token.',
+  },
   typ_jwt: {
     title: 'may accept typ JWT',
     level: 'informs',
     section: 'Back-Channel Logout 2.4, 4.1',
     expects: 'either',
     header: { typ: 'JWT' },
-    wrong:
-      'It requires typ logout+jwt, which Curfew sends and which is safest. Many identity providers send JWT.',
+    wrong: 'It refuses typ JWT, which many identity providers send.',
     fix: 'If the endpoint must accept tokens of those identity providers too, let it accept typ JWT.',
   },
   typ_missing: {
@@ -380,7 +388,7 @@ export const PROBE_REQUESTS = {
     section: 'Back-Channel Logout 2.4, 4.1',
     expects: 'either',
     header: { typ: null },
-    wrong: 'It requires a typ, which Curfew sends. Many identity providers send none.',
+    wrong: 'It requires a typ. Many identity providers send none.',
     fix: 'If the endpoint must accept tokens of those identity providers too, let it accept tokens without typ.',
   },
   more_fields: {

@@ -24,7 +24,10 @@ test('the probe of an endpoint that never answers forged tokens ends within a mi
       iss: 'https://idp.example',
       clientId: 'rp',
       uri: 'https://rp.example/',
-      settings: { subject_claims: 'both', session_required: false, algorithm: 'ES256', encryption: null },
+      settings: {
+        ...{ subject_claims: 'both', session_required: false, algorithm: 'ES256', encryption: null },
+        ...{ token_type: 'logout+jwt', already_ended_errors: [] },
+      },
       timeoutMs: 30_000,
     },
     {
