@@ -152,7 +152,7 @@ test('a session that is posted after its logout counts if it began before', asyn
   })
 })
 
-test('a named client that is not registered is named in the summary, the event and the confirmation', async () => {
+test('a named client that is not registered is named in the summary and in the event', async () => {
   const mixed = await post({ clients: ['mail', 'typo'] })
   expect(await summaryOf(mixed)).toMatchObject({
     status: 'incomplete',

@@ -1,4 +1,4 @@
-import { eventView, LogoutEventStatus, type Scope } from '@curfew/contract'
+import { eventView, LogoutEventStatus, type Scope, withoutWords } from '@curfew/contract'
 import type { DeliveryRecord } from '@curfew/domain'
 import { callerOf, type HttpServer, hasScope, type RouteAccess } from '@curfew/runtime'
 import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
@@ -20,14 +20,12 @@ export function registerGetEvent(server: HttpServer, deps: RequestedEventDeps): 
     async (request, reply) => {
       const { event, deliveries } = await requestedEvent(request, reply, deps)
       const mayReadWords = hasScope(callerOf(request), 'ledger:read')
-      return eventView(event, mayReadWords ? deliveries : deliveries.map(withoutWords))
+      return eventView(event, mayReadWords ? deliveries : deliveries.map(withheld))
     },
   )
 }
 
-/** Removes the words of the relying party from the last error. Like the attempts, they need the scope `ledger:read`. */
-function withoutWords(delivery: DeliveryRecord): DeliveryRecord {
-  const { lastError } = delivery
-  if (lastError === null) return delivery
-  return { ...delivery, lastError: { ...lastError, error: null, errorDescription: null } }
+/** A delivery without the words of the relying party. */
+function withheld(delivery: DeliveryRecord): DeliveryRecord {
+  return { ...delivery, lastError: delivery.lastError && withoutWords(delivery.lastError) }
 }

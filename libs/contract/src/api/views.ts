@@ -52,6 +52,11 @@ export function deliveryView(delivery: DeliveryRecord): Delivery {
   }
 }
 
+/** The error of an attempt without the words of the relying party. Like attempts, these need the scope `ledger:read`. */
+export function withoutWords(error: AttemptError): AttemptError {
+  return { ...error, error: null, errorDescription: null }
+}
+
 /** The response member for the error of an attempt. */
 export function lastErrorView(error: AttemptError): LastError {
   return {
