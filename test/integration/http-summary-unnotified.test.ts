@@ -117,23 +117,23 @@ test('an endpoint that is registered after a logout does not make the logout com
 })
 
 test.each([
-  ['the sid of the event', (sub: string) => ({ scope: 'session', sid: `${sub}-sid` }), 1],
-  ['another sid', () => ({ scope: 'session', sid: randomUUID() }), 0],
-  ['the device of the event', () => ({ scope: 'device', device: 'phone' }), 1],
-  ['another device', () => ({ scope: 'device', device: 'desktop' }), 0],
+  ['its sid', 1, (sub: string) => ({ scope: 'session', sid: `${sub}-sid` })],
+  ['another sid', 0, () => ({ scope: 'session', sid: randomUUID() })],
+  ['its device', 1, () => ({ scope: 'device', device: 'phone' })],
+  ['another device', 0, () => ({ scope: 'device', device: 'desktop' })],
+  ['a time before it began', 0, () => ({ occurred_at: new Date(Date.now() - 2 * HOUR_MS).toISOString() })],
+  ['another client', 0, () => ({ clients: ['mail'] })],
   [
-    'a session that began later',
-    () => ({ occurred_at: new Date(Date.now() - 2 * HOUR_MS).toISOString() }),
+    'its client as the initiator, in it',
     0,
-  ],
-  ['a client that the event leaves out', () => ({ clients: ['mail'] }), 0],
-  [
-    'the session in which the initiator was',
     (sub: string) => ({ scope: 'subject', initiator: 'fax', sid: `${sub}-sid` }),
-    0,
   ],
-  ['another session of the initiator', () => ({ scope: 'subject', initiator: 'fax', sid: randomUUID() }), 1],
-])('of the sessions at a client without an endpoint, a logout counts %s', async (_, eventOf, count) => {
+  [
+    'its client as the initiator, in another session',
+    1,
+    () => ({ scope: 'subject', initiator: 'fax', sid: randomUUID() }),
+  ],
+])('for a session at a client without an endpoint, a logout with %s counts %i', async (_, count, eventOf) => {
   const sub = randomUUID()
   await hold(sub, ['fax'], { device: 'phone', started_at: before() })
   const id = await post({ sub, ...eventOf(sub) })
