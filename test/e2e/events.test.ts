@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
@@ -20,6 +20,11 @@ test('a logout is posted, and its settled event is shown', async () => {
   const [, id = ''] = /^Accepted as (\S+)\.\n$/.exec(posted.stdout) ?? []
   const shown = await run('show', id, '--wait', '20')
   expect(shown).toMatchObject({ code: 0, stderr: '' })
+  const typo = await run('post', '--iss', ISS, '--sub', 'alice', '--client', 'mail', '--client', 'typo')
+  const [, typoId = ''] = /^Accepted as (\S+)\.\n$/.exec(typo.stdout) ?? []
+  expect((await run('show', typoId, '--wait', '20')).stdout).toMatch(
+    /^clients +mail, typo \(not registered\)$/m,
+  )
   for (const line of [
     /^event +[0-9a-f-]{36}$/m,
     /^subject +alice$/m,
@@ -30,7 +35,17 @@ test('a logout is posted, and its settled event is shown', async () => {
     /^[0-9a-f-]{36} +mail +backchannel +main +\(all\) +acknowledged +done +1 +\d+$/m,
   ])
     expect(shown.stdout).toMatch(line)
-  expect([mail.received.length, wiki.received.length]).toEqual([1, 0])
+  expect([mail.received.length, wiki.received.length]).toEqual([2, 0])
+  expect(shown.stdout).not.toContain('LAST ERROR')
+
+  mail.behave({ status: 400, body: '{"error":"invalid_request","error_description":"the key is unknown"}' })
+  const failing = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['mail'] })
+  await eventually(async () => {
+    const { stdout } = await run('show', failing.id)
+    expect(stdout).toMatch(/ ATTEMPTS +MS +LAST ERROR$/m)
+    expect(stdout).toMatch(/ mail .* pending .* 400: invalid_request: the key is unknown$/m)
+  })
+  mail.behave(null)
 
   const device = [
     '--scope',
@@ -73,7 +88,7 @@ test('of a relying party with several channels, it says what each stands in for 
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
   const { stdout } = await run('show', id, '--wait', '20')
   expect(stdout).toMatch(
-    /^DELIVERY +CLIENT +CHANNEL +ENDPOINT +COUNTS +FALLBACK FOR +SESSION +STATE +LEVEL +ATTEMPTS +MS$/m,
+    /^DELIVERY +CLIENT +CHANNEL +ENDPOINT +COUNTS +FALLBACK FOR +SESSION +STATE +LEVEL +ATTEMPTS +MS +LAST ERROR$/m,
   )
   expect(stdout).toMatch(/ two +backchannel +main +done +\(all\) +dead_lettered: binding_disabled +0 /)
   expect(stdout).toMatch(/ two +global_revocation +main +begun +backchannel +\(all\) +dead_lettered: /)

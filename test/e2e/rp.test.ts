@@ -137,6 +137,7 @@ test('health shows the breaker, the backlog and the latencies of each endpoint',
       settled: 1,
       share_acknowledged: 1,
       last_acknowledged_at: expect.stringMatching(/^\d{4}-/),
+      last_error: null,
       elapsed_ms: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) },
     },
   ])
@@ -144,6 +145,14 @@ test('health shows the breaker, the backlog and the latencies of each endpoint',
     /^backchannel +main +yes +closed +0 +100\.0 % +\d{4}-/m,
   )
   expect((await run(['health', 'unknown'])).code).toBe(1)
+  shop.behave({ status: 400, body: '{"error":"invalid_request"}' })
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
+  await eventually(async () =>
+    expect((await run(['health', 'shop'])).stdout).toMatch(
+      /^backchannel +main .* \d{4}-\d\d-\d\d [\d:]{8} +400: invalid_request$/m,
+    ),
+  )
+  shop.behave(null)
   await curfew.db.query(
     `insert into breakers (binding_id, worker_id)
      select b.id, w.id from bindings b, workers w where b.uri = $1 limit 1`,

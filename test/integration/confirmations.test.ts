@@ -126,6 +126,19 @@ describe('a settled logout', () => {
     expect(first?.data).toMatchObject({ complete: true, settled_at: expect.any(String), applications: [] })
   })
 
+  test('is confirmed as incomplete if the user is known to be signed in at a client without an endpoint', async () => {
+    await curfew.startBookkeeper()
+    await registerPortal()
+    await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'sid-1', clientId: 'fax' }])
+    await logout()
+    const [first] = await hook.told(1)
+    expect(first?.data).toMatchObject({
+      complete: false,
+      settled_at: expect.any(String),
+      applications: [{ client_id: 'fax', client_name: 'fax', state: 'not_signed_out' }],
+    })
+  })
+
   test('whose deliveries a newer logout supersedes is confirmed once those of the newer logout are settled', async () => {
     await curfew.startBookkeeper()
     const wiki = await rp('wiki', 'Wiki')

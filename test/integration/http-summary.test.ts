@@ -51,8 +51,10 @@ test('a summary with a wait is answered as soon as the user is signed out everyw
       level: 'done',
       within_s: null,
       by_itself: false,
+      not_notified: null,
       text: `Signed out of ${name}.`,
     })),
+    initiator: null,
     links: {
       self: `/v1/logout-events/${id}/summary?issuer=main`,
       event: `/v1/logout-events/${id}?issuer=main`,
@@ -122,7 +124,8 @@ test('a logout is complete if the index knows no other session of the subject', 
   expect(await curfew.client.getEventSummary(id, { wait: 20 })).toMatchObject({
     status: 'complete',
     total: 0,
-    text: 'There was no application to sign out of.',
+    text: 'Mail started the logout and was not notified. There was no other application to sign out of.',
+    initiator: { client_id: 'mail', name: 'Mail' },
   })
 })
 

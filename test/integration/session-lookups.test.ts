@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto'
 import type { Issuer, Sid } from '@curfew/domain'
 import {
   applySessions,
   countOrphans,
+  type FoundEvent,
+  findUnnotified,
   listOrphans,
   listSessionsOfSid,
   listSessionsOfSubject,
@@ -81,6 +84,41 @@ test('a lookup by sid is one index scan of one partition, and two scans for ever
       { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 3 },
       { how: 'Index Scan', relation: 'events', times: 3 },
     ])
+  }
+})
+
+test.each([
+  ['subject', 'user-7000', null, 5, [[true, 1]]],
+  [
+    'session',
+    null,
+    'sid-7000-0',
+    3,
+    [
+      [true, 1],
+      [true, 3],
+    ],
+  ],
+])('a summary reads the sessions of a logout of a %s by index scans of one partition', async (...given) => {
+  const [scope, sub, sid, clients, expected] = given
+  const id = randomUUID()
+  await database.db.query(
+    `insert into events (id, given_id, iss, sub, sid, scope, include_initiator, occurred_stated, occurred_at, requested_at,
+       accepted_at, planned_at, lane, plan_basis, digest)
+     values ($1, $1, $2, $3, $4, $5, false, false, now(), now(), now(), now(), 'interactive', 'sessions', '')`,
+    [id, ISS, sub, sid, scope],
+  )
+  const event = { id, clients: null, initiator: null, includeInitiator: false }
+  const found = { event, deliveries: [] } as unknown as FoundEvent
+  const db = recording(database.db)
+  const [unnotified] = await findUnnotified(db, [found])
+  expect(unnotified?.clients).toHaveLength(clients)
+  const [statement] = db.statements
+  if (statement === undefined) throw new Error('expected a statement')
+  for (const plan of ['custom', 'generic'] as const) {
+    const scans = await scansOf(database.db, statement, plan)
+    const partitions = scans.filter(({ relation }) => /^session.*_\d+$/.test(relation))
+    expect(partitions.map(({ how, times }) => [how.startsWith('Index'), times])).toEqual(expected)
   }
 })
 

@@ -8,6 +8,7 @@ export {
   DeliveryWithAttempts,
   EventSummary,
   Jwks,
+  type LastError,
   LogoutEventStatus,
   PageQuery,
   type Problem,
@@ -92,7 +93,9 @@ export {
   eventPath,
   eventView,
   issuerLogoutPath,
+  lastErrorView,
   summaryView,
+  withoutWords,
 } from './api/views.ts'
 export {
   notificationBody,

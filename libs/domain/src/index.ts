@@ -158,6 +158,7 @@ export {
 } from './logout/plan.ts'
 export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './logout/quarantine.ts'
 export type {
+  AttemptError,
   DeadLetterRecord,
   DeliveryRecord,
   EventRecord,
@@ -168,6 +169,12 @@ export type {
 } from './logout/records.ts'
 export { beganAfter, CLOCKS_APART_MS_MAX, type LiveSession, type Occurrence } from './logout/session-match.ts'
 export { type DeliveryProgress, type EventSummary, summarize } from './logout/summary.ts'
+export {
+  ALL_NOTIFIED,
+  type UnnotifiedClients,
+  unnotifiedAmong,
+  type WithoutDelivery,
+} from './logout/unnotified.ts'
 export type { CredentialStore, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,

@@ -106,6 +106,7 @@ export {
   sweepHistory,
 } from './history/retention.ts'
 export { announceSettled, followSettled, type SettledFollower } from './history/settled.ts'
+export { findUnnotified } from './history/unnotified.ts'
 export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout/counts.ts'
 export {
   cancelIssuerLogout,

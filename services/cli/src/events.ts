@@ -2,6 +2,7 @@ import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
 import { command, flag, type Given, group, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issOf } from './issuer.ts'
+import { lastErrorText } from './last-error.ts'
 import { plain, table } from './table.ts'
 
 const WAIT_S_MAX = 30
@@ -110,6 +111,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ...(event.sid === null ? [] : [['session', event.sid] as const]),
     ['scope', event.scope + (event.device === null ? '' : `: ${event.device}`)],
     ...(event.reason === null ? [] : [['reason', event.reason] as const]),
+    ...(event.clients === null ? [] : [['clients', clientsText(event)] as const]),
     ...(event.relayed_for === null ? [] : [['relayed', `for ${event.relayed_for}`] as const]),
     ['accepted', event.accepted_at],
     ...(event.erased_at === null ? [] : [['erased', event.erased_at] as const]),
@@ -118,6 +120,8 @@ function inWords(event: LogoutEventStatus, text: string): string {
   ]
   const several = hasSeveralChannels(event)
   const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
+  const hasError = event.deliveries.some(({ last_error }) => last_error !== null)
+  const errorOf = (error: string) => (hasError ? [error] : [])
   const rows = event.deliveries.map((delivery) => [
     delivery.id,
     delivery.client_id,
@@ -129,15 +133,22 @@ function inWords(event: LogoutEventStatus, text: string): string {
     delivery.level ?? '',
     delivery.attempt_count,
     delivery.elapsed_ms ?? '',
+    ...errorOf(lastErrorText(delivery.last_error)),
   ])
   const head = [
     ...['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', ...roleOf('COUNTS', 'FALLBACK FOR')],
-    ...['SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS'],
+    ...['SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS', ...errorOf('LAST ERROR')],
   ]
   return (
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +
     (rows.length === 0 ? '' : `\n${table([head, ...rows])}`)
   )
+}
+
+/** The clients that the event names, with a note at those that were not registered. */
+function clientsText({ clients, unregistered_clients: unregistered }: LogoutEventStatus): string {
+  const unknown = new Set(unregistered)
+  return (clients ?? []).map((id) => (unknown.has(id) ? `${id} (not registered)` : id)).join(', ')
 }
 
 /** Whether one relying party has deliveries by several channels. */

@@ -1,4 +1,5 @@
 import type { RelyingParty, RelyingPartyHealth } from '@curfew/contract'
+import { lastErrorText } from './last-error.ts'
 import { plain, table } from './table.ts'
 
 /** Relying parties as a table. */
@@ -65,6 +66,8 @@ function settingsText(settings: Readonly<Record<string, unknown>>): string {
 
 /** The recent results of a relying party as a table. */
 export function healthText({ issuer, client_id, client_name, endpoints }: RelyingPartyHealth): string {
+  const hasError = endpoints.some(({ last_error }) => last_error !== null)
+  const errorOf = (...cells: readonly string[]) => (hasError ? cells : [])
   const rows = endpoints.map((endpoint) => [
     endpoint.channel,
     endpoint.name,
@@ -72,10 +75,11 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     endpoint.breaker.state,
     endpoint.waiting,
     endpoint.share_acknowledged === null ? '' : `${(endpoint.share_acknowledged * 100).toFixed(1)} %`,
-    endpoint.last_acknowledged_at?.slice(0, 19).replace('T', ' ') ?? 'not recently',
+    utcText(endpoint.last_acknowledged_at) ?? 'not recently',
     endpoint.elapsed_ms?.p50 ?? '',
     endpoint.elapsed_ms?.p95 ?? '',
     endpoint.elapsed_ms?.p99 ?? '',
+    ...errorOf(utcText(endpoint.last_error?.at ?? null) ?? '', lastErrorText(endpoint.last_error)),
   ])
   const head = [
     'CHANNEL',
@@ -88,8 +92,14 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     'P50 MS',
     'P95 MS',
     'P99 MS',
+    ...errorOf('ERROR AT (UTC)', 'LAST ERROR'),
   ]
   return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), latest 1,000 deliveries to each endpoint:\n\n${
     rows.length === 0 ? 'It has no endpoint, so it is not notified.\n' : table([head, ...rows])
   }`
+}
+
+/** A time to the second, without its zone. */
+function utcText(time: string | null): string | undefined {
+  return time?.slice(0, 19).replace('T', ' ')
 }

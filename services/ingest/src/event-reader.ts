@@ -1,9 +1,10 @@
-import type { GivenEventId, Issuer } from '@curfew/domain'
+import type { GivenEventId, Issuer, UnnotifiedClients } from '@curfew/domain'
 import {
   type Database,
   type EventIdentity,
   type FoundEvent,
   findEvents,
+  findUnnotified,
   identifyEvents,
 } from '@curfew/ledger'
 import { createBatcher, DEFERRED, ProblemError, QueueFullError } from '@curfew/runtime'
@@ -23,6 +24,8 @@ export interface EventReader {
     readonly iss: Issuer | null
     readonly caller: string
   }): Promise<readonly EventIdentity[]>
+  /** Finds the clients that get no delivery of an event. @throws {ProblemError} as `find` does. */
+  unnotified(found: FoundEvent, caller: string): Promise<UnnotifiedClients>
 }
 
 /** The greatest number of events in one batch. */
@@ -62,7 +65,19 @@ export function createEventReader(db: Database): EventReader {
     ...fair,
     run: (asked) => identifyEvents(db, asked),
   })
+  const unnotified = createBatcher<
+    { readonly found: FoundEvent; readonly caller: string },
+    UnnotifiedClients
+  >({
+    ...fair,
+    run: (asked) =>
+      findUnnotified(
+        db,
+        asked.map(({ found }) => found),
+      ),
+  })
   return {
+    unnotified: (found, caller) => unnotified.add({ found, caller }).catch(rejectFull),
     identify: (asked) => identities.add(asked).catch(rejectFull),
     find: (id, caller) => reads.add({ id, caller }).catch(rejectFull),
   }

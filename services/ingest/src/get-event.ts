@@ -1,5 +1,6 @@
-import { eventView, LogoutEventStatus, type Scope } from '@curfew/contract'
-import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { eventView, LogoutEventStatus, type Scope, withoutWords } from '@curfew/contract'
+import type { DeliveryRecord } from '@curfew/domain'
+import { callerOf, type HttpServer, hasScope, type RouteAccess } from '@curfew/runtime'
 import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
 /** `GET /v1/logout-events/{id}`: the event with the states of its deliveries, at once or after a wait until all are settled. */
@@ -18,7 +19,13 @@ export function registerGetEvent(server: HttpServer, deps: RequestedEventDeps): 
     },
     async (request, reply) => {
       const { event, deliveries } = await requestedEvent(request, reply, deps)
-      return eventView(event, deliveries)
+      const mayReadWords = hasScope(callerOf(request), 'ledger:read')
+      return eventView(event, mayReadWords ? deliveries : deliveries.map(withheld))
     },
   )
+}
+
+/** A delivery without the words of the relying party. */
+function withheld(delivery: DeliveryRecord): DeliveryRecord {
+  return { ...delivery, lastError: delivery.lastError && withoutWords(delivery.lastError) }
 }

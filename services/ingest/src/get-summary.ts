@@ -1,7 +1,7 @@
 import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/contract'
-import { summarize } from '@curfew/domain'
+import { type AccessFilter, admits, summarize, type UnnotifiedClients } from '@curfew/domain'
 import { coveringDeliveries } from '@curfew/ledger'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
 /** `GET /v1/logout-events/{id}/summary`: the result of a logout in words that an IdP can show to the user. */
@@ -22,7 +22,8 @@ export function registerGetSummary(
       },
     },
     async (request, reply) => {
-      const { event, deliveries } = await requestedEvent(request, reply, deps)
+      const found = await requestedEvent(request, reply, deps)
+      const { event, deliveries } = found
       if (event.scope === 'issuer') {
         throw new ProblemError({
           status: 409,
@@ -30,13 +31,31 @@ export function registerGetSummary(
           detail: `An issuer logout covers every subject, so it has no summary for one user. See its progress at ${issuerLogoutPath(event)}.`,
         })
       }
+      const { access, name } = callerOf(request)
       const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
       const covering = superseded.length === 0 ? new Map() : await coveringDeliveries(deps.db, superseded)
       const summary = summarize(
         deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
-        { now: deps.now(), knownIssuer: event.planBasis !== 'unknown_issuer' },
+        {
+          now: deps.now(),
+          knownIssuer: event.planBasis !== 'unknown_issuer',
+          unnotified: admitted(await deps.reader.unnotified(found, name), access),
+        },
       )
       return summaryView(event, summary)
     },
   )
+}
+
+/** Reduces the clients without a delivery to those that the caller may see. */
+function admitted(unnotified: UnnotifiedClients, access: AccessFilter): UnnotifiedClients {
+  if (access.kind !== 'clients') return unnotified
+  const isAdmitted = ({ clientId }: { readonly clientId: string }) =>
+    admits(access, { issuer: access.issuer, clientId })
+  const { clients, initiator } = unnotified
+  return {
+    ...unnotified,
+    clients: clients.filter(isAdmitted),
+    initiator: initiator !== null && isAdmitted(initiator) ? initiator : null,
+  }
 }

@@ -135,7 +135,18 @@ function ifAdmitted(found: FoundEvent, access: AccessFilter): FoundEvent | null 
   if (access.kind === 'everything') return found
   if (found.event.iss !== access.iss) return null
   const deliveries = found.deliveries.filter((delivery) => admits(access, delivery))
-  return access.kind === 'clients' && deliveries.length === 0 ? null : { ...found, deliveries }
+  if (access.kind !== 'clients') return { ...found, deliveries }
+  if (deliveries.length === 0) return null
+  const admitted = (clientId: string) => admits(access, { issuer: access.issuer, clientId })
+  const { clients, unregisteredClients } = found.event
+  return {
+    event: {
+      ...found.event,
+      clients: clients?.filter(admitted) ?? null,
+      unregisteredClients: unregisteredClients.filter(admitted),
+    },
+    deliveries,
+  }
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

@@ -82,6 +82,20 @@ export const AttemptCount = Type.Integer({
     'Number of POSTs to the relying party. 0: nothing was sent, for example because the endpoint is disabled.',
 })
 
+/** A failed attempt. */
+export const LastError = Type.Object({
+  at: Time,
+  status: Type.Union([Type.Integer(), Type.Null()], {
+    description: 'HTTP status; null if there was no answer.',
+  }),
+  error_class: nullable(Text),
+  error: Type.Union([Text, Type.Null()], {
+    description: 'The error that the relying party or the network reported. Only with the scope ledger:read.',
+  }),
+  error_description: nullable(Text),
+})
+export type LastError = Static<typeof LastError>
+
 /** One delivery, without its attempts. */
 export const Delivery = Type.Object({
   id: Text,
@@ -115,6 +129,10 @@ export const Delivery = Type.Object({
     description: 'From acceptance (202) to settlement.',
   }),
   erased_at: ErasedAt,
+  last_error: Type.Union([LastError, Type.Null()], {
+    description:
+      'The error of the last attempt. Null if the attempt was acknowledged, if there was none, or if it is not kept any more.',
+  }),
   links: Type.Object({ self: Text, event: Text }),
 })
 export type Delivery = Static<typeof Delivery>
@@ -177,6 +195,14 @@ export const LogoutEventStatus = Type.Object({
   device: nullable(Text),
   reason: nullable(Text),
   initiator: nullable(Text),
+  clients: Type.Union([Type.Array(Text), Type.Null()], {
+    description:
+      'The only clients that the event is about, as the IdP named them. Null: every client that may hold a session.',
+  }),
+  unregistered_clients: Type.Array(Text, {
+    description:
+      'Those of clients that were not registered when the event was planned. They are not notified.',
+  }),
   relayed_for: Type.Union([Text, Type.Null()], {
     description:
       'The client that the IdP addressed its logout token to; null if the event did not come by the relay.',
@@ -236,7 +262,7 @@ export const EventSummary = Type.Object({
         [Type.Literal('signed_out'), Type.Literal('ending'), Type.Literal('not_signed_out')],
         {
           description:
-            'ending: Curfew tries again, or the session expires soon. If level is not null: the application has confirmed the request, but not that the session is over. not_signed_out: Curfew has given up, or, with level unconfirmable, the application cannot confirm.',
+            'ending: Curfew tries again, or the session expires soon. If level is not null: the application has confirmed the request, but not that the session is over. not_signed_out: Curfew has given up, the application cannot be notified (not_notified), or, with level unconfirmable, it cannot confirm.',
         },
       ),
       level: levelOf(
@@ -247,11 +273,20 @@ export const EventSummary = Type.Object({
           'Rounded number of seconds until the next attempt, or, if by_itself is true, until the session expires. Null if neither is known.',
       }),
       by_itself: Type.Boolean({
-        description: 'True if the session expires before the next attempt, or after Curfew has given up.',
+        description:
+          'True if the session expires before the next attempt, or if Curfew makes none and the expiry is known.',
+      }),
+      not_notified: Type.Union([Type.Literal('no_endpoint'), Type.Literal('not_registered'), Type.Null()], {
+        description:
+          'Why Curfew does not notify the application. no_endpoint: the relying party had no endpoint when the event was planned. not_registered: no relying party had the client_id. Null: it is notified.',
       }),
       text: Type.String({ description: 'One sentence.' }),
     }),
   ),
+  initiator: Type.Union([Type.Object({ client_id: Text, name: Text }), Type.Null()], {
+    description:
+      'The client that started the logout, if it was not notified for that reason. It is not among applications.',
+  }),
   links: Type.Object({ self: Text, event: Text }),
 })
 export type EventSummary = Static<typeof EventSummary>

@@ -4,7 +4,7 @@ import {
   CONFIRMATION_DEADLINE_MS_MIN,
 } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
-import { Count, nullable, Text, Time } from './common.ts'
+import { Count, LastError, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
 
 /** TLS settings of a relying party, in PEM. */
@@ -460,6 +460,9 @@ const EndpointHealth = Type.Object({
     description: 'Share of acknowledged deliveries, from 0 to 1.',
   }),
   last_acknowledged_at: nullable(Time),
+  last_error: Type.Union([LastError, Type.Null()], {
+    description: 'The latest failed attempt of the latest 1000 deliveries; null if none failed.',
+  }),
   elapsed_ms: Type.Union(
     [Type.Object({ p50: Type.Number(), p95: Type.Number(), p99: Type.Number() }), Type.Null()],
     { description: 'Milliseconds from acceptance (202) to acknowledgement, without replayed deliveries.' },

@@ -17,6 +17,9 @@ const EVENT: EventRecord = {
   device: null,
   reason: null,
   initiator: null,
+  includeInitiator: false,
+  clients: null,
+  unregisteredClients: [],
   lane: 'interactive',
   occurredAt: at(0),
   acceptedAt: at(1),
@@ -53,6 +56,7 @@ const DELIVERY: DeliveryRecord = {
   settledAt: at(5),
   sessionEndsAt: null,
   erasedAt: null,
+  lastError: null,
   acceptedAt: at(1),
 }
 const DEAD: DeliveryRecord = {

@@ -1,5 +1,5 @@
-import type { DeliveryRecord, EventRecord, EventSummary as SummaryFacts } from '@curfew/domain'
-import type { Delivery, EventSummary, LogoutEventStatus } from './common.ts'
+import type { AttemptError, DeliveryRecord, EventRecord, EventSummary as SummaryFacts } from '@curfew/domain'
+import type { Delivery, EventSummary, LastError, LogoutEventStatus } from './common.ts'
 
 /** The public name of an event. `issuer` is the short name; null if the `iss` is not registered. */
 export interface EventName {
@@ -44,10 +44,27 @@ export function deliveryView(delivery: DeliveryRecord): Delivery {
     elapsed_ms:
       delivery.settledAt === null ? null : delivery.settledAt.getTime() - delivery.acceptedAt.getTime(),
     erased_at: delivery.erasedAt?.toISOString() ?? null,
+    last_error: delivery.lastError && lastErrorView(delivery.lastError),
     links: {
       self: `/v1/deliveries/${delivery.id}`,
       event: eventPath({ ...delivery, givenId: delivery.givenEventId }),
     },
+  }
+}
+
+/** The error of an attempt without the words of the relying party. Like attempts, these need the scope `ledger:read`. */
+export function withoutWords(error: AttemptError): AttemptError {
+  return { ...error, error: null, errorDescription: null }
+}
+
+/** The response member for the error of an attempt. */
+export function lastErrorView(error: AttemptError): LastError {
+  return {
+    at: error.startedAt.toISOString(),
+    status: error.status,
+    error_class: error.errorClass,
+    error: error.error,
+    error_description: error.errorDescription,
   }
 }
 
@@ -74,6 +91,8 @@ export function eventView(event: EventRecord, deliveries: readonly DeliveryRecor
     device: event.device,
     reason: event.reason,
     initiator: event.initiator,
+    clients: event.clients === null ? null : [...event.clients],
+    unregistered_clients: [...event.unregisteredClients],
     relayed_for: event.relayedFor,
     lane: event.lane,
     occurred_at: event.occurredAt.toISOString(),
@@ -117,8 +136,13 @@ export function summaryView(event: EventName, summary: SummaryFacts): EventSumma
       level: application.level,
       within_s: application.withinS,
       by_itself: application.byItself,
+      not_notified: application.notNotified,
       text: application.text,
     })),
+    initiator:
+      summary.initiator === null
+        ? null
+        : { client_id: summary.initiator.clientId, name: summary.initiator.name },
     links: { self: eventPath(event, '/summary'), event: eventPath(event) },
   }
 }

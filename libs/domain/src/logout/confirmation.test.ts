@@ -11,7 +11,7 @@ const summaryOf = (
   status,
   applications: states.map((state, index) => ({
     ...{ clientId: `rp${index}`, name: `App ${index}`, state, level: 'done' },
-    ...{ withinS: 60, byItself: true, text: 'a sentence for the user' },
+    ...{ withinS: 60, byItself: true, notNotified: null, text: 'a sentence for the user' },
   })),
 })
 const eventOf = (...settledAt: readonly (Date | null)[]) => ({

@@ -22,6 +22,11 @@ export interface EventRecord {
   /** Why the session ended, as the IdP stated it. */
   readonly reason: string | null
   readonly initiator: string | null
+  readonly includeInitiator: boolean
+  /** The only clients that the event is about; null: every client that may hold a session. */
+  readonly clients: readonly string[] | null
+  /** Those of `clients` that were not registered when the event was planned. */
+  readonly unregisteredClients: readonly string[]
   /** The client that the IdP addressed its logout token to; null if the event did not come by the relay. */
   readonly relayedFor: string | null
   readonly lane: string
@@ -85,7 +90,15 @@ export interface DeliveryRecord {
   readonly acceptedAt: Date
   /** When the subject was erased; null if not. */
   readonly erasedAt: Date | null
+  /** The error of the last attempt; null if it was acknowledged, if there was none, or if retention removed it. */
+  readonly lastError: AttemptError | null
 }
+
+/** A failed attempt. */
+export type AttemptError = Pick<
+  StoredAttempt,
+  'startedAt' | 'status' | 'errorClass' | 'error' | 'errorDescription'
+>
 
 /** An attempt as the ledger stores it. */
 export interface StoredAttempt {

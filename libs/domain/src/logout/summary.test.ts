@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { DELIVERY_STATES } from '../delivery/delivery.ts'
 import { LEVELS, type Level } from '../delivery/level.ts'
 import { type DeliveryProgress, type SummarizedDelivery, summarize } from './summary.ts'
+import { ALL_NOTIFIED, type UnnotifiedClient, type UnnotifiedClients } from './unnotified.ts'
 
 // Goal: the summary is true and plain. It never counts a session as ended that is not, never promises too much, and says where
 // the person has to sign out.
@@ -34,7 +35,24 @@ const pending = (minutes: number): DeliveryProgress => ({
 })
 const DEAD = { state: 'dead_lettered' } as const
 const summary = (...deliveries: readonly SummarizedDelivery[]) =>
-  summarize(deliveries, { now: NOW, knownIssuer: true })
+  summarize(deliveries, { now: NOW, knownIssuer: true, unnotified: ALL_NOTIFIED })
+/** A client that holds a session and gets no delivery. */
+const unnotified = (name: string, over: Partial<UnnotifiedClient> = {}): UnnotifiedClient => ({
+  clientId: name.toLowerCase(),
+  clientName: name,
+  why: 'no_endpoint',
+  holdsSession: true,
+  sessionsEndAt: null,
+  ...over,
+})
+const typo = (name: string) =>
+  unnotified(name, { clientName: null, why: 'not_registered', holdsSession: false })
+/** The summary of deliveries and of clients without a delivery. */
+const summaryWith = (
+  over: Partial<UnnotifiedClients>,
+  deliveries: readonly SummarizedDelivery[] = [],
+  knownIssuer = true,
+) => summarize(deliveries, { now: NOW, knownIssuer, unnotified: { ...ALL_NOTIFIED, ...over } })
 const at = (name: string, level: Level) => delivery(name, { level })
 /** A delivery by another channel, which may be the fallback for the back channel. */
 const other = (name: string, over: Partial<SummarizedDelivery>) =>
@@ -159,10 +177,102 @@ describe('the text covers', () => {
   })
 
   test('an unregistered issuer, without success', () => {
-    expect(summarize([], { now: NOW, knownIssuer: false })).toMatchObject({
+    expect(summaryWith({}, [], false)).toMatchObject({
       status: 'incomplete',
       total: 0,
       text: 'It is not known which applications to sign out of.',
+    })
+  })
+
+  test.each<[string, Partial<UnnotifiedClients>, readonly SummarizedDelivery[], string, string]>([
+    [
+      'an application without an endpoint',
+      { clients: [unnotified('Wiki')] },
+      [],
+      'incomplete',
+      'Wiki could not be notified: please sign out there, or close it.',
+    ],
+    [
+      'applications without an endpoint, beside others',
+      { clients: [unnotified('Wiki'), unnotified('Legacy', { why: 'not_registered' })] },
+      five,
+      'incomplete',
+      'Signed out of 5 of 7 applications. Wiki and Legacy could not be notified: please sign out there, or close them.',
+    ],
+    [
+      'an application without an endpoint while another one is retried',
+      { clients: [unnotified('Wiki')] },
+      [delivery('Mail', pending(8))],
+      'in_progress',
+      'Signed out of none of 2 applications yet. Mail has not confirmed yet: it is tried again within 10 minutes. ' +
+        'Wiki could not be notified: please sign out there, or close it.',
+    ],
+    [
+      'a client_id that is not registered',
+      { clients: [typo('typo')] },
+      [],
+      'incomplete',
+      'typo is not registered, so it was not notified: if you are signed in there, please sign out.',
+    ],
+    [
+      'client_ids that are not registered, beside others',
+      { clients: [typo('typo'), typo('oops')] },
+      [delivery('Mail')],
+      'incomplete',
+      'Signed out of 1 of 3 applications. typo and oops are not registered, so they were not notified: ' +
+        'if you are signed in there, please sign out.',
+    ],
+    [
+      'a session that was posted late',
+      { clients: [unnotified('Wiki', { why: 'not_yet' })] },
+      [delivery('Mail')],
+      'in_progress',
+      'Signed out of 1 of 2 applications. Signing out of Wiki is under way.',
+    ],
+    [
+      'the application that started the logout, alone',
+      { initiator: { clientId: 'wiki', clientName: 'Wiki' } },
+      [],
+      'complete',
+      'Wiki started the logout and was not notified. There was no other application to sign out of.',
+    ],
+    [
+      'the application that started the logout, beside one other',
+      { initiator: { clientId: 'wiki', clientName: null } },
+      [delivery('Mail')],
+      'complete',
+      'Signed out of Mail. wiki started the logout and was not notified.',
+    ],
+    [
+      'the application that started the logout, beside several others',
+      { initiator: { clientId: 'https://rp.example/', clientName: null } },
+      five,
+      'complete',
+      'Signed out of all 5 applications. The application that started the logout was not notified.',
+    ],
+    [
+      'more sessions than the ledger reads',
+      { complete: false },
+      five,
+      'incomplete',
+      'Signed out of all 5 applications. There may be more applications to sign out of.',
+    ],
+  ])('%s', (_, over, deliveries, status, text) => {
+    expect(summaryWith(over, deliveries)).toMatchObject({ status, text })
+  })
+
+  test('an unregistered issuer whose clients hold sessions', () => {
+    const initiator = { clientId: 'mail', clientName: null }
+    expect(
+      summaryWith({ clients: [unnotified('Wiki', { why: 'not_registered' })], initiator }, [], false),
+    ).toMatchObject({
+      status: 'incomplete',
+      total: 1,
+      text: 'Wiki could not be notified: please sign out there, or close it. mail started the logout and was not notified.',
+    })
+    expect(summaryWith({ initiator }, [], false)).toMatchObject({
+      status: 'incomplete',
+      text: 'mail started the logout and was not notified. It is not known which other applications to sign out of.',
     })
   })
 
@@ -245,6 +355,18 @@ describe('an application', () => {
     })
   })
 
+  test('without an endpoint says when its session ends by itself, and why it is not notified', () => {
+    const sessionsEndAt = inMinutes(50)
+    const { applications } = summaryWith({
+      clients: [unnotified('Wiki', { sessionsEndAt }), unnotified('Time'), typo('typo')],
+    })
+    expect(applications).toMatchObject([
+      { state: 'not_signed_out', level: null, withinS: 3_600, byItself: true, notNotified: 'no_endpoint' },
+      { state: 'not_signed_out', withinS: null, byItself: false, notNotified: 'no_endpoint' },
+      { state: 'not_signed_out', withinS: null, byItself: false, notNotified: 'not_registered' },
+    ])
+  })
+
   test('without a registered name has its client_id as name, and a text without it', () => {
     const unnamed = { ...delivery('', pending(1)), clientId: 'https://rp.example/', clientName: null }
     expect(only(unnamed)).toEqual({
@@ -254,6 +376,7 @@ describe('an application', () => {
       level: null,
       withinS: 120,
       byItself: false,
+      notNotified: null,
       text: 'The application has not confirmed yet: it is tried again within 2 minutes.',
     })
   })
@@ -280,12 +403,27 @@ const summarized: fc.Arbitrary<SummarizedDelivery> = fc
     ...{ ...progress, ...channel, clientId, clientName, coveredBy },
   }))
 
+const withoutDelivery: fc.Arbitrary<UnnotifiedClients> = fc.record({
+  clients: fc.uniqueArray(
+    fc.record({
+      clientId: names.map((name) => `without ${name}`),
+      clientName: fc.option(names),
+      why: fc.constantFrom('not_registered', 'no_endpoint', 'not_yet'),
+      holdsSession: fc.boolean(),
+      sessionsEndAt: fc.option(fc.integer({ min: -10, max: 50_000 }).map(inMinutes)),
+    }),
+    { maxLength: 5, selector: ({ clientId }) => clientId },
+  ),
+  initiator: fc.option(fc.record({ clientId: names, clientName: fc.option(names) })),
+  complete: fc.boolean(),
+})
+
 test('no summary overstates the progress, leaves out an application, or contains an address or an id', () => {
   fc.assert(
-    fc.property(fc.array(summarized, { maxLength: 12 }), fc.boolean(), (deliveries, knownIssuer) => {
-      const { status, signedOut, total, text, applications } = summarize(deliveries, {
-        now: NOW,
-        knownIssuer,
+    fc.property(fc.array(summarized, { maxLength: 12 }), fc.boolean(), withoutDelivery, (...given) => {
+      const [deliveries, knownIssuer, unnotified] = given
+      const { status, signedOut, total, text, applications, initiator } = summarize(deliveries, {
+        ...{ now: NOW, knownIssuer, unnotified },
       })
       const isOver = ({ state, level, sessionEndsAt, coveredBy }: SummarizedDelivery) => {
         const end = state === 'superseded' ? coveredBy : { state, level }
@@ -294,9 +432,13 @@ test('no summary overstates the progress, leaves out an application, or contains
         return acknowledged || end?.state === 'lapsed' || (sessionEndsAt !== null && sessionEndsAt <= NOW)
       }
       const clients = Map.groupBy(deliveries, ({ clientId }) => clientId)
-      expect(applications.map(({ clientId }) => clientId)).toEqual([...clients.keys()])
+      const without = new Map(unnotified.clients.map((client) => [client.clientId, client]))
+      expect(applications.map(({ clientId }) => clientId)).toEqual([...clients.keys(), ...without.keys()])
       for (const { clientId, state } of applications) {
-        const own = clients.get(clientId) ?? []
+        const own = clients.get(clientId)
+        const left = without.get(clientId)
+        if (left !== undefined) expect(state).toBe(left.why === 'not_yet' ? 'ending' : 'not_signed_out')
+        if (own === undefined) continue
         if (own.every(isOver)) expect(state).toBe('signed_out')
         // Without fallbacks, an application is signed out exactly if all its deliveries are over.
         if (own.every(({ fallbackFor }) => fallbackFor === null))
@@ -304,8 +446,14 @@ test('no summary overstates the progress, leaves out an application, or contains
         if (!own.some(isOver)) expect(state).not.toBe('signed_out')
       }
       expect(signedOut).toBe(applications.filter(({ state }) => state === 'signed_out').length)
-      expect(total).toBe(clients.size)
-      if (total > 0) expect(status === 'complete').toBe(signedOut === total)
+      expect(total).toBe(clients.size + without.size)
+      if (total > 0)
+        expect(status === 'complete').toBe(
+          signedOut === total && unnotified.complete && (knownIssuer || deliveries.length > 0),
+        )
+      if (status === 'complete') expect([...without.keys(), !unnotified.complete]).toEqual([false])
+      expect(initiator?.clientId).toBe(unnotified.initiator?.clientId)
+      if (initiator !== null) expect(text).toMatch(/started the logout (and )?was not notified\./)
       for (const sentences of [text, ...applications.map((application) => application.text)]) {
         expect(sentences).not.toMatch(/:\/\/|[0-9a-f]{8}-[0-9a-f]{4}-/i)
         expect(sentences).toMatch(/^\S.*\.$/)

@@ -2,6 +2,7 @@ import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
 import { hasLapsed } from '../delivery/delivery.ts'
 import { type Level, weaker } from '../delivery/level.ts'
 import type { DeliveryRecord } from './records.ts'
+import type { Unnotified, UnnotifiedClient, UnnotifiedClients } from './unnotified.ts'
 
 // The summary of a logout for the person who logs out: the progress, and the applications left to sign out of. It avoids terms
 // that the person does not know.
@@ -23,7 +24,7 @@ export interface SummarizedDelivery extends DeliveryProgress, ChannelDelivery {
 /**
  * The progress of one application.
  * - `ending`: the delivery continues, or the application confirmed that it will sign out.
- * - `not_signed_out`: the delivery is a dead letter, or the channel cannot confirm.
+ * - `not_signed_out`: the delivery is a dead letter, the channel cannot confirm, or no delivery is owed to the application.
  */
 export type ApplicationState = 'signed_out' | 'ending' | 'not_signed_out'
 
@@ -40,8 +41,10 @@ export interface ApplicationSummary {
    * application is signed out, or if neither time is known.
    */
   readonly withinS: number | null
-  /** Whether the session ends by itself, before the next attempt or after the delivery became a dead letter. */
+  /** Whether the session ends by itself: before the next attempt, or without one. */
   readonly byItself: boolean
+  /** Why no delivery is owed to the application; null if one is owed, or is about to be. */
+  readonly notNotified: Exclude<Unnotified, 'not_yet'> | null
   /** One sentence. */
   readonly text: string
 }
@@ -53,6 +56,8 @@ export interface EventSummary {
   readonly total: number
   readonly text: string
   readonly applications: readonly ApplicationSummary[]
+  /** The application that started the logout and was skipped. It is not among `applications`. */
+  readonly initiator: { readonly clientId: string; readonly name: string } | null
 }
 
 /**
@@ -64,6 +69,8 @@ export interface EventSummary {
  * - `unavailable`: the next attempt starts at an unknown time.
  * - `by_itself`: the session ends before the next attempt.
  * - `failed`, `failed_by_itself`: the delivery is a dead letter; in the second case the session ends by itself.
+ * - `unreachable`: no delivery is owed, and the application may hold a session.
+ * - `not_registered`: the event names an application that is not registered, and no session of it is known.
  */
 type Outlook =
   | 'over'
@@ -74,13 +81,24 @@ type Outlook =
   | 'by_itself'
   | 'failed'
   | 'failed_by_itself'
+  | 'unreachable'
+  | 'not_registered'
 
 interface Prospect {
   readonly outlook: Outlook
   /** The level of the acknowledgement; null without one. */
   readonly level: Level | null
-  /** Milliseconds until the next attempt or the session's end; 0 if the outlook has no time. */
+  /** Milliseconds until the next attempt or the session's end; 0 if the outlook has no time, or it is unknown. */
   readonly inMs: number
+}
+
+/** An application with its prospect. `name` is for sentences, `shown` for the list. */
+interface Application {
+  readonly clientId: string
+  readonly name: string | null
+  readonly shown: string
+  readonly prospect: Prospect
+  readonly notNotified: ApplicationSummary['notNotified']
 }
 
 const SECOND_MS = 1_000
@@ -95,67 +113,147 @@ const SLACK_MS = 5_000
 /** A delivery overdue for longer waits for an unavailable endpoint or behind a backlog, so its next attempt has no known time. */
 const OVERDUE_MS = 60_000
 
+/** The facts of a logout beside its deliveries. */
+export interface SummaryFacts {
+  readonly now: Date
+  /** False if the issuer is not registered, so that no relying party is known. */
+  readonly knownIssuer: boolean
+  readonly unnotified: UnnotifiedClients
+}
+
 /**
  * Summarises an event for the person who logged out. Times come from the retry schedule: they say when the next attempt starts,
  * not that it succeeds.
  *
  * @param deliveries the deliveries of one event, in the order in which the text names the applications.
- * @param knownIssuer false if the issuer is not registered, so that no relying party is known.
  */
 export function summarize(
   deliveries: readonly SummarizedDelivery[],
-  { now, knownIssuer }: { now: Date; knownIssuer: boolean },
+  { now, knownIssuer, unnotified }: SummaryFacts,
 ): EventSummary {
-  const applications = [...Map.groupBy(deliveries, ({ clientId }) => clientId)].map(([clientId, own]) => {
+  const applications = [...applicationsOf(deliveries, now), ...unnotifiedOf(unnotified.clients, now)]
+  const total = applications.length
+  const over = applications.filter(({ prospect }) => stateOf(prospect) === 'signed_out')
+  const states = new Set(applications.map(({ prospect }) => stateOf(prospect)))
+  const unknown = !unnotified.complete || (deliveries.length === 0 && !knownIssuer)
+  const incomplete = states.has('not_signed_out') || unknown
+  const status = states.has('ending') ? 'in_progress' : incomplete ? 'incomplete' : 'complete'
+  const { initiator } = unnotified
+  return {
+    status,
+    signedOut: over.length,
+    total,
+    text: [
+      ...(total === 0
+        ? nothingText({ knownIssuer, initiator })
+        : [
+            ...progressText(applications, { signedOut: over.length, ended: status === 'incomplete' }),
+            ...initiatorText(initiator),
+          ]),
+      ...(unnotified.complete ? [] : ['There may be more applications to sign out of.']),
+    ].join(' '),
+    applications: applications.map(toSummary),
+    initiator:
+      initiator === null
+        ? null
+        : { clientId: initiator.clientId, name: initiator.clientName ?? initiator.clientId },
+  }
+}
+
+/** The applications with deliveries. */
+function applicationsOf(deliveries: readonly SummarizedDelivery[], now: Date): readonly Application[] {
+  return [...Map.groupBy(deliveries, ({ clientId }) => clientId)].map(([clientId, own]) => {
     const prospect = weakestRequired(own, {
       statusOf: (delivery) => prospectOf(delivery, now),
       worse,
       failed: hasFailed,
     })
     const { clientName } = own.find((delivery) => delivery.clientName !== null) ?? { clientName: null }
-    const name = plainName(clientName ?? '') ?? plainName(clientId)
-    return { clientId, name, shown: clientName ?? clientId, prospect }
+    return { ...namesFor({ clientId, clientName }), prospect, notNotified: null }
   })
+}
+
+/** The applications without deliveries. */
+function unnotifiedOf(clients: readonly UnnotifiedClient[], now: Date): readonly Application[] {
+  return clients.map((client) => {
+    const { why } = client
+    return {
+      ...namesFor(client),
+      prospect: { ...unnotifiedProspect(client, now), level: null },
+      notNotified: why === 'not_yet' ? null : why,
+    }
+  })
+}
+
+function unnotifiedProspect(
+  { why, holdsSession, sessionsEndAt }: UnnotifiedClient,
+  now: Date,
+): Omit<Prospect, 'level'> {
+  if (why === 'not_yet') return { outlook: 'now', inMs: SLACK_MS }
+  if (why === 'not_registered' && !holdsSession) return { outlook: 'not_registered', inMs: 0 }
+  const inMs = sessionsEndAt === null ? 0 : Math.max(1, sessionsEndAt.getTime() - now.getTime())
+  return { outlook: 'unreachable', inMs }
+}
+
+function toSummary({ clientId, shown, name, prospect, notNotified }: Application): ApplicationSummary {
+  return {
+    clientId,
+    name: shown,
+    state: stateOf(prospect),
+    level: prospect.level,
+    withinS: withinS(prospect),
+    byItself: endsByItself(prospect),
+    notNotified,
+    text: name === null ? capitalized(sentence(prospect, 'the application', 1)) : sentence(prospect, name, 1),
+  }
+}
+
+/** The sentences about the applications: the counts, then one sentence for each outlook. */
+function progressText(
+  applications: readonly Application[],
+  { signedOut, ended }: { signedOut: number; ended: boolean },
+): readonly string[] {
   const total = applications.length
-  const over = applications.filter(({ prospect }) => stateOf(prospect) === 'signed_out')
-  const states = new Set(applications.map(({ prospect }) => stateOf(prospect)))
-  const incomplete = states.has('not_signed_out') || (total === 0 && !knownIssuer)
-  const status = states.has('ending') ? 'in_progress' : incomplete ? 'incomplete' : 'complete'
+  const [only] = applications
+  if (total === 1 && only?.prospect.outlook === 'over')
+    return [sentence(only.prospect, namesOf(applications), 1)]
   const rest = OUTLOOKS.flatMap((outlook) => {
     const alike = applications.filter(({ prospect }) => prospect.outlook === outlook)
     if (alike.length === 0) return []
     const inMs = Math.max(...alike.map(({ prospect }) => prospect.inMs))
     return [sentence({ outlook, inMs }, namesOf(alike), alike.length)]
   })
-  const counted = countText({ signedOut: over.length, total, ended: status === 'incomplete' })
-  const nothing = knownIssuer
-    ? 'There was no application to sign out of.'
-    : 'It is not known which applications to sign out of.'
-  const [only] = applications
-  const alone =
-    total === 1 && only?.prospect.outlook === 'over' ? sentence(only.prospect, namesOf(over), 1) : null
-  return {
-    status,
-    signedOut: over.length,
-    total,
-    text: total === 0 ? nothing : (alone ?? [...counted, ...rest].join(' ')),
-    applications: applications.map(({ clientId, shown, name, prospect }) => ({
-      clientId,
-      name: shown,
-      state: stateOf(prospect),
-      level: prospect.level,
-      withinS: withinS(prospect),
-      byItself: prospect.outlook === 'by_itself' || prospect.outlook === 'failed_by_itself',
-      text:
-        name === null ? capitalized(sentence(prospect, 'the application', 1)) : sentence(prospect, name, 1),
-    })),
-  }
+  return [...countText({ signedOut, total, ended }), ...rest]
+}
+
+/** The sentences about a logout without applications. */
+function nothingText({
+  knownIssuer,
+  initiator,
+}: Pick<SummaryFacts, 'knownIssuer'> & Pick<UnnotifiedClients, 'initiator'>): readonly string[] {
+  const other = initiator === null ? '' : 'other '
+  return [
+    ...initiatorText(initiator),
+    knownIssuer
+      ? `There was no ${other}application to sign out of.`
+      : `It is not known which ${other}applications to sign out of.`,
+  ]
+}
+
+function initiatorText(initiator: UnnotifiedClients['initiator']): readonly string[] {
+  if (initiator === null) return []
+  const { name } = namesFor(initiator)
+  return [
+    name === null
+      ? 'The application that started the logout was not notified.'
+      : `${name} started the logout and was not notified.`,
+  ]
 }
 
 /** The outlooks in the order of the text, from the best to the worst. */
 const OUTLOOKS: readonly Outlook[] = [
   ...(['partial', 'received', 'begun', 'now', 'by_itself', 'retry', 'unavailable'] as const),
-  ...(['unconfirmable', 'failed_by_itself', 'failed'] as const),
+  ...(['unconfirmable', 'failed_by_itself', 'failed', 'unreachable', 'not_registered'] as const),
 ]
 
 /** The prospect that delays an application's sign-out the most. */
@@ -212,14 +310,19 @@ function hasFailed({ outlook }: Prospect): boolean {
 function stateOf(prospect: Prospect): ApplicationState {
   const { outlook } = prospect
   if (outlook === 'over' || outlook === 'partial') return 'signed_out'
-  return outlook === 'unconfirmable' || hasFailed(prospect) ? 'not_signed_out' : 'ending'
+  const isLeft = outlook === 'unconfirmable' || outlook === 'unreachable' || outlook === 'not_registered'
+  return isLeft || hasFailed(prospect) ? 'not_signed_out' : 'ending'
 }
 
-/** Outlooks with a known time. */
-const TIMED: ReadonlySet<Outlook> = new Set(['now', 'retry', 'by_itself', 'failed_by_itself'])
+/** Whether the session ends by itself, at a known time. */
+function endsByItself({ outlook, inMs }: Prospect): boolean {
+  if (outlook === 'unreachable') return inMs > 0
+  return outlook === 'by_itself' || outlook === 'failed_by_itself'
+}
 
-function withinS({ outlook, inMs }: Prospect): number | null {
-  return TIMED.has(outlook) ? roundUp(inMs) : null
+function withinS(prospect: Prospect): number | null {
+  const { outlook, inMs } = prospect
+  return outlook === 'now' || outlook === 'retry' || endsByItself(prospect) ? roundUp(inMs) : null
 }
 
 /** The next longer round time, in seconds. */
@@ -284,6 +387,10 @@ function sentence({ outlook, inMs }: Omit<Prospect, 'level'>, names: string, cou
       return `Signing out of ${names} did not work: ${one ? 'its session ends' : 'their sessions end'} ${byItself} ${within}.`
     case 'failed':
       return `Signing out of ${names} did not work: please sign out there, or close ${one ? 'it' : 'them'}.`
+    case 'unreachable':
+      return `${names} could not be notified: please sign out there, or close ${one ? 'it' : 'them'}.`
+    case 'not_registered':
+      return `${names} ${one ? 'is' : 'are'} not registered, so ${one ? 'it was' : 'they were'} not notified: if you are signed in there, please sign out.`
   }
 }
 
@@ -309,6 +416,15 @@ function namesOf(applications: readonly { readonly name: string | null }[]): str
 
 const ADDRESS = /:\/\/|^\s*[a-z][a-z0-9+.-]*:\S/i
 const UUID = /[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}/i
+
+/** The names of a client. */
+function namesFor({
+  clientId,
+  clientName,
+}: Pick<UnnotifiedClient, 'clientId' | 'clientName'>): Pick<Application, 'clientId' | 'name' | 'shown'> {
+  const name = plainName(clientName ?? '') ?? plainName(clientId)
+  return { clientId, name, shown: clientName ?? clientId }
+}
 
 /** The name for use in a sentence; null if it is an address or an id, which means nothing to a person. */
 function plainName(name: string): string | null {

@@ -1,4 +1,5 @@
 import {
+  type AttemptError,
   type DeliveryProgress,
   type DeliveryRecord,
   deliveryIdRange,
@@ -9,6 +10,7 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
+import { clampedTime } from '../postgres/times.ts'
 import {
   filteredBindings,
   WALK_PARAMETERS,
@@ -35,8 +37,17 @@ const DELIVERY = `
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id`
 
+/** SQL: whether a relying party `p` was registered when an event `e` was planned. */
+export const HAD_PARTY =
+  'p.created_at <= e.planned_at and (p.deleted_at is null or p.deleted_at > e.planned_at)'
+
 const FIND_EVENTS = `
   select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.email, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
+         e.include_initiator as "includeInitiator", e.clients,
+         case when e.clients is null then '{}' else array(
+           select c from unnest(e.clients) as c
+            where not exists (
+              select from relying_parties p where p.issuer = i.name and p.client_id = c and ${HAD_PARTY})) end as "unregisteredClients",
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
          e.relayed_for as "relayedFor",
          e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
@@ -61,6 +72,40 @@ const DELIVERIES_OF_EVENTS = `${DELIVERY}
          where w.id between asked.low and asked.high and w.event_id = asked.id offset 0
       ) owed))
    order by p.client_id, b.kind, b.endpoint, d.sid`
+
+type DeliveryRow = Omit<DeliveryRecord, 'lastError'>
+
+// The number identifies the last attempt. Its time is a condition as well, so that only partitions that may have it are read.
+const LAST_ERRORS = `
+  select d.id, a.started_at as "startedAt", a.status, a.error_class as "errorClass", a.error,
+         a.error_description as "errorDescription"
+    from unnest($1::uuid[]) as g(id)
+    join deliveries d on d.id = g.id
+    cross join lateral (
+      select * from attempts
+       where delivery_id = d.id and number = d.attempts
+         and started_at between ${clampedTime('d.planned_at')} - interval '1 day' and now() + interval '1 day'
+       limit 1
+    ) a
+   where a.outcome <> 'acknowledged'`
+
+/** Adds the errors of the last attempts. An acknowledged delivery has none. */
+async function withLastErrors(
+  db: Database,
+  deliveries: readonly DeliveryRow[],
+): Promise<readonly DeliveryRecord[]> {
+  const failing = deliveries.filter(({ state }) => state !== 'acknowledged').map(({ id }) => id)
+  const { rows } =
+    failing.length === 0
+      ? { rows: [] }
+      : await db.query<AttemptError & { readonly id: string }>({
+          name: 'last_errors',
+          text: LAST_ERRORS,
+          values: [plainArray(failing)],
+        })
+  const errors = new Map(rows.map(({ id, ...error }) => [id, error]))
+  return deliveries.map((delivery) => ({ ...delivery, lastError: errors.get(delivery.id) ?? null }))
+}
 
 interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
   /** Number of its deliveries. */
@@ -101,12 +146,12 @@ export async function findEvents(
   })
   for (const { id } of rows) found.set(id, 'later')
   if (whole.length === 0) return found
-  const deliveries = await db.query<DeliveryRecord>({
+  const deliveries = await db.query<DeliveryRow>({
     name: 'deliveries_of_events',
     text: DELIVERIES_OF_EVENTS,
     values: eventRanges(whole.map(({ id }) => id)),
   })
-  const byEvent = Map.groupBy(deliveries.rows, ({ eventId }) => eventId)
+  const byEvent = Map.groupBy(await withLastErrors(db, deliveries.rows), ({ eventId }) => eventId)
   for (const row of whole) found.set(row.id, { event: toEvent(row), deliveries: byEvent.get(row.id) ?? [] })
   return found
 }
@@ -177,12 +222,12 @@ export async function findDelivery(
   db: Database,
   id: string,
 ): Promise<{ readonly delivery: DeliveryRecord; readonly attempts: readonly StoredAttempt[] } | null> {
-  const { rows } = await db.query<DeliveryRecord>({
+  const { rows } = await db.query<DeliveryRow>({
     name: 'find_delivery',
     text: FIND_DELIVERY,
     values: [id],
   })
-  const [delivery] = rows
+  const [delivery] = await withLastErrors(db, rows)
   if (delivery === undefined) return null
   const attempts = await db.query<StoredAttempt>({
     name: 'attempts_of_delivery',
@@ -266,10 +311,10 @@ export async function listDeliveries(
       ? await walk<{ id: string }>(db, LIST_DELIVERIES, { parts: bindings, limit, values })
       : await walkParts(db, STATEMENTS, { parts: bindings, limit, values, compare: latestId })
   const ids = plainArray(keys.map(({ id }) => id))
-  const { rows } = await db.query<DeliveryRecord>({
+  const { rows } = await db.query<DeliveryRow>({
     name: 'deliveries_by_id',
     text: DELIVERIES,
     values: [ids],
   })
-  return { rows, reached: reached?.id ?? null }
+  return { rows: await withLastErrors(db, rows), reached: reached?.id ?? null }
 }

@@ -1,11 +1,12 @@
 import { confirmationBody, confirmationMessage } from '@curfew/contract'
-import { ClientKeyError, confirmationOf, type DeliveryRecord, summarize } from '@curfew/domain'
+import { ALL_NOTIFIED, ClientKeyError, confirmationOf, type DeliveryRecord, summarize } from '@curfew/domain'
 import {
   type ClaimedConfirmation,
   claimConfirmations,
   coveringDeliveries,
   type Database,
   findEvents,
+  findUnnotified,
   settleConfirmation,
   type WrittenConfirmation,
   writeConfirmation,
@@ -87,9 +88,10 @@ async function write(
     settledAt: isSuperseded(delivery) ? (covering.get(delivery.id)?.settledAt ?? null) : delivery.settledAt,
   }))
   const writtenAt = now()
+  const [unnotified = ALL_NOTIFIED] = await findUnnotified(db, [found])
   const summary = summarize(
     deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
-    { now: writtenAt, knownIssuer: event.planBasis !== 'unknown_issuer' },
+    { now: writtenAt, knownIssuer: event.planBasis !== 'unknown_issuer', unnotified },
   )
   const message = confirmationMessage(
     event,

@@ -1,6 +1,6 @@
-import { RelyingPartyHealth, type Scope } from '@curfew/contract'
+import { lastErrorView, RelyingPartyHealth, type Scope, withoutWords } from '@curfew/contract'
 import { type Database, type EndpointHealthRecord, endpointsHealth, findRelyingParty } from '@curfew/ledger'
-import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, hasScope, type RouteAccess } from '@curfew/runtime'
 import { noSuchParty, PartyParams } from './relying-parties.ts'
 
 /** `/v1/issuers/{issuer}/relying-parties/{client_id}/health`: the recent results of each endpoint of an RP. */
@@ -19,20 +19,25 @@ export function registerHealth(server: HttpServer, { db }: { db: Database }): vo
       const { issuer, client_id: clientId } = request.params
       const party = await findRelyingParty(db, { issuer, clientId })
       if (party === null) throw noSuchParty(request.params)
+      const mayReadWords = hasScope(callerOf(request), 'ledger:read')
       const endpoints = await endpointsHealth(db, { issuer, clientId })
       return {
         client_id: clientId,
         issuer,
         client_name: party.clientName,
         waiting: endpoints.reduce((sum, { waiting }) => sum + waiting, 0),
-        endpoints: endpoints.map(healthView),
+        endpoints: endpoints.map((endpoint) => healthView(endpoint, mayReadWords)),
       }
     },
   )
 }
 
-function healthView(endpoint: EndpointHealthRecord): RelyingPartyHealth['endpoints'][number] {
-  const { settled, acknowledged, elapsedMs } = endpoint
+/** @param mayReadWords whether the caller may read the words of the relying party. */
+function healthView(
+  endpoint: EndpointHealthRecord,
+  mayReadWords: boolean,
+): RelyingPartyHealth['endpoints'][number] {
+  const { settled, acknowledged, elapsedMs, lastError } = endpoint
   return {
     channel: endpoint.kind,
     name: endpoint.name,
@@ -48,6 +53,7 @@ function healthView(endpoint: EndpointHealthRecord): RelyingPartyHealth['endpoin
     settled,
     share_acknowledged: settled === 0 ? null : acknowledged / settled,
     last_acknowledged_at: endpoint.lastAcknowledgedAt?.toISOString() ?? null,
+    last_error: lastError && lastErrorView(mayReadWords ? lastError : withoutWords(lastError)),
     elapsed_ms: elapsedMs === null ? null : { p50: elapsedMs[0], p95: elapsedMs[1], p99: elapsedMs[2] },
   }
 }
