@@ -36,7 +36,7 @@ async function list(args: readonly string[]): Promise<number> {
       item.sid,
       item.device ?? '',
       minute(item.started_at),
-      minute(item.expires_at),
+      item.expires_at === null ? 'no end' : minute(item.expires_at),
       logoutWords(item),
     ]),
   ])

@@ -20,7 +20,7 @@ const session: fc.Arbitrary<Session> = fc.record({
   startedAt: time,
   startedStated: fc.boolean(),
   acceptedAt: time,
-  expiresAt: time,
+  expiresAt: fc.option(time),
 })
 const change: fc.Arbitrary<SessionChange> = fc.oneof(
   session.map((each) => ({ kind: 'started' as const, session: each })),
