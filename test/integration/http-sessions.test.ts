@@ -56,8 +56,11 @@ const clientsOf = async (by: { sub: string } | { sid: string }) =>
 
 describe('a session', () => {
   const members = Object.entries(SessionInput.properties as Record<string, MemberSchema>)
+  const isOptional = (member: string) => !SessionInput.required.includes(member as never)
   const cases = members.flatMap(([member, schema]) =>
-    wrongValues(schema).map(([why, value]) => ({ member, why, value })),
+    wrongValues(schema)
+      .filter(([, value]) => value !== null || !isOptional(member))
+      .map(([why, value]) => ({ member, why, value })),
   )
   test.each(cases)('is refused when $member is $why', async ({ member, value }) => {
     const { errors } = await refused({ ...GOOD, [member]: value })
@@ -112,6 +115,25 @@ test('a posted session can be read by support staff until it ends', async () => 
   await eventually(async () => expect(await clientsOf({ sid: 's1' })).toEqual(['s1 wiki']))
   await curfew.client.endSession({ iss: ISS, sid: 's1' })
   await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
+})
+
+test('a session without an end is kept until it is ended, and may get an end', async () => {
+  await curfew.client.postSessions([
+    { ...GOOD, expires_at: null },
+    { ...GOOD, sid: 's2', expires_at: null },
+  ])
+  const ends = async () => (await list({ sub: 'alice' })).map(({ sid, expires_at }) => [sid, expires_at])
+  const both = [
+    ['s1', null],
+    ['s2', null],
+  ]
+  await eventually(async () => expect(await ends()).toEqual(both))
+  const record = JSON.parse(new TextDecoder().decode(appended[0]?.value))
+  expect(record).toMatchObject({ sid: 's1', expires_at: null })
+  await curfew.client.postSession(GOOD)
+  await eventually(async () => expect(await ends()).toEqual([['s1', GOOD.expires_at], both[1]]))
+  await curfew.client.endSession({ iss: ISS, sid: 's2' })
+  await eventually(async () => expect(await ends()).toEqual([['s1', GOOD.expires_at]]))
 })
 
 test('an unknown parameter is refused, because it would have no effect', async () => {

@@ -8,7 +8,7 @@ export interface MemberSchema {
   readonly maxItems?: number
   readonly uniqueItems?: boolean
   readonly items?: MemberSchema
-  readonly anyOf?: readonly { readonly const?: unknown }[]
+  readonly anyOf?: readonly (MemberSchema & { readonly const?: unknown })[]
 }
 
 /**
@@ -37,6 +37,9 @@ export function wrongValues(schema: MemberSchema): readonly (readonly [why: stri
       ['in upper case', String(schema.anyOf[0]?.const).toUpperCase()],
     ]
   }
+  const [only, ...others] = schema.anyOf?.filter(({ type }) => type !== 'null') ?? []
+  if (only !== undefined && others.length === 0)
+    return wrongValues(only).filter(([, value]) => value !== null)
   switch (schema.type) {
     case 'string': {
       const { maxLength, pattern } = schema

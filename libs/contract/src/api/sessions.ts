@@ -1,15 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Problem, Text, Time } from './common.ts'
-import {
-  ClientIdText,
-  DeviceText,
-  EmailText,
-  Instant,
-  IssuerUrl,
-  instantOf,
-  SidText,
-  SubjectText,
-} from './logout-event.ts'
+import { Instant, instantOf } from './instant.ts'
+import { ClientIdText, DeviceText, EmailText, IssuerUrl, SidText, SubjectText } from './logout-event.ts'
 
 // Schemas of sessions: posted by IdPs, and read by support staff.
 

@@ -9,9 +9,10 @@ import type {
   Subject,
 } from '@curfew/domain'
 import { sessionLogKey } from '@curfew/domain'
+import { parseInstant } from '../api/instant.ts'
 import type { AcceptedSession, AcceptedSessionEnd } from '../api/sessions.ts'
 import { cloudEventHeaders } from './cloud-event.ts'
-import { parseInstant, readJson, type Unreadable } from './log.ts'
+import { readJson, type Unreadable } from './log.ts'
 
 /** CloudEvents `type` of the start of a session. */
 export const SESSION_STARTED_TYPE = 'curfew.session-started.v1'
