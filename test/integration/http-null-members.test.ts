@@ -18,7 +18,7 @@ interface Document {
   >
 }
 
-/** The members in which null is not absence. The reference names them: docs/reference/http-api.md. */
+/** The members in which null is not absence. The reference names them: docs/reference/requests.md. */
 const MEANINGS = new Set(['every_days', 'sessions', 'relying_parties'])
 /** Operations without optional members: a JSON Merge Patch, in which null removes; lines; and the forms of the relay. */
 const OTHERS = new Set([
