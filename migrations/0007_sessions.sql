@@ -41,7 +41,7 @@ create table sessions (
   -- start, and an earlier logout ended only the visit before it.
   restarted_at           timestamptz,
   restarted_accepted_at  timestamptz,
-  -- When the session ends by itself.
+  -- When the session ends by itself; infinity if it has no end.
   expires_at             timestamptz not null,
   -- The latest logout that covers the session. The row goes once the relying party has acknowledged that logout.
   logout_event_id        uuid,

@@ -363,6 +363,31 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
     })
 
+    test('a delivery lapses neither with a session that has no end, nor with one whose end was taken away', async () => {
+      await harness.useIndex('complete')
+      await start('rp-0', 's1', { expiresAt: null })
+      await start('rp-0', 's2', { expiresAt: new Date(Date.now() + 60_000) })
+      const { deliveries } = await logout({ clients: ['rp-0'] })
+      const ends = new Map(deliveries.map(({ sid, sessionEndsAt }) => [sid, sessionEndsAt]))
+      expect([ends.get('s1' as Sid), ends.get('s2' as Sid)]).toEqual([null, expect.any(Date)])
+      const [first, second] = deliveries.toSorted((a, b) => ((a.sid ?? '') < (b.sid ?? '') ? -1 : 1))
+      if (first === undefined || second === undefined) throw new Error('expected two deliveries')
+      await settle([first], { state: 'pending', dueAt: new Date(0), retries: 1, refusals: 0 })
+      await start('rp-0', 's2', { expiresAt: null })
+      await settle([second], { state: 'lapsed' })
+      const claimed = await harness.ledger.claimDue({
+        ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
+        otherSlots: { interactive: 10, bulk: 10 },
+      })
+      const claims = claimed.map(({ sid, sessionEndsAt }) => [sid, sessionEndsAt])
+      expect(claims.toSorted()).toEqual([
+        ['s1', null],
+        ['s2', null],
+      ])
+      await settle(claimed, { state: 'acknowledged', level: 'done' })
+      expect(await indexed()).toEqual([])
+    })
+
     test('does not lapse a delivery at the old end of a session that was extended during an attempt', async () => {
       await harness.useIndex('complete')
       await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 60_000) })

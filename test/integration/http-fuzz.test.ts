@@ -253,7 +253,8 @@ function valid(schema: Schema, name = ''): fc.Arbitrary<unknown> {
   if (anyOf !== undefined) return fc.oneof(...anyOf.map((each) => valid(each, name)))
   if (allOf !== undefined)
     return fc.tuple(...allOf.map((each) => valid(each, name))).map((parts) => Object.assign({}, ...parts))
-  switch (Array.isArray(type) ? type[0] : type) {
+  if (Array.isArray(type)) return fc.oneof(...type.map((one) => valid({ ...schema, type: one }, name)))
+  switch (type) {
     case 'string':
       return text(schema, name)
     case 'integer':

@@ -1,6 +1,6 @@
 import { createSessionQuotaJob } from '@curfew/bookkeeper'
 import { EVERYTHING, type Issuer } from '@curfew/domain'
-import { enforceSessionQuotas, noteBacklogGaps } from '@curfew/ledger'
+import { ENDLESS_GAP, enforceSessionQuotas, noteBacklogGaps } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -283,6 +283,38 @@ describe('an issuer over its quota of sessions', () => {
       sessionOf('carol', { iss: 'https://other.example' }),
     ])
     expect(other.status).toBe(207)
+  })
+
+  test('stays partial after a session without an end was refused, until an operator says that the index is complete', async () => {
+    const endless = () => sessionOf('carol', { expires_at: null })
+    // The first one is accepted, because the ledger does not know of its gap.
+    await curfew.call('POST', '/v1/sessions', endless())
+    await eventually(async () =>
+      expect((await curfew.call('POST', '/v1/sessions', endless())).status).toBe(429),
+    )
+    const gaps = async () =>
+      (
+        await curfew.db.query<{ gap: Date | null }>(
+          'select gaps_until as gap from session_issuers where iss = $1',
+          [ISS],
+        )
+      ).rows
+    expect(await gaps()).toEqual([{ gap: ENDLESS_GAP }])
+    const complete = () => curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    const partial = () => curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'partial' })
+    await partial()
+    await complete()
+    // Sessions are still being refused.
+    expect(await gaps()).toEqual([{ gap: ENDLESS_GAP }])
+    await curfew.db.query('update session_issuers set over_quota_since = null')
+    await complete()
+    expect(await gaps()).toEqual([{ gap: ENDLESS_GAP }])
+    expect(await plannedClients()).toEqual(['mail', 'wiki'])
+    await partial()
+    await complete()
+    expect(await gaps()).toEqual([{ gap: null }])
+    await curfew.db.query("delete from sessions where sub = 'carol'")
+    await enforce(3)
   })
 
   test('stays partial until the last refused session is over', async () => {

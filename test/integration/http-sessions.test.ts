@@ -2,7 +2,7 @@ import { SessionInput } from '@curfew/contract'
 import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
-import { type MemberSchema, wrongValues } from './wrong-values.ts'
+import { wrongMembers } from './wrong-values.ts'
 
 // Goal: a posted session is accepted whole or refused with the member to fix, without PostgreSQL. Support staff can read it back.
 // Method: the real services over HTTP. The test sees every record on its way into the event log.
@@ -55,11 +55,7 @@ const clientsOf = async (by: { sub: string } | { sid: string }) =>
   (await list(by)).map(({ sid, client_id }) => `${sid} ${client_id}`)
 
 describe('a session', () => {
-  const members = Object.entries(SessionInput.properties as Record<string, MemberSchema>)
-  const cases = members.flatMap(([member, schema]) =>
-    wrongValues(schema).map(([why, value]) => ({ member, why, value })),
-  )
-  test.each(cases)('is refused when $member is $why', async ({ member, value }) => {
+  test.each(wrongMembers(SessionInput))('is refused when $member is $why', async ({ member, value }) => {
     const { errors } = await refused({ ...GOOD, [member]: value })
     for (const { pointer } of errors ?? []) expect(pointer.split('/')[1]).toBe(member)
     expect(errors?.length).toBeGreaterThan(0)
@@ -112,6 +108,25 @@ test('a posted session can be read by support staff until it ends', async () => 
   await eventually(async () => expect(await clientsOf({ sid: 's1' })).toEqual(['s1 wiki']))
   await curfew.client.endSession({ iss: ISS, sid: 's1' })
   await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
+})
+
+test('a session without an end is kept until it is ended, and may get an end', async () => {
+  await curfew.client.postSessions([
+    { ...GOOD, expires_at: null },
+    { ...GOOD, sid: 's2', expires_at: null },
+  ])
+  const ends = async () => (await list({ sub: 'alice' })).map(({ sid, expires_at }) => [sid, expires_at])
+  const both = [
+    ['s1', null],
+    ['s2', null],
+  ]
+  await eventually(async () => expect(await ends()).toEqual(both))
+  const record = JSON.parse(new TextDecoder().decode(appended[0]?.value))
+  expect(record).toMatchObject({ sid: 's1', expires_at: null })
+  await curfew.client.postSession(GOOD)
+  await eventually(async () => expect(await ends()).toEqual([['s1', GOOD.expires_at], both[1]]))
+  await curfew.client.endSession({ iss: ISS, sid: 's2' })
+  await eventually(async () => expect(await ends()).toEqual([['s1', GOOD.expires_at]]))
 })
 
 test('an unknown parameter is refused, because it would have no effect', async () => {

@@ -1,4 +1,12 @@
-import type { ClientId, Issuer, Session, SessionEnd, Sid, Subject } from '@curfew/domain'
+import {
+  type ClientId,
+  type Issuer,
+  netOf,
+  type Session,
+  type SessionEnd,
+  type Sid,
+  type Subject,
+} from '@curfew/domain'
 import { applySessions, listSessionsOfSid, listSessionsOfSubject, readRegistryRevision } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
@@ -83,6 +91,33 @@ describe('the session index', () => {
     expect(await disagreements()).toBe(0)
   })
 
+  test('keeps a session without an end, and a later post gives it one or takes it away', async () => {
+    const ends = async () => (await ofSubject('alice')).map(({ expiresAt }) => expiresAt)
+    const post = (...all: readonly (Date | null)[]) =>
+      applySessions(
+        database.db,
+        netOf(all.map((expiresAt) => ({ kind: 'started', session: session({ expiresAt }) }))),
+      )
+    await post(null)
+    expect([await ends(), (await ofSid('s1'))[0]?.expiresAt]).toEqual([[null], null])
+    await post(null)
+    expect(await ends()).toEqual([null])
+    await post(at(8))
+    expect(await ends()).toEqual([at(8)])
+    await post(at(7))
+    expect(await ends()).toEqual([at(8)])
+    await post(null, at(7))
+    expect(await ends()).toEqual([at(7)])
+    await post(at(9), null)
+    expect(await ends()).toEqual([null])
+    // An end that has passed cannot come from a session that lasts: the post was delayed.
+    await post(at(-0.5))
+    expect(await ends()).toEqual([null])
+    expect(await disagreements()).toBe(0)
+    await apply([], [end('s1')])
+    expect(await ends()).toEqual([])
+  })
+
   test('writes nothing for a repeated post, but stores a new device or a later start', async () => {
     const places = async () =>
       (
@@ -91,8 +126,10 @@ describe('the session index', () => {
         )
       ).rows
     const both = [session({ device: 'phone' }), session({ clientId: 'wiki' })]
-    await apply(both)
+    const endless = session({ clientId: 'chat', sub: 'bob', expiresAt: null })
+    await apply([...both, endless])
     const before = await places()
+    await apply([endless])
     await apply([session({ device: 'phone' }), session({ clientId: 'wiki', expiresAt: at(7) })])
     await apply([session()])
     expect(await places()).toEqual(before)

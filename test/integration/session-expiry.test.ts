@@ -24,8 +24,8 @@ beforeEach(async () => {
 interface TestSession {
   readonly sub: number
   readonly sid: number
-  /** The expiry, in minutes after NOW. */
-  readonly minutes: number
+  /** The expiry, in minutes after NOW; null: it has none. */
+  readonly minutes: number | null
 }
 
 /** Inserts sessions into both tables, every one with its own client. @returns the clients. */
@@ -35,14 +35,16 @@ async function insertAll(sessions: readonly TestSession[]): Promise<readonly str
     clients,
     sessions.map(({ sub }) => `user-${sub}`),
     sessions.map(({ sid }) => `sid-${sid}`),
-    sessions.map(({ minutes }) => new Date(NOW.getTime() + minutes * 60_000)),
+    sessions.map(({ minutes }) =>
+      minutes === null ? 'infinity' : new Date(NOW.getTime() + minutes * 60_000).toISOString(),
+    ),
   ]
   const given =
     'unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as g(client_id, sub, sid, expires_at)'
   for (const table of ['sessions', 'session_ids']) {
     await database.db.query(
       `insert into ${table} (issuer, sub, sid, client_id, started_at, expires_at)
-       select 1, sub, sid, client_id, expires_at - interval '1 day', expires_at from ${given}`,
+       select 1, sub, sid, client_id, '2026-01-01', expires_at from ${given}`,
       values,
     )
   }
@@ -88,7 +90,7 @@ test('exactly the expired sessions are deleted from both tables', async () => {
     sub: fc.integer({ min: 0, max: 5 }),
     sid: fc.integer({ min: 0, max: 5 }),
     // Many sessions expire at the same time: a batch must not skip any.
-    minutes: fc.oneof(fc.constantFrom(-5, 0, 5), fc.integer({ min: -60, max: 60 })),
+    minutes: fc.oneof(fc.constantFrom(-5, 0, 5, null), fc.integer({ min: -60, max: 60 })),
   })
   await fc.assert(
     fc.asyncProperty(
@@ -96,7 +98,12 @@ test('exactly the expired sessions are deleted from both tables', async () => {
       fc.integer({ min: 1, max: 7 }),
       async (all, limit) => {
         const clients = await insertAll(all)
-        const live = clients.filter((_, n) => (all[n]?.minutes ?? 0) > 0).toSorted()
+        const live = clients
+          .filter((_, n) => {
+            const minutes = all[n]?.minutes
+            return minutes === null || (minutes ?? 0) > 0
+          })
+          .toSorted()
         expect(await expire(limit)).toBe((all.length - live.length) * 2)
         expect(await left('sessions')).toEqual(live)
         expect(await left('session_ids')).toEqual(live)

@@ -1,5 +1,5 @@
 /** The parts of a member's schema that decide which values are wrong. */
-export interface MemberSchema {
+interface MemberSchema {
   readonly type?: string
   readonly maxLength?: number
   readonly minLength?: number
@@ -8,7 +8,7 @@ export interface MemberSchema {
   readonly maxItems?: number
   readonly uniqueItems?: boolean
   readonly items?: MemberSchema
-  readonly anyOf?: readonly { readonly const?: unknown }[]
+  readonly anyOf?: readonly (MemberSchema & { readonly const?: unknown })[]
 }
 
 /**
@@ -16,7 +16,7 @@ export interface MemberSchema {
  *
  * @throws {Error} for an unknown kind of schema, which needs new cases here.
  */
-export function wrongValues(schema: MemberSchema): readonly (readonly [why: string, value: unknown])[] {
+function wrongValues(schema: MemberSchema): readonly (readonly [why: string, value: unknown])[] {
   const otherTypes = (type: string) =>
     (
       [
@@ -37,6 +37,9 @@ export function wrongValues(schema: MemberSchema): readonly (readonly [why: stri
       ['in upper case', String(schema.anyOf[0]?.const).toUpperCase()],
     ]
   }
+  const [only, ...others] = schema.anyOf?.filter(({ type }) => type !== 'null') ?? []
+  if (only !== undefined && others.length === 0)
+    return wrongValues(only).filter(([, value]) => value !== null)
   switch (schema.type) {
     case 'string': {
       const { maxLength, pattern } = schema
@@ -69,4 +72,19 @@ export function wrongValues(schema: MemberSchema): readonly (readonly [why: stri
     default:
       throw new Error(`wrongValues has no cases for the schema ${JSON.stringify(schema)}: add them`)
   }
+}
+
+/** The wrong values of each member of a body. An optional member may be null: it counts as absent. */
+export function wrongMembers({
+  properties,
+  required = [],
+}: {
+  readonly properties: object
+  readonly required?: readonly string[]
+}): readonly { readonly member: string; readonly why: string; readonly value: unknown }[] {
+  return Object.entries(properties).flatMap(([member, schema]: [string, MemberSchema]) =>
+    wrongValues(schema)
+      .filter(([, value]) => value !== null || required.includes(member))
+      .map(([why, value]) => ({ member, why, value })),
+  )
 }

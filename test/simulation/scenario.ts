@@ -548,7 +548,10 @@ function createTwin(
   }
 }
 
-/** Creates sessions of the users who log out. Some start before the run, some during it. Every client has a session once. */
+/**
+ * Creates sessions of the users that log out. Some start before the run, some during it, and some have no end. Every client has a
+ * session once.
+ */
 function createSessions(
   random: Random,
   {
@@ -568,6 +571,7 @@ function createSessions(
     // The IdP posts the session at its start, or just before the index has it.
     const acceptedMs = clock.chance(0.7) ? startMs : atMs
     const startedStated = clock.chance(0.7)
+    const endless = clock.chance(0.2)
     return {
       session: {
         iss: ISS,
@@ -578,7 +582,7 @@ function createSessions(
         startedAt: new Date(EPOCH_MS + (startedStated ? startMs + aheadMs : acceptedMs)),
         startedStated,
         acceptedAt: new Date(EPOCH_MS + acceptedMs),
-        expiresAt: new Date(EPOCH_MS + startMs + lastsMs),
+        expiresAt: endless ? null : new Date(EPOCH_MS + startMs + lastsMs),
       },
       atMs,
     }

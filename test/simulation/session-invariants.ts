@@ -17,6 +17,10 @@ export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
 
 const APART_MS = 300_000
 
+function endMsOf({ expiresAt }: Session): number {
+  return expiresAt?.getTime() ?? Number.POSITIVE_INFINITY
+}
+
 /**
  * Whether a session began before an event. If the IdP states both times, one clock decides. Otherwise the clocks may differ by
  * APART_MS.
@@ -52,7 +56,7 @@ function knownOf(
   return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
     if (clientId !== null && session.clientId !== clientId) return false
     const same = event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub
-    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, session.expiresAt.getTime())
+    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, endMsOf(session))
     return (
       same &&
       (surely ? knownAt.getTime() < fromMs && endMs > toMs : knownAt.getTime() <= toMs && endMs >= fromMs)
@@ -138,7 +142,7 @@ function sparedSessions(
   if (claimedMs === undefined)
     return named ? planned : planned.filter(({ session }) => !isAbout(event, session))
   return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
-    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, session.expiresAt.getTime())
+    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, endMsOf(session))
     const held = session.clientId === binding.clientId && session.sub === event.sub
     return held && knownAt.getTime() < claimedMs && endMs > claimedMs && !isAbout(event, session)
   })
@@ -194,7 +198,7 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
   if (scenario.sessionIndex === 'off' || !finished) return
   for (const { session } of ledger.sessionRows) {
     // The session expires before everything is settled, so its deliveries may lapse.
-    if (session.expiresAt.getTime() < EPOCH_MS + scenario.boundMs) continue
+    if (endMsOf(session) < EPOCH_MS + scenario.boundMs) continue
     for (const plan of scenario.relyingParties) {
       const { binding, registeredMs, removedMs, steady } = plan
       if (binding.clientId !== session.clientId || registeredMs > 0 || removedMs !== null) continue
@@ -235,7 +239,7 @@ function* indexCorrect(evidence: Evidence): Iterable<string> {
       .map(({ event }) => event)
       .filter((event) => isAbout(event, session) && (event.clients?.includes(session.clientId) ?? true))
     // An expired session is deleted by a bookkeeper, independently of logouts.
-    const lasts = session.expiresAt.getTime() > EPOCH_MS + scenario.boundMs
+    const lasts = endMsOf(session) > EPOCH_MS + scenario.boundMs
     if (goneAt === null && lasts) {
       if (events.length > 0 && (logoutEventId === null || orphanedAt === null))
         yield `${what} must end by ${events.map(({ id }) => id)}, but is neither over nor orphaned`

@@ -91,9 +91,8 @@ export function settledAs(
   }: Pick<Settled, 'settlement' | 'leased'> & { made: number; now: Date },
 ): Partial<MemoryDelivery> {
   const { retries, refusals } = said.state === 'pending' ? said : leased
-  const extended =
-    said.state === 'lapsed' &&
-    (row.delivery.sessionEndsAt ?? 0) > (leased.sessionEndsAt ?? Number.POSITIVE_INFINITY)
+  const endMs = (at: Date | null) => at?.getTime() ?? Number.POSITIVE_INFINITY
+  const extended = said.state === 'lapsed' && endMs(row.delivery.sessionEndsAt) > endMs(leased.sessionEndsAt)
   const settlement = extended ? ({ state: 'pending', dueAt: now } as const) : said
   return {
     state: settlement.state,

@@ -41,7 +41,7 @@ export interface Surroundings {
   /** The deliveries of an event to the client of a session. */
   deliveriesOf(event: LogoutEvent, session: Session): readonly SessionDelivery[]
   owe(owed: OwedDelivery): void
-  prolong(id: DeliveryId, endsAt: Date): void
+  prolong(id: DeliveryId, endsAt: Date | null): void
   digest(text: string): string
 }
 
@@ -136,7 +136,7 @@ export function createMemorySessionIndex({
         .filter(({ session }) =>
           event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub,
         )
-        .filter(({ session }) => session.expiresAt > now())
+        .filter(({ session: { expiresAt } }) => expiresAt === null || expiresAt > now())
         .map(({ session }) => session),
     apply({ ends, starts }) {
       for (const { iss, sid, clientId } of ends) {
@@ -148,16 +148,17 @@ export function createMemorySessionIndex({
       for (const session of starts) {
         const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
         if (earlier === undefined) {
-          const { restarted = null, ...began } = session
+          const { restarted = null, replacesEnd: _, ...began } = session
           const known = { session: began, knownAt: now(), goneAt: null }
           rows.push({ ...known, logoutEventId: null, orphanedAt: null, restarted })
           continue
         }
         const before = earlier.restarted
-        const { restarted = null, ...merged } = mergeStarts(
-          { ...earlier.session, ...(before !== null && { restarted: before }) },
-          session,
-        )
+        const {
+          restarted = null,
+          replacesEnd: _,
+          ...merged
+        } = mergeStarts({ ...earlier.session, ...(before !== null && { restarted: before }) }, session)
         earlier.restarted = restarted
         earlier.session = merged
       }

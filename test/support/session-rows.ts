@@ -13,8 +13,8 @@ export interface SessionWish {
   readonly startedStated?: boolean
   /** Default: now. */
   readonly acceptedAt?: Date
-  /** Default: in an hour. */
-  readonly expiresAt?: Date
+  /** Null: the session has no end. Default: in an hour. */
+  readonly expiresAt?: Date | null
 }
 
 /** Adds a session to the index, without looking for a logout that came before it. */
@@ -43,7 +43,7 @@ function sessionOf(wish: SessionWish): Session {
     startedAt: wish.startedAt ?? new Date(Date.now() - 60_000),
     startedStated: wish.startedStated ?? true,
     acceptedAt: wish.acceptedAt ?? new Date(),
-    expiresAt: wish.expiresAt ?? new Date(Date.now() + 3_600_000),
+    expiresAt: wish.expiresAt === undefined ? new Date(Date.now() + 3_600_000) : wish.expiresAt,
   }
 }
 

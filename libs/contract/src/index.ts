@@ -34,6 +34,7 @@ export {
 } from './api/dead-letters.ts'
 export { Erasure, ErasureParams, ErasureQuery } from './api/erasures.ts'
 export { EventLogView } from './api/event-log.ts'
+export { parseInstant } from './api/instant.ts'
 export {
   IssuerLogout,
   IssuerLogoutPreview,
@@ -107,7 +108,7 @@ export {
   WebhookTest,
 } from './api/webhooks.ts'
 export { encodeDeadLetter } from './records/dead-letter.ts'
-export { decodeLogoutEvent, encodeLogoutEvent, logoutEventOf, parseInstant } from './records/log.ts'
+export { decodeLogoutEvent, encodeLogoutEvent, logoutEventOf } from './records/log.ts'
 export { encodeNotification } from './records/notification.ts'
 export { encodeOutcome } from './records/outcome.ts'
 export { decodeSessionRecord, encodeSessionEnd, encodeSessionStart } from './records/session.ts'

@@ -269,6 +269,7 @@ export {
 } from './sessions/orphans.ts'
 export { oweLateLogouts, projectSessions } from './sessions/projection.ts'
 export {
+  ENDLESS_GAP,
   enforceSessionQuotas,
   listOverQuota,
   noteBacklogGaps,

@@ -116,7 +116,7 @@ function atMember(error: AjvError, member: unknown, detail: string): Finding {
 
 /** Descriptions of patterns, by their beginning: few people read patterns. */
 const PATTERNS: readonly (readonly [begins: string, words: string])[] = [
-  ['^\\d{4}-\\d{2}-\\d{2}T', 'an RFC 3339 time such as 2026-01-31T12:00:00Z'],
+  ['^(\\d{4})-(0[1-9]|1[0-2])', 'an RFC 3339 time such as 2026-01-31T12:00:00Z'],
   ['^https?://', 'an http or https URL without query, fragment or spaces'],
   ['^[a-z0-9]([a-z0-9-]{0,61}', 'at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end'],
   ['^[0-9a-fA-F]{8}-', 'a UUID'],

@@ -35,7 +35,7 @@ import { createDocument, documented } from './openapi.ts'
 import { ProblemError } from './problem.ts'
 import { createReadLimits, type ReadLimits, type ReadLimitsOptions } from './read-limits.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
-import { bodyAjv, bounded, closed, textAjv } from './validator.ts'
+import { bodyAjv, bounded, closed, closedBody, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
 declare module 'fastify' {
@@ -88,7 +88,7 @@ const CHECK_MS_MAX = 2_000
 const READY_KEPT_MS = 1_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
-const BODY_LIMIT = `A request body has at most ${BODY_BYTES_MAX} bytes, unless its operation states another limit.`
+const BODIES = `A request body has at most ${BODY_BYTES_MAX} bytes, unless its operation states another limit. An optional member that is null counts as absent, unless its description gives null a meaning.`
 
 /**
  * Makes a server with everything except the service's own routes: strictly validated JSON, bearer authentication by the scope
@@ -136,7 +136,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title, version: VERSION, description: BODY_LIMIT },
+      info: { title, version: VERSION, description: BODIES },
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
     },
     transform: ({ schema, url, route }) => ({
@@ -342,13 +342,13 @@ function limitReads(route: RouteOptions, reads: RouteReads): void {
   limited.add(route.handler)
 }
 
-/** Makes a schema strict: unknown members are refused. A route without a query schema accepts no parameters. */
+/** Makes a schema strict: unknown members are refused. In a body, null means that an optional member is absent. A route without a query schema accepts no parameters. */
 function strict(schema: FastifySchema): FastifySchema {
   const { body, querystring, hide } = schema
   const query = querystring ?? (hide === true ? undefined : { type: 'object', properties: {} })
   return {
     ...schema,
-    ...(body !== undefined && { body: closed(body as object) }),
+    ...(body !== undefined && { body: closedBody(body as object) }),
     ...(query !== undefined && { querystring: closed(bounded(query as object)) }),
   }
 }

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { FastifySchema } from 'fastify'
 import { PUBLIC, type RouteAccess } from './access.ts'
+import { nullsShown } from './null-members.ts'
 import { PROBLEM_MEDIA_TYPE } from './problem.ts'
 
 /** Returns the OpenAPI document. It is rendered at the first request, when all routes are registered, and then kept. */
@@ -27,7 +28,7 @@ export function documented(
   return {
     ...schema,
     ...(schema.querystring !== undefined && { querystring: asCallersSend(schema.querystring) }),
-    ...(schema.body !== undefined && { consumes: [...accepts] }),
+    ...(schema.body !== undefined && { body: nullsShown(Object(schema.body)), consumes: [...accepts] }),
     security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
     response: { ...Object(schema.response), default: problem },
   }

@@ -11,7 +11,7 @@ test.each([
   [Type.String({ maxLength: 1 }), 'ab', 'must have at most 1 character'],
   [Type.String({ pattern: '^a$' }), 'b', 'must match the pattern ^a$'],
   [
-    Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z$' }),
+    Type.String({ pattern: '^(\\d{4})-(0[1-9]|1[0-2])-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z$' }),
     'yesterday',
     'must be an RFC 3339 time such as 2026-01-31T12:00:00Z',
   ],

@@ -1,6 +1,8 @@
 import { Ajv, type Options } from 'ajv'
 import { type AjvError, faultsOf } from './faults.ts'
+import { addNullMembers, nullsAbsent } from './null-members.ts'
 import type { Fault } from './problem.ts'
+import { isSchema, mapParts, type Schema } from './schema-parts.ts'
 
 const STRICT: Options = {
   allErrors: true,
@@ -15,7 +17,7 @@ const STRICT: Options = {
 }
 
 /** For bodies and log records, whose values are not converted. */
-export const bodyAjv = new Ajv(STRICT)
+export const bodyAjv = addNullMembers(new Ajv(STRICT))
 /** For query strings and paths: all values are text, and a list with one element looks like a single value. */
 export const textAjv = new Ajv({
   ...STRICT,
@@ -25,15 +27,22 @@ export const textAjv = new Ajv({
 })
 
 /**
- * Returns a function that lists the faults of a value, at most 50; none if it conforms to `schema`. Settings and words are those
- * of request bodies: unknown members are faults unless the schema allows them.
+ * Returns a function that lists the faults of a value, at most 50; none if it conforms to `schema`. Unknown members are faults
+ * unless the schema allows them.
  */
 export function createValidator(schema: object): (value: unknown) => readonly Fault[] {
-  const validate = bodyAjv.compile(closed(schema))
-  return (value) => (validate(value) ? [] : faultsOf((validate.errors ?? []) as readonly AjvError[]))
+  return compiled(closed(schema))
 }
 
-type Schema = Readonly<Record<string, unknown>>
+/** The same for request bodies, or parts of them. It removes optional members that are null from the value: see `nullsAbsent`. */
+export function createBodyValidator(schema: object): (value: unknown) => readonly Fault[] {
+  return compiled(closedBody(schema))
+}
+
+function compiled(schema: object): (value: unknown) => readonly Fault[] {
+  const validate = bodyAjv.compile(schema)
+  return (value) => (validate(value) ? [] : faultsOf((validate.errors ?? []) as readonly AjvError[]))
+}
 
 /**
  * Copies a schema so that every object refuses unknown members, unless it sets `additionalProperties`: a misspelt member must
@@ -43,22 +52,14 @@ export function closed(schema: object): object {
   return close(schema as Schema)
 }
 
+/** The same for the schema of a body, in which null means that an optional member is absent. */
+export function closedBody(schema: object): object {
+  return nullsAbsent(closed(schema))
+}
+
 function close(schema: Schema): Schema {
   refuseSlow(schema)
-  const copy: Record<string, unknown> = { ...schema }
-  for (const name of ['items', 'additionalProperties'])
-    if (isSchema(schema[name])) copy[name] = close(schema[name])
-  for (const name of ['anyOf', 'oneOf', 'prefixItems']) {
-    const parts = schema[name]
-    if (Array.isArray(parts)) copy[name] = parts.map((part: unknown) => (isSchema(part) ? close(part) : part))
-  }
-  for (const name of ['properties', 'patternProperties', '$defs', 'definitions']) {
-    const parts = schema[name]
-    if (!isSchema(parts)) continue
-    copy[name] = Object.fromEntries(
-      Object.entries(parts).map(([key, part]) => [key, isSchema(part) ? close(part) : part]),
-    )
-  }
+  const copy = mapParts(schema, close)
   const open = schema.additionalProperties === undefined && schema.unevaluatedProperties === undefined
   if (schema.type === 'object' && isSchema(schema.properties) && open) copy.additionalProperties = false
   return copy
@@ -80,8 +81,4 @@ function refuseSlow({ uniqueItems, items }: Schema): void {
   if (uniqueItems === true && (typeof type !== 'string' || type === 'object' || type === 'array')) {
     throw new Error('uniqueItems needs items of one scalar type')
   }
-}
-
-function isSchema(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -51,7 +51,7 @@ async function list({ values }: Given<typeof LIST>): Promise<number> {
       item.sid,
       item.device ?? '',
       minute(item.started_at),
-      minute(item.expires_at),
+      item.expires_at === null ? 'no end' : minute(item.expires_at),
       logoutWords(item),
     ]),
   ])

@@ -14,10 +14,10 @@ const DAY_MS = 86_400_000
  */
 export function acceptSession(input: SessionInput, now: Date): Session | readonly Fault[] {
   const startedAt = input.started_at === undefined ? now : readPast(input.started_at, '/started_at', now)
-  const expiresAt = readEnd(input.expires_at, now)
-  const faults = [startedAt, expiresAt].filter((read) => 'detail' in read)
-  if ('detail' in startedAt || 'detail' in expiresAt) return faults
-  if (expiresAt <= startedAt) {
+  const expiresAt = input.expires_at === null ? null : readEnd(input.expires_at, now)
+  const faults = [startedAt, expiresAt].filter((read) => read !== null && 'detail' in read)
+  if ('detail' in startedAt || (expiresAt !== null && 'detail' in expiresAt)) return faults
+  if (expiresAt !== null && expiresAt <= startedAt) {
     const start =
       input.started_at === undefined ? 'now, the start of a session without started_at' : 'started_at'
     return [{ pointer: '/expires_at', detail: `must be after ${start}` }]

@@ -12,7 +12,7 @@ import { type Database, type IssuerNames, previewIssuerLogout } from '@curfew/le
 import {
   type Credential,
   callerOf,
-  createValidator,
+  createBodyValidator,
   type HttpServer,
   hasScope,
   ProblemError,
@@ -53,7 +53,7 @@ const RECENT_IDS = 50_000
 const LOGOUT_EVENTS = { one: 'logout event', many: 'logout events' }
 
 /** Compiled once per process, because that takes milliseconds. */
-const check = createValidator(LogoutEventInput)
+const check = createBodyValidator(LogoutEventInput)
 
 const ROUTE = {
   config: {

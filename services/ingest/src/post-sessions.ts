@@ -10,7 +10,7 @@ import {
 } from '@curfew/contract'
 import type { ClientId, Issuer, Session, SessionEnd, Sid } from '@curfew/domain'
 import {
-  createValidator,
+  createBodyValidator,
   type HttpServer,
   type ProblemError,
   type RouteAccess,
@@ -50,7 +50,7 @@ const WRITE = {
 } satisfies RouteAccess<Scope>
 
 /** Compiled once per process, because that takes milliseconds. */
-const check = createValidator(SessionInput)
+const check = createBodyValidator(SessionInput)
 
 /**
  * `POST` and `DELETE /v1/sessions`: append starts and ends of sessions to the event log, in a lane of their own. So they do not

@@ -1,5 +1,5 @@
 import type { Issuer, Session } from '@curfew/domain'
-import { type Database, listOverQuota, noteBacklogGaps, noteGaps } from '@curfew/ledger'
+import { type Database, ENDLESS_GAP, listOverQuota, noteBacklogGaps, noteGaps } from '@curfew/ledger'
 import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
 import { type LaneLimits, laneFull } from './lane-limits.ts'
 
@@ -60,8 +60,8 @@ export function createSessionQuotas({
       return null
     }
     const gapsUntil = backlogGaps.get(iss)
-    if (gapsUntil !== undefined && expiresAt <= gapsUntil) return laneFull('sessions', 'sessions')
-    const until = new Date(expiresAt.getTime() + AHEAD_MS)
+    if (gapsUntil !== undefined && isWithin(expiresAt, gapsUntil)) return laneFull('sessions', 'sessions')
+    const until = gapFor(expiresAt)
     void note(iss, async () => void backlogGaps.set(iss, await noteBacklogGaps(db, { iss, until })))
     return null
   }
@@ -72,11 +72,9 @@ export function createSessionQuotas({
       if (backlogged !== null) return backlogged
       const gapsUntil = over.get(iss)
       if (gapsUntil === undefined) return null
-      if (expiresAt > gapsUntil) {
-        void note(iss, () => noteOver(iss, new Date(expiresAt.getTime() + AHEAD_MS)))
-        return null
-      }
-      return overQuota(iss)
+      if (isWithin(expiresAt, gapsUntil)) return overQuota(iss)
+      void note(iss, () => noteOver(iss, gapFor(expiresAt)))
+      return null
     },
     service: {
       name: 'session quotas',
@@ -89,6 +87,16 @@ export function createSessionQuotas({
       },
     },
   }
+}
+
+/** Whether a session ends within a noted gap. A session without an end is only within a gap without one. */
+function isWithin(expiresAt: Date | null, gapsUntil: Date): boolean {
+  return (expiresAt ?? ENDLESS_GAP) <= gapsUntil
+}
+
+/** The gap to note before sessions like this one are refused. */
+function gapFor(expiresAt: Date | null): Date {
+  return expiresAt === null ? ENDLESS_GAP : new Date(expiresAt.getTime() + AHEAD_MS)
 }
 
 /** Creates a function that runs `work`, unless other work for the same issuer is running. It logs failures. */

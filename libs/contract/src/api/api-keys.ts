@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { nullable, SCOPES, type Scope, Text, Time } from './common.ts'
-import { ClientIdText, Instant } from './logout-event.ts'
+import { Instant } from './instant.ts'
+import { ClientIdText } from './logout-event.ts'
 
 // Schemas of API keys.
 

@@ -1,5 +1,6 @@
 import { LEVEL_MEANINGS, LEVELS, type Level } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
+import { instantParameter } from './instant.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
 /** All scopes of credentials. `admin` includes the others. */
@@ -321,10 +322,8 @@ export const DeliveriesQuery = Type.Object(
         Type.Literal('dead_lettered'),
       ]),
     ),
-    since: Type.Optional(
-      Type.String({ maxLength: 40, description: 'Planned at or after this time (RFC 3339).' }),
-    ),
-    until: Type.Optional(Type.String({ maxLength: 40, description: 'Planned before this time (RFC 3339).' })),
+    since: Type.Optional(instantParameter('Planned at or after this time (RFC 3339).')),
+    until: Type.Optional(instantParameter('Planned before this time (RFC 3339).')),
   },
   { additionalProperties: false },
 )

@@ -1,6 +1,7 @@
 import { DEAD_LETTER_REASONS, type DeadLetterReason } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Attempt, AttemptCount, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
+import { instantParameter } from './instant.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
 // Schemas of dead letters, replays and the audit log.
@@ -21,12 +22,8 @@ const filter = {
   client_id: Type.Optional(ClientIdText),
   channel: Type.Optional(Type.String({ maxLength: 63, description: 'Kind of the channel.' })),
   reason: Type.Optional(reason),
-  from: Type.Optional(
-    Type.String({ maxLength: 40, description: 'Dead-lettered at or after this time (RFC 3339).' }),
-  ),
-  to: Type.Optional(
-    Type.String({ maxLength: 40, description: 'Dead-lettered before this time (RFC 3339).' }),
-  ),
+  from: Type.Optional(instantParameter('Dead-lettered at or after this time (RFC 3339).')),
+  to: Type.Optional(instantParameter('Dead-lettered before this time (RFC 3339).')),
 }
 
 export const DeadLettersQuery = Type.Object(

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox'
+import { Instant, instantOf } from './instant.ts'
 
 /** The issuer identifier `iss` of OpenID Connect: a URL without query or fragment. Compared byte for byte. */
 export const IssuerUrl = Type.String({
@@ -31,14 +32,6 @@ export const EmailText = Type.String({
   description: 'The email address of the subject, for relying parties that know their users by it.',
 })
 export const SidText = printableAscii('The session, as in ID tokens. Unique within its issuer.')
-/** A time in RFC 3339 format. `description` says its meaning and its default. */
-export const instantOf = (description: string) =>
-  Type.String({
-    maxLength: 40,
-    pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
-    description,
-  })
-export const Instant = instantOf('A time in RFC 3339 format.')
 export const Uuid = Type.String({
   pattern: '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$',
   description: 'A UUID.',

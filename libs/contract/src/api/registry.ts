@@ -3,7 +3,7 @@ import {
   CONFIRMATION_DEADLINE_MS_MAX,
   CONFIRMATION_DEADLINE_MS_MIN,
 } from '@curfew/domain'
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { Count, LastError, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
 
@@ -294,21 +294,18 @@ export const Issuer = Type.Object({
 })
 export type Issuer = Static<typeof Issuer>
 
-/** An optional member that may be null. Null means absent (OpenID Connect Dynamic Client Registration). */
-const known = <Schema extends TSchema>(schema: Schema) => Type.Optional(nullable(schema))
-
 /**
  * A relying party's OIDC client metadata, or the export of its client from Keycloak, Auth0 or Okta, with Curfew's settings.
  * Members that Curfew does not use are stored and returned.
  */
 export const RelyingPartyInput = Type.Object(
   {
-    client_id: known(ClientIdText),
-    client_name: known(Type.String({ maxLength: 255 })),
-    backchannel_logout_uri: known(Type.String({ minLength: 1, maxLength: 2_048 })),
-    backchannel_logout_session_required: known(Type.Boolean()),
-    id_token_signed_response_alg: known(Type.String({ maxLength: 32 })),
-    id_token_encrypted_response_alg: known(Type.String({ maxLength: 64 })),
+    client_id: Type.Optional(ClientIdText),
+    client_name: Type.Optional(Type.String({ maxLength: 255 })),
+    backchannel_logout_uri: Type.Optional(Type.String({ minLength: 1, maxLength: 2_048 })),
+    backchannel_logout_session_required: Type.Optional(Type.Boolean()),
+    id_token_signed_response_alg: Type.Optional(Type.String({ maxLength: 32 })),
+    id_token_encrypted_response_alg: Type.Optional(Type.String({ maxLength: 64 })),
     curfew: Type.Optional(RelyingPartySettings),
   },
   { additionalProperties: true, title: 'RelyingParty' },

@@ -1,15 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Problem, Text, Time } from './common.ts'
-import {
-  ClientIdText,
-  DeviceText,
-  EmailText,
-  Instant,
-  IssuerUrl,
-  instantOf,
-  SidText,
-  SubjectText,
-} from './logout-event.ts'
+import { Instant, instantOf } from './instant.ts'
+import { ClientIdText, DeviceText, EmailText, IssuerUrl, SidText, SubjectText } from './logout-event.ts'
 
 // Schemas of sessions: posted by IdPs, and read by support staff.
 
@@ -25,8 +17,17 @@ export const SessionInput = Type.Object(
         'When the session began (RFC 3339), at most five minutes ahead. Default: the time of acceptance.',
       ),
     ),
-    expires_at: instantOf(
-      'When the session expires (RFC 3339): after started_at, and at most 400 days ahead. Post the session again when it is extended.',
+    expires_at: Type.Union(
+      [
+        instantOf(
+          'When the session expires (RFC 3339): after started_at, and at most 400 days ahead. Post the session again when it is extended.',
+        ),
+        Type.Null(),
+      ],
+      {
+        description:
+          'When the session expires by itself; null: it has no end, and is kept until it is ended, logged out or erased.',
+      },
     ),
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
@@ -79,6 +80,8 @@ export const SessionsQuery = Type.Object(
   { additionalProperties: false },
 )
 
+const ExpiresAt = Type.Union([Time, Type.Null()], { description: 'Null: the session has no end.' })
+
 /** A session in the session index. */
 export const Session = Type.Object({
   iss: Text,
@@ -88,7 +91,7 @@ export const Session = Type.Object({
   client_id: Text,
   device: nullable(Text),
   started_at: Time,
-  expires_at: Time,
+  expires_at: ExpiresAt,
   logout: Type.Union([
     Type.Object({
       event_id: Type.Union([Text, Type.Null()], { description: 'Null if the event is not kept any more.' }),
@@ -123,7 +126,7 @@ export const OrphanedSession = Type.Object({
   client_id: Text,
   device: nullable(Text),
   started_at: Time,
-  expires_at: Time,
+  expires_at: ExpiresAt,
   orphaned_at: Time,
   event_id: Type.Union([Text, Type.Null()], { description: 'Null if the event is not kept any more.' }),
   why: Type.Union([Text, Type.Null()], {

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
+import { instantParameter } from './instant.ts'
 import { ClientIdText } from './logout-event.ts'
 
 // Schemas of the SLA report.
@@ -14,17 +15,12 @@ export const SlaQuery = Type.Object(
     ),
     client_id: Type.Optional(ClientIdText),
     from: Type.Optional(
-      Type.String({
-        maxLength: 40,
-        description:
-          'Accepted at or after this time (RFC 3339), rounded down to the full hour. Default: the days of the error budget before to, or one day before to if grouped by hour.',
-      }),
+      instantParameter(
+        'Accepted at or after this time (RFC 3339), rounded down to the full hour. Default: the days of the error budget before to, or one day before to if grouped by hour.',
+      ),
     ),
     to: Type.Optional(
-      Type.String({
-        maxLength: 40,
-        description: 'Accepted before this time (RFC 3339), rounded up to the full hour. Default: now.',
-      }),
+      instantParameter('Accepted before this time (RFC 3339), rounded up to the full hour. Default: now.'),
     ),
     group_by: Type.Optional(Type.Union([Type.Literal('relying_party'), Type.Literal('hour')])),
   },

@@ -5,7 +5,7 @@ import { createValidator } from '@curfew/runtime'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { AcceptedLogoutEvent } from '../api/logout-event.ts'
-import { decodeLogoutEvent, encodeLogoutEvent, LOGOUT_EVENT_TYPE, parseInstant } from './log.ts'
+import { decodeLogoutEvent, encodeLogoutEvent, LOGOUT_EVENT_TYPE } from './log.ts'
 
 // Goal: intake reads every event that ingest writes without loss. A record that is not a logout event gives a reason, and no
 // exception.
@@ -121,7 +121,7 @@ describe('a record without a logout event gives the reason', () => {
     [
       'a month that does not exist',
       recordOf({ ...ACCEPTED, occurred_at: '2026-13-01T00:00:00Z' }),
-      /^\/occurred_at is not a time that exists/,
+      /^\/occurred_at must be an RFC 3339 time/,
     ],
     [
       'a day that does not exist',
@@ -153,25 +153,5 @@ describe('a record without a logout event gives the reason', () => {
     expect(event).toMatchObject({
       givenId: '01938c2e-0000-7000-8000-000000000001',
     })
-  })
-})
-
-describe('parseInstant', () => {
-  test.each([
-    ['2026-11-21T12:00:00Z', '2026-11-21T12:00:00.000Z'],
-    ['2026-11-21T14:00:00.5+02:00', '2026-11-21T12:00:00.500Z'],
-    ['2024-02-29T00:00:00Z', '2024-02-29T00:00:00.000Z'],
-    ['2000-02-29T00:00:00Z', '2000-02-29T00:00:00.000Z'],
-    // The day must exist in the offset of the text, not in UTC.
-    ['2026-02-28T23:30:00-01:00', '2026-03-01T00:30:00.000Z'],
-    ['2026-02-29T00:00:00Z', null],
-    ['2100-02-29T00:00:00Z', null],
-    ['2026-04-31T00:00:00Z', null],
-    ['2026-00-01T00:00:00Z', null],
-    ['2026-01-00T00:00:00Z', null],
-    ['2026-01-01T25:00:00Z', null],
-    ['2026-01-01T00:00:00+24:00', null],
-  ])('%s is %s', (text, expected) => {
-    expect(parseInstant(text)?.toISOString() ?? null).toBe(expected)
   })
 })

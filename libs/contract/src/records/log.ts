@@ -11,6 +11,7 @@ import type {
   Subject,
 } from '@curfew/domain'
 import { eventIdOf, logKey } from '@curfew/domain'
+import { parseInstant } from '../api/instant.ts'
 import type { AcceptedLogoutEvent } from '../api/logout-event.ts'
 import { cloudEventHeaders } from './cloud-event.ts'
 
@@ -102,14 +103,6 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
 
 function toRelay({ clientId, token, verified }: RelayedToken): NonNullable<AcceptedLogoutEvent['relay']> {
   return { client_id: clientId, token, verified }
-}
-
-/** Parses an RFC 3339 time. Null if the time does not exist, such as 30 February, which `Date.parse` reads as 2 March. */
-export function parseInstant(text: string): Date | null {
-  const instant = new Date(text)
-  if (Number.isNaN(instant.getTime())) return null
-  const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number)
-  return day <= new Date(Date.UTC(year, month, 0)).getUTCDate() ? instant : null
 }
 
 /** Parses the times of validated JSON, and makes the event. */

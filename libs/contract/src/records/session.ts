@@ -9,9 +9,10 @@ import type {
   Subject,
 } from '@curfew/domain'
 import { sessionLogKey } from '@curfew/domain'
+import { parseInstant } from '../api/instant.ts'
 import type { AcceptedSession, AcceptedSessionEnd } from '../api/sessions.ts'
 import { cloudEventHeaders } from './cloud-event.ts'
-import { parseInstant, readJson, type Unreadable } from './log.ts'
+import { readJson, type Unreadable } from './log.ts'
 
 /** CloudEvents `type` of the start of a session. */
 export const SESSION_STARTED_TYPE = 'curfew.session-started.v1'
@@ -35,7 +36,7 @@ export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRe
     sid: session.sid,
     client_id: session.clientId,
     ...(session.startedStated && { started_at: session.startedAt.toISOString() }),
-    expires_at: session.expiresAt.toISOString(),
+    expires_at: session.expiresAt?.toISOString() ?? null,
     ...(session.device !== null && { device: session.device }),
     ...(session.email !== undefined && { email: session.email }),
     accepted_at: session.acceptedAt.toISOString(),
@@ -98,11 +99,13 @@ export function decodeSessionRecord(
 function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
   const acceptedAt = parseInstant(accepted.accepted_at)
   const startedAt = accepted.started_at === undefined ? acceptedAt : parseInstant(accepted.started_at)
-  const expiresAt = parseInstant(accepted.expires_at)
+  const expiresAt = accepted.expires_at === null ? null : parseInstant(accepted.expires_at)
   if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
   if (startedAt === null) return { unreadable: '/started_at is not a time that exists' }
-  if (expiresAt === null) return { unreadable: '/expires_at is not a time that exists' }
-  if (expiresAt <= startedAt) return { unreadable: '/expires_at is not after started_at' }
+  if (expiresAt === null && accepted.expires_at !== null)
+    return { unreadable: '/expires_at is not a time that exists' }
+  if (expiresAt !== null && expiresAt <= startedAt)
+    return { unreadable: '/expires_at is not after started_at' }
   return {
     kind: 'started',
     session: {

@@ -51,7 +51,7 @@ export interface InFlightDelivery extends Tries {
   readonly eventId: EventId
   /** The session to name, or null for the subject. */
   readonly sid: Sid | null
-  /** When that session ends by itself; null if unknown. */
+  /** When that session ends by itself; null if it has no end, or none is known. */
   readonly sessionEndsAt: Date | null
   readonly event: Pick<
     LogoutEvent,

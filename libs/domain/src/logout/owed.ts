@@ -24,7 +24,10 @@ export interface OwedDelivery {
 /** The parts of an event that its deliveries carry. */
 export type OwingEvent = Pick<LogoutEvent, 'id'> & InFlightDelivery['event']
 
-/** The session that a delivery names, and when that session ends by itself. `sid` is null if the delivery names the subject. */
+/**
+ * The session that a delivery names, and when that session ends by itself. `sid` is null if the delivery names the subject.
+ * `sessionEndsAt` is null if the session has no end, or none is known: such a delivery does not lapse.
+ */
 export type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'>
 
 /** Makes the delivery that `event` owes to a binding, with no attempt yet. */

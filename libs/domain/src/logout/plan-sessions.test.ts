@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import type { Digest } from '../ids.ts'
+import type { Digest, Subject } from '../ids.ts'
 import type { Binding, Names } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import type { LogoutEvent } from './event.ts'
@@ -161,6 +161,17 @@ describe('a logout of one device', () => {
   test('names the subject if the index does not answer', () => {
     expect(planned('unavailable', phone)).toEqual(['index_unavailable', 'a:* b:* s:* r:*'])
   })
+})
+
+test('a delivery has no end if one of the sessions that it ends has none', () => {
+  const issuer = { bindings: BINDINGS.slice(0, 1), sessionIndex: 'complete' as const }
+  const one = { ...EVENT, scope: 'session', sid: 'a:1' } as LogoutEvent
+  const endOf = (...ends: readonly (Date | null)[]) => {
+    const sessions = ends.map((expiresAt, n) => ({ ...sessionOf('a:1'), sub: `u${n}` as Subject, expiresAt }))
+    const { deliveries } = plan(one, issuer, { kind: 'known', sessions }, digest)
+    return deliveries.map(({ delivery }) => delivery.sessionEndsAt)
+  }
+  expect([endOf(at(30), at(40)), endOf(at(30), null), endOf(null)]).toEqual([[at(40)], [null], [null]])
 })
 
 test('a delivery ends with its session, and every session is a separate target', () => {

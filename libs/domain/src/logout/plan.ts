@@ -190,7 +190,9 @@ function namedFor(
   return matching.length > 0 ? [SUBJECT] : []
 }
 
+/** When the last of the sessions ends by itself; null if one of them does not, or none is known. */
 function lastEnd(sessions: readonly LiveSession[]): Date | null {
-  if (sessions.length === 0) return null
-  return new Date(Math.max(...sessions.map(({ expiresAt }) => expiresAt.getTime())))
+  const ends = sessions.map(({ expiresAt }) => expiresAt?.getTime() ?? Number.POSITIVE_INFINITY)
+  const last = Math.max(...ends)
+  return Number.isFinite(last) ? new Date(last) : null
 }

@@ -23,7 +23,7 @@ export interface SessionDelivery {
   /** The level of its acknowledgement; null without one. */
   readonly level: Level | null
   readonly settledAt: Date | null
-  /** When the session ends by itself, as known when the delivery was planned. */
+  /** When the session ends by itself, as known when the delivery was planned; null if it has no end, or none was known. */
   readonly sessionEndsAt: Date | null
   /** The event of the newest covering delivery; null if no newer delivery covers it. */
   readonly supersededBy: EventId | null
@@ -141,7 +141,9 @@ function lapsesBefore(
   { expiresAt }: LiveSession,
 ): boolean {
   return (
-    (settledAt === null || state === 'dead_lettered') && sessionEndsAt !== null && sessionEndsAt < expiresAt
+    (settledAt === null || state === 'dead_lettered') &&
+    sessionEndsAt !== null &&
+    (expiresAt === null || sessionEndsAt < expiresAt)
   )
 }
 

@@ -20,7 +20,7 @@ const session: fc.Arbitrary<Session> = fc.record({
   startedAt: time,
   startedStated: fc.boolean(),
   acceptedAt: time,
-  expiresAt: time,
+  expiresAt: fc.option(time),
 })
 const change: fc.Arbitrary<SessionChange> = fc.oneof(
   session.map((each) => ({ kind: 'started' as const, session: each })),
@@ -71,6 +71,20 @@ test('the starts contain every session of a client once, because a statement can
       expect(new Set(keys).size).toBe(keys.length)
     }),
   )
+})
+
+test.each<[string, readonly (number | null)[], number | null]>([
+  ['the later of two ends counts', [9, 8], 9],
+  ['a post without an end takes the end away', [9, null], null],
+  ['a post with an end gives one to a session without', [null, 8], 8],
+  ['an end that was taken away does not count again', [9, null, 8], 8],
+  ['after it got an end, the later end counts', [null, 8, 7], 8],
+])('of the posts of one session, %s', (_rule, hours, expected) => {
+  const [template] = fc.sample(session, { numRuns: 1, seed: 1 })
+  if (template === undefined) throw new Error('expected a session')
+  const at = (hour: number | null) => (hour === null ? null : new Date(hour * 3_600_000))
+  const starts = hours.map((hour): SessionStart => ({ ...template, expiresAt: at(hour) }))
+  expect(starts.reduce(mergeStarts).expiresAt).toEqual(at(expected))
 })
 
 test('a session posted again keeps its first start, its latest restart, its latest end, and its device', () => {

@@ -19,12 +19,14 @@ export interface Session extends SessionBeginning {
   readonly device: string | null
   /** The subject's email address. Absent if the IdP stated none. */
   readonly email?: string
-  /** When it ends by itself. */
-  readonly expiresAt: Date
+  /** When it ends by itself; null if it lasts until it is ended or logged out, for example an offline session. */
+  readonly expiresAt: Date | null
 }
 
 /** A session, merged from one or more posts of it. */
 export interface SessionStart extends Session {
+  /** True if `expiresAt` replaces an earlier end, because one of the merged posts had none. Absent: the later end counts. */
+  readonly replacesEnd?: true
   /** The latest stated start; absent if it equals the first. */
   readonly restarted?: SessionBeginning
 }
@@ -64,9 +66,12 @@ export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): st
   return JSON.stringify([iss, sid])
 }
 
-/** Merges two posts of one session: the earliest start and the latest end count. */
+/**
+ * Merges two posts of one session. The earliest start and the latest end count. A post without an end takes the end away, and the
+ * next post with an end gives it one.
+ */
 export function mergeStarts(earlier: SessionStart, again: SessionStart): SessionStart {
-  const { restarted: _, ...session } = again
+  const { restarted: _, replacesEnd: __, expiresAt: ___, ...session } = again
   const starts = [earlier, again].flatMap((start) => [start, ...(start.restarted ? [start.restarted] : [])])
   const times = starts.map(({ startedAt }) => startedAt.getTime())
   const [first, last] = [beginningAt(starts, Math.min(...times)), beginningAt(starts, Math.max(...times))]
@@ -77,9 +82,22 @@ export function mergeStarts(earlier: SessionStart, again: SessionStart): Session
     ...first,
     acceptedAt: earliestAcceptance(starts),
     ...(last.startedAt > first.startedAt && { restarted: last }),
-    expiresAt: new Date(Math.max(earlier.expiresAt.getTime(), again.expiresAt.getTime())),
+    ...mergedEnd(earlier, again),
   }
 }
+
+function mergedEnd(
+  earlier: SessionStart,
+  again: SessionStart,
+): Pick<SessionStart, 'expiresAt' | 'replacesEnd'> {
+  const { expiresAt } = again
+  if (expiresAt === null || again.replacesEnd) return { expiresAt, ...(expiresAt !== null && REPLACES) }
+  if (earlier.expiresAt === null) return { expiresAt, ...REPLACES }
+  const later = new Date(Math.max(earlier.expiresAt.getTime(), expiresAt.getTime()))
+  return { expiresAt: later, ...(earlier.replacesEnd && REPLACES) }
+}
+
+const REPLACES = { replacesEnd: true } as const
 
 /** Merges the starts at one time. */
 function beginningAt(starts: readonly SessionBeginning[], ms: number): SessionBeginning {

@@ -15,7 +15,7 @@ import { plainArray, plainColumn } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isRefusal } from '../postgres/faults.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
-import { beganBy, beginningOf } from '../sessions/order.ts'
+import { beganBy, beginningOf, endOf } from '../sessions/order.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
 
 // A delivery that names the subject is checked at every claim: a session that began after the logout may have been posted since.
@@ -69,7 +69,7 @@ const READ_SPARED = `
          case when e.occurred_stated then e.occurred_at end as "occurredAt",
          b.id as "bindingId", b.names,
          s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
-         s.expires_at as "expiresAt" ${CLAIMED}
+         ${endOf('s')} ${CLAIMED}
     cross join lateral (select from sessions s where ${HELD} and not (${COVERED}) limit 1) later
     cross join lateral (select * from sessions s where ${HELD} limit $2::int + 1) s`
 

@@ -101,8 +101,9 @@ const ATTEMPTS = rowParameters<AttemptRow>(
   { after: SETTLED },
 )
 
-// The delivery lapsed at an expiry of its session that was extended meanwhile: it becomes due at once.
-const EXTENDED = 'd.session_ends_at > s.lapsed_by'
+// The delivery lapsed at an expiry of its session that was extended, or taken away, meanwhile: it becomes due at once.
+const EXTENDED =
+  '(s.lapsed_by is not null and (d.session_ends_at is null or d.session_ends_at > s.lapsed_by))'
 
 // The lease is the fence: a delivery that another worker has claimed or settled since is left as it is. The attempt count is part
 // of the fence: if this worker repeats the statement because the answer was lost, and has claimed the delivery again meanwhile,

@@ -3,6 +3,7 @@ import type { Issuer, IssuerName, NetworkRule, RelaySettings, SessionIndexUse } 
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
+import { closeEndlessGap, lockGaps } from '../sessions/quotas.ts'
 import { writeEndpoints } from './put.ts'
 import { bumpRegistry, lockRegistry, relaySettingsOf, type StoredSettings } from './registry.ts'
 import { type EndpointRecord, listRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
@@ -195,6 +196,7 @@ export async function putIssuer(
   ]
   try {
     return await withTransaction(db, async (transaction) => {
+      if (issuer.sessionIndex === 'complete') await lockGaps(transaction, issuer.iss)
       const revision = await lockRegistry(transaction)
       const before = await findIssuer(transaction, name)
       if (!expected(before)) return { ok: false, conflict: 'stale' }
@@ -209,6 +211,8 @@ export async function putIssuer(
       if (after === undefined) return { ok: false, conflict: 'iss_changed' }
       if (before !== null && !isDeepStrictEqual(before.defaults, after.defaults))
         await applyDefaults(transaction, after, endpointsOf)
+      if (after.sessionIndex === 'complete' && before?.sessionIndex !== 'complete')
+        await closeEndlessGap(transaction, after.iss)
       await bumpRegistry(transaction)
       await writeAudit(transaction, audit(before, after))
       return { ok: true, created: before === null, issuer: after }

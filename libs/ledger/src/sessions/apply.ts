@@ -1,8 +1,9 @@
 import type { Issuer, SessionChanges } from '@curfew/domain'
 import { plainArray, textColumn } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
-import { rowParameters } from '../postgres/parameters.ts'
+import { type Columns, rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
+import { NO_END } from './order.ts'
 
 // Both statements lock rows of `sessions` in one order, and lock a row of `session_ids` only after its row of `sessions`. So
 // concurrent changes of the same sessions cannot deadlock. Neither statement is prepared by name: a new plan for each batch fits
@@ -14,7 +15,9 @@ const ADD_ISSUERS = `
   insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
   on conflict (iss) do nothing`
 
-const STARTS = rowParameters<SessionChanges['starts'][number] & { readonly issuer: number | null }>({
+type StartRow = SessionChanges['starts'][number] & { readonly issuer: number | null }
+
+const KEPT: Columns<StartRow> = {
   issuer: ['int', ({ issuer }) => issuer],
   sub: ['text', ({ sub }) => sub],
   sid: ['text', ({ sid }) => sid],
@@ -22,20 +25,34 @@ const STARTS = rowParameters<SessionChanges['starts'][number] & { readonly issue
   device: ['text', ({ device }) => device],
   email: ['text', ({ email }) => email ?? null],
   started_at: ['timestamptz', ({ startedAt }) => startedAt],
-  expires_at: ['timestamptz', ({ expiresAt }) => expiresAt],
   restarted_at: ['timestamptz', ({ restarted }) => restarted?.startedAt ?? null],
   started_stated: ['boolean', ({ startedStated }) => startedStated],
   accepted_at: ['timestamptz', ({ acceptedAt }) => acceptedAt],
   restarted_stated: ['boolean', ({ restarted }) => restarted?.startedStated ?? null],
   restarted_accepted_at: ['timestamptz', ({ restarted }) => restarted?.acceptedAt ?? null],
+}
+const NAMES = Object.keys(KEPT).join(', ')
+const STARTS = rowParameters<StartRow>({
+  ...KEPT,
+  ends_at: ['timestamptz', ({ expiresAt }) => expiresAt],
+  replaces_end: ['boolean', ({ replacesEnd = false }) => replacesEnd],
 })
+
+// The domain's `mergeStarts` explains the rule.
+const END_AFTER = `
+             case when s.expires_at = ${NO_END}
+                    or (s.issuer, s.sub, s.sid, s.client_id) in (select issuer, sub, sid, client_id from given where replaces_end)
+                  then excluded.expires_at else greatest(s.expires_at, excluded.expires_at) end`
 
 // Sessions that have expired by the database's clock, which lookups use, are not inserted. Repeated starts write nothing. The
 // second insert copies the rows as the first one stored them, so that both tables agree.
 const START = `
-  with started as (
-    insert into sessions as s (${STARTS.names})
-    select * from ${STARTS.as('given')}
+  with given as (
+    select ${NAMES}, coalesce(ends_at, ${NO_END}) as expires_at, replaces_end from ${STARTS.as('g')}
+  ),
+  started as (
+    insert into sessions as s (${NAMES}, expires_at)
+    select ${NAMES}, expires_at from given
      where expires_at > now()
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
@@ -52,13 +69,13 @@ const START = `
                ) b(started_at, stated, accepted_at)
               where b.started_at > least(s.started_at, excluded.started_at)
               group by b.started_at order by b.started_at desc limit 1),
-           expires_at = greatest(s.expires_at, excluded.expires_at),
+           expires_at = ${END_AFTER},
            device = coalesce(excluded.device, s.device),
            email = coalesce(excluded.email, s.email)
      where s.started_at > excluded.started_at
         or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
         or s.accepted_at > excluded.accepted_at
-        or s.expires_at < excluded.expires_at
+        or s.expires_at <> ${END_AFTER}
         or excluded.device is distinct from s.device and excluded.device is not null
         or excluded.email is distinct from s.email and excluded.email is not null
     returning issuer, sid, client_id, sub, email, started_at, expires_at
@@ -101,7 +118,7 @@ const END = `
 /**
  * Applies the session ends and then the session starts that IdPs posted. Idempotent.
  *
- * A session that is posted again keeps its earliest start and gets its latest expiry. It also keeps the state of its logout. Once
+ * A session that is posted again keeps its earliest start, and its end follows `mergeStarts`. It also keeps the state of its logout. Once
  * that logout is done, its latest start counts. The first session of an issuer adds the issuer to the index. That changes the
  * registry; otherwise the registry is not locked.
  *

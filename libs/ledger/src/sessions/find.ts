@@ -1,7 +1,7 @@
 import type { EventId, LiveSession, LogoutEvent } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
-import { beginningOf } from './order.ts'
+import { beginningOf, endOf } from './order.ts'
 
 /** An event, and its issuer's number in the session index. */
 export interface SessionQuestion {
@@ -24,7 +24,7 @@ const SESSIONS_OF_SUBJECTS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sub, place)
     cross join lateral (
-      select f.sub, f.sid, f.client_id as "clientId", f.device, f.email, ${beginningOf('f')}, f.expires_at as "expiresAt"
+      select f.sub, f.sid, f.client_id as "clientId", f.device, f.email, ${beginningOf('f')}, ${endOf('f')}
         from sessions f
        where f.issuer = g.issuer and f.sub = g.sub and f.expires_at > now()
        limit ${SESSIONS_MAX + 1}
@@ -36,7 +36,7 @@ const SESSIONS_OF_SIDS = `
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sid, place)
     cross join lateral (
       select f.sub, f.sid, f.client_id as "clientId", null as device, f.email, f.started_at as "startedAt", true as "startedStated",
-             f.started_at as "acceptedAt", f.expires_at as "expiresAt"
+             f.started_at as "acceptedAt", ${endOf('f')}
         from session_ids f
        where f.issuer = g.issuer and f.sid = g.sid and f.expires_at > now()
        limit ${SESSIONS_MAX + 1}

@@ -16,6 +16,15 @@ export function beganBy(session = 's', event = 'e'): string {
       and (${session}.accepted_at <= ${event}.requested_at or ${session}.started_at <= ${event}.requested_at) end)`
 }
 
+/**
+ * SQL: the `expires_at` of a session without an end. It is later than any time, so that every comparison keeps the session. A null
+ * would fail each of them, and the session would miss its logout.
+ */
+export const NO_END = "timestamptz 'infinity'"
+
+/** SQL: when a session ends by itself, as the domain has it: null if it has no end. */
+export const endOf = (alias: string) => `nullif(${alias}.expires_at, ${NO_END}) as "expiresAt"`
+
 /** SQL: the columns of a session that make a `SessionBeginning` in the domain. */
 export const beginningOf = (alias: string) =>
   `${alias}.started_at as "startedAt", ${alias}.started_stated as "startedStated", ${alias}.accepted_at as "acceptedAt"`

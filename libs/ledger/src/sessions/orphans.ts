@@ -7,6 +7,7 @@ import { tryLock } from '../postgres/locks.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf } from '../postgres/times.ts'
 import { WALK_PARAMETERS, type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
+import { endOf } from './order.ts'
 import type { SessionRecord } from './sessions.ts'
 
 // Orphans: sessions whose logout failed, so that they may still be live.
@@ -76,7 +77,7 @@ const FIRST: OrphanPosition = { micros: 0, issuer: 0, sub: '', sid: '', clientId
 // One lookup by primary key for each orphan.
 const ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
+         ${endOf('s')}, s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
          e.id is not null as "eventKept", s.issuer as number,
          ${microsOf('s.orphaned_at')} as micros
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as k(issuer, sub, sid, client_id)

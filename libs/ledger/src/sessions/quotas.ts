@@ -16,6 +16,27 @@ import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
 export const knowsAll = (issuers: string, index: string) =>
   `coalesce(${issuers}.session_index = 'complete' and ${index}.gaps_until is null, false)`
 
+/**
+ * The end of a gap that a refused session without an end leaves: no time ends it. It ends when an operator sets `session_index` to
+ * `complete` again, and so asserts that every session was posted.
+ */
+export const ENDLESS_GAP = new Date('9999-12-31T23:59:59.999Z')
+
+const LOCK_GAPS = 'select from session_issuers where iss = $1 for update'
+
+/** Locks the gaps of an issuer. To be called before `lockRegistry`, in the same order as the bookkeeper. */
+export async function lockGaps(transaction: Queryable, iss: Issuer): Promise<void> {
+  await transaction.query({ name: 'lock_gaps', text: LOCK_GAPS, values: [iss] })
+}
+
+const CLOSE_ENDLESS_GAP = `
+  update session_issuers set gaps_until = null where iss = $1 and gaps_until >= $2 and over_quota_since is null`
+
+/** Closes a gap without an end, unless sessions are refused at present. */
+export async function closeEndlessGap(transaction: Queryable, iss: Issuer): Promise<void> {
+  await transaction.query({ name: 'close_endless_gap', text: CLOSE_ENDLESS_GAP, values: [iss, ENDLESS_GAP] })
+}
+
 /** An issuer whose new sessions are refused. */
 export interface OverQuota {
   readonly iss: Issuer

@@ -22,7 +22,7 @@ import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './changes.ts'
-import { beginningOf } from './order.ts'
+import { beginningOf, endOf } from './order.ts'
 import { readSessionDeliveries } from './session-deliveries.ts'
 
 /** The key columns of a session `s`, and the columns of an event `e` that may cover it. */
@@ -137,7 +137,7 @@ const LOCK_SESSIONS = `
 
 // A separate statement, because the snapshot of the statement above lacks changes that were committed while it waited.
 const READ_LOCKED = `
-  select g.place, s.device, ${beginningOf('s')}, s.expires_at as "expiresAt",
+  select g.place, s.device, ${beginningOf('s')}, ${endOf('s')},
          s.restarted_at as "restartedAt", s.restarted_stated as "restartedStated",
          s.restarted_accepted_at as "restartedAcceptedAt", c.id as "currentId", c.requested_at as "currentRequestedAt",
          case when c.occurred_stated then c.occurred_at end as "currentOccurredAt"
@@ -293,19 +293,20 @@ const PROLONG = `
     select d.id, g.ends_at
       from unnest($1::uuid[], $2::timestamptz[]) as g(id, ends_at)
       join deliveries d on d.id = g.id
-     where (d.settled_at is null or d.state = 'dead_lettered') and d.session_ends_at < g.ends_at
+     where (d.settled_at is null or d.state = 'dead_lettered') 
+       and (d.session_ends_at < g.ends_at or d.session_ends_at is not null and g.ends_at is null)
        for update of d skip locked
   )
   update deliveries d set session_ends_at = given.ends_at from given where d.id = given.id`
 
 async function prolong(
   transaction: Queryable,
-  deliveries: readonly { readonly id: DeliveryId; readonly endsAt: Date }[],
+  deliveries: readonly { readonly id: DeliveryId; readonly endsAt: Date | null }[],
 ): Promise<void> {
   if (deliveries.length === 0) return
   const ids = plainArray(deliveries.map(({ id }) => id))
   await transaction.query({
     text: PROLONG,
-    values: [ids, plainArray(deliveries.map(({ endsAt }) => endsAt))],
+    values: [ids, plainColumn(deliveries.map(({ endsAt }) => endsAt))],
   })
 }

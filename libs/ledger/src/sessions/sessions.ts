@@ -1,4 +1,5 @@
 import type { Database } from '../postgres/database.ts'
+import { endOf } from './order.ts'
 
 /** A session of a client, as the index has it. */
 export interface SessionRecord {
@@ -11,7 +12,8 @@ export interface SessionRecord {
   readonly clientId: string
   readonly device: string | null
   readonly startedAt: Date
-  readonly expiresAt: Date
+  /** When it ends by itself; null if it has no end. */
+  readonly expiresAt: Date | null
   /** The latest logout that covers the session and is not done at the client. */
   readonly logoutEventId: string | null
   /** The id that the issuer gave that event; null if the event is no longer kept. */
@@ -40,7 +42,7 @@ const FIND_ISSUER = `
   select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
 const SESSION = `s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
+         ${endOf('s')}, s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
 
 const SESSIONS_OF_SUBJECT = `
   select ${SESSION}

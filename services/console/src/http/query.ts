@@ -2,19 +2,25 @@ import { parseInstant } from '@curfew/contract'
 import { ProblemError } from '@curfew/runtime'
 
 export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/
+/** The ledger has no times before or after these (`libs/ledger/src/postgres/times.ts`). */
+const FIRST_MS = Date.parse('0001-01-01T00:00:00.000Z')
+const LAST_MS = Date.parse('9999-12-31T23:59:59.999Z')
+/** A query string reads a plus sign as a space. */
+const LOST_PLUS = / \d{2}:\d{2}$/
 
-/** A time in a query or body. @throws a 400 problem that names the member. */
+/** A time in a query or body, moved into the years 1 to 9999. @throws a 400 problem that names the member. */
 export function readTime(
   text: string | undefined,
   pointer: string,
   part: 'query' | 'body' = 'query',
 ): Date | null {
   if (text === undefined) return null
-  // Date.parse accepts many other formats, and times that PostgreSQL does not have.
-  const time = RFC_3339.test(text) ? parseInstant(text) : null
-  if (time === null) throw invalid(pointer, 'must be a time in RFC 3339 format', part)
-  return time
+  const time = parseInstant(text)
+  if (time === null) {
+    const hint = part === 'query' && LOST_PLUS.test(text) ? ': write + as %2B' : ''
+    throw invalid(pointer, `must be an RFC 3339 time such as 2026-01-31T12:00:00Z${hint}`, part)
+  }
+  return new Date(Math.min(Math.max(time.getTime(), FIRST_MS), LAST_MS))
 }
 
 /** A 400 problem for the member at `pointer` of the query or the body. */

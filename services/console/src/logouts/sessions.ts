@@ -141,7 +141,7 @@ function commonView(record: SessionRecord | OrphanRecord) {
     client_id: record.clientId,
     device: record.device,
     started_at: record.startedAt.toISOString(),
-    expires_at: record.expiresAt.toISOString(),
+    expires_at: record.expiresAt?.toISOString() ?? null,
   }
 }
 

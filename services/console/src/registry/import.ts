@@ -271,10 +271,11 @@ async function* draftsOf(
   }
 }
 
-/** Parses a valid line again. */
+/** Parses a valid line again, and validates it again, which removes members that are null. */
 function bodyOf(line: BodyLine): Registration['body'] {
   const read = line.read()
-  if ('fault' in read) throw new Error(`line ${line.line} could be parsed before, and cannot be parsed again`)
+  if ('fault' in read || bodyFaults(read.value).length > 0)
+    throw new Error(`line ${line.line} was valid before, and is not now`)
   return read.value as Registration['body']
 }
 

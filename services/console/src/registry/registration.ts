@@ -22,7 +22,7 @@ import type {
   StoredSettings,
   TakenUri,
 } from '@curfew/ledger'
-import { createValidator, type Fault } from '@curfew/runtime'
+import { createBodyValidator, type Fault } from '@curfew/runtime'
 import type { ClientKeySealer } from '@curfew/tokens'
 import { Type } from 'typebox'
 import {
@@ -110,7 +110,7 @@ export interface SignedDraft extends RelyingPartyDraft {
 }
 
 /** The faults of a body by its schema. A body without faults is a `RelyingPartyInput`. */
-export const bodyFaults = createValidator(RegistrationBody)
+export const bodyFaults = createBodyValidator(RegistrationBody)
 
 /** The `client_id` in a body, or its fault. */
 export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {

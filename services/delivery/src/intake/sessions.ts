@@ -58,7 +58,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     // A session that expired long ago needs no logout. The ledger decides by its own clock about sessions that expired recently:
     // it stores no expired session.
     const longOver = now().getTime() - CLOCKS_DIFFER_MS_MAX
-    const current = starts.filter(({ expiresAt }) => expiresAt.getTime() > longOver)
+    const current = starts.filter(({ expiresAt }) => expiresAt === null || expiresAt.getTime() > longOver)
     await ledger.applySessions({ ends, starts: current })
     applied.inc({ kind: 'started' }, current.length)
     applied.inc({ kind: 'ended' }, ends.length)
