@@ -108,9 +108,9 @@ export function createMemorySessionIndex({
     if (session.sub === sub) return false
     const sessions = known().map((row) => row.session)
     const isPrivate = (clientId: ClientId) => isPairwise(pairwise(), clientId)
-    const holders = sessions.filter((one) => one.sub === sub).map(({ clientId }) => clientId)
-    if (holders.length === 0 && relayed !== undefined) holders.push(relayed.clientId)
-    const hidden = holders.length > 0 && holders.every(isPrivate)
+    const clientIds = sessions.filter((one) => one.sub === sub).map(({ clientId }) => clientId)
+    if (clientIds.length === 0 && relayed !== undefined) clientIds.push(relayed.clientId)
+    const hidden = clientIds.length > 0 && clientIds.every(isPrivate)
     const isOf = (one: Session, name: Name) =>
       one.sub === name.sub && (name.clientId === null || name.clientId === one.clientId)
     const names: Name[] = [{ sub, clientId: null }]

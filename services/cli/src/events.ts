@@ -100,6 +100,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
     ['in words', text],
   ]
+  const renames = event.deliveries.some(({ sub }) => sub !== null)
   const several = hasSeveralChannels(event)
   const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
   const rows = event.deliveries.map((delivery) => [
@@ -109,6 +110,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     delivery.endpoint,
     ...roleOf(delivery.counts, delivery.fallback_for ?? ''),
     delivery.names === 'session' ? (delivery.sid ?? '') : '(all)',
+    ...(renames ? [delivery.sub ?? ''] : []),
     delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
     delivery.level ?? '',
     delivery.attempt_count,
@@ -116,7 +118,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
   ])
   const head = [
     ...['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', ...roleOf('COUNTS', 'FALLBACK FOR')],
-    ...['SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS'],
+    ...['SESSION', ...(renames ? ['SUB'] : []), 'STATE', 'LEVEL', 'ATTEMPTS', 'MS'],
   ]
   return (
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +

@@ -9,6 +9,7 @@ const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 const SETTINGS = {
   iss: { type: 'string' },
   'session-index': { type: 'string' },
+  'subject-type': { type: 'string' },
   'jwks-uri': { type: 'string' },
   'no-jwks-uri': { type: 'boolean' },
   'lenient-logout-tokens': { type: 'boolean' },
@@ -39,6 +40,7 @@ async function put(args: readonly string[]): Promise<number> {
   const [name = ''] = positionals
   const changes = {
     ...(values['session-index'] !== undefined && { session_index: values['session-index'] }),
+    ...(values['subject-type'] !== undefined && { subject_type: values['subject-type'] }),
     ...(values['jwks-uri'] !== undefined && { jwks_uri: values['jwks-uri'] }),
     ...(values['no-jwks-uri'] === true && { jwks_uri: null }),
     ...flag('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
@@ -76,6 +78,7 @@ function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string
     ['issuer', `${name} (${iss})`],
     ['sla', `${sla.objective * 100} % within ${sla.within_ms} ms, in ${sla.window_days} days`],
     ['session index', issuer.session_index],
+    ['subject type', issuer.subject_type],
     ['jwks_uri', issuer.jwks_uri ?? 'by discovery'],
     ['lenient', issuer.lenient_logout_tokens ? 'yes' : 'no'],
     ['widen', issuer.widen ? 'yes' : 'no'],

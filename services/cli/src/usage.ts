@@ -61,6 +61,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --widen, --no-widen
                                   whether a relayed logout notifies the other relying parties as well
                 --session-index off|partial|complete
+                --subject-type public|pairwise
 `,
   rp: `  rp list       list relying parties with their endpoints
   rp show ID    show a relying party

@@ -56,9 +56,9 @@ function isHidden(
   pairwise: PairwiseClients | null,
 ): boolean {
   if (pairwise === null) return false
-  const holders = sessions.filter((session) => session.sub === sub).map(({ clientId }) => clientId)
-  if (holders.length === 0 && relayed !== undefined) holders.push(relayed.clientId)
-  return holders.length > 0 && holders.every((clientId) => isPairwise(pairwise, clientId))
+  const clientIds = sessions.filter((session) => session.sub === sub).map(({ clientId }) => clientId)
+  if (clientIds.length === 0 && relayed !== undefined) clientIds.push(relayed.clientId)
+  return clientIds.length > 0 && clientIds.every((clientId) => isPairwise(pairwise, clientId))
 }
 
 /** The distinct subjects of sessions. */
