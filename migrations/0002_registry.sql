@@ -25,6 +25,8 @@ create table issuers (
   jwks_uri             text,
   lenient_logout_tokens boolean not null default false,
   widen                boolean not null default false,
+  -- The subject type of its relying parties that state none: whether they know a user by one sub, or each by a sub of its own.
+  subject_type         text not null default 'public' check (subject_type in ('public', 'pairwise')),
   -- Default settings of its relying parties.
   defaults             jsonb not null,
   sla_within_ms        integer not null check (sla_within_ms > 0),
@@ -54,6 +56,8 @@ create table relying_parties (
   settings          jsonb not null,
   -- The client's name from the metadata, where products name the member differently.
   client_name       text,
+  -- The subject type from the metadata; null: the issuer's.
+  subject_type      text check (subject_type in ('public', 'pairwise')),
   -- As in `issuers`.
   network_rule      jsonb,
   revision          bigint not null,
@@ -67,6 +71,9 @@ comment on column relying_parties.network_rule is 'Networks that a credential ab
 create index relying_parties_client on relying_parties (client_id);
 -- Few clients ask for confirmations, and each batch of new events asks for them.
 create index relying_parties_confirmed on relying_parties (issuer, client_id) where settings ? 'confirmation_uri';
+
+-- Tells issuers with pairwise clients from all others, whose logouts need no search for other names of a subject.
+create index relying_parties_pairwise on relying_parties (issuer) where subject_type = 'pairwise';
 
 -- One way to notify one relying party. A delivery is owed to a binding, so a row stays while deliveries refer to it.
 create table bindings (

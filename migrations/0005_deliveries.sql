@@ -113,10 +113,14 @@ create table deliveries (
   refusals            smallint not null default 0 check (refusals >= 0),
   -- HTTP status of the last attempt; null if it got no answer.
   status              smallint,
+  -- Whether its message must not name the event's subject, because that is the pairwise sub of another client or may be.
+  sub_withheld        boolean not null default false,
   state               text not null check (state in
                         ('pending', 'in_flight', 'acknowledged', 'superseded', 'lapsed', 'dead_lettered')),
   lane                text not null check (lane in ('interactive', 'bulk')),
   sid                 text,
+  -- The subject that its message names instead of the event's: the one that its client knows the user by. Null: the event's, or none.
+  sub                 text,
   level               text check (level in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
   dead_letter_reason  text,
   -- SHA-256 of the last token sent. The token itself is stored nowhere.
@@ -133,7 +137,8 @@ create table deliveries (
   constraint superseded_by_another check ((state = 'superseded') = (superseded_by is not null)),
   constraint no_first_message_when_settled check (first_message is null or settled_at is null),
   constraint replay_begins_a_generation check (replay_id is null or generation > 0),
-  constraint no_names_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
+  constraint no_names_when_erased check (erased_at is null or num_nonnulls(sid, sub, target) = 0),
+  constraint names_no_sub_when_withheld check (not (sub_withheld and sub is not null)),
   constraint settled_when_erased check (erased_at is null or settled_at is not null)
 ) with (fillfactor = 50);
 create index deliveries_binding on deliveries (binding_id, id);
@@ -147,6 +152,8 @@ create index deliveries_dead_of_binding on deliveries (binding_id, dead_lettered
 create index deliveries_unannounced on deliveries (dead_lettered_at) where dead_lettered_at is not null and announced_at is null;
 -- Finds the logouts that a settled delivery covers. Only superseded deliveries have the column, so no other settlement touches the index.
 create index deliveries_superseded on deliveries (superseded_by) where superseded_by is not null;
+-- Finds the deliveries that name an erased subject. Only those that name another subject than their event have the column.
+create index deliveries_sub on deliveries (sub) where sub is not null;
 create index deliveries_replay on deliveries (replay_id) where replay_id is not null;
 
 -- One row for each POST, and one for each round that could send nothing. Rows never change. The table has a partition for each day, so that retention drops partitions and does not

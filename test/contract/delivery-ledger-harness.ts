@@ -47,6 +47,8 @@ export interface DeliveryLedgerHarness {
   removeParty(clientId: string): Promise<void>
   /** Sets how plans use the session index of the issuer. A reset sets `partial`. */
   useIndex(use: SessionIndexUse): Promise<void>
+  /** Makes clients pairwise. A reset makes all public. */
+  makePairwise(...clientIds: readonly string[]): Promise<void>
   rows(): Promise<readonly LedgerRow[]>
   /** Recorded attempts, by delivery and number. */
   attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
@@ -60,8 +62,8 @@ export interface DeliveryLedgerHarness {
   replay(): Promise<void>
   /** Projects what was planned and settled into the session index. */
   projectIndex(): Promise<void>
-  /** The sessions of alice in the index, by client and sid. */
-  sessions(): Promise<readonly SessionState[]>
+  /** The sessions of a subject in the index, by client and sid. Default: alice. */
+  sessions(sub?: string): Promise<readonly SessionState[]>
   /** Makes every heartbeat, every lease and every settlement older by this many milliseconds. */
   age(ms: number): Promise<void>
   /** The approximate time of the database. */
@@ -133,6 +135,9 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     registerParty,
     removeParty,
     useIndex: async (use) => ledger.putIssuer(ISS, use),
+    async makePairwise(...clientIds) {
+      ledger.setPairwise({ byDefault: false, except: new Set(clientIds as readonly ClientId[]) })
+    },
     async rows() {
       return [...ledger.deliveries.values()]
         .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, generation, ...row }): LedgerRow => row)
@@ -153,9 +158,9 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     startSession: async (session) => ledger.startSession(session),
     replay: async () => void ledger.replay(),
     projectIndex: async () => ledger.projectSessions(),
-    async sessions() {
+    async sessions(sub = 'alice') {
       return ledger.sessionRows
-        .filter(({ goneAt, session }) => goneAt === null && session.sub === 'alice')
+        .filter(({ goneAt, session }) => goneAt === null && session.sub === sub)
         .map(({ session: { clientId, sid }, logoutEventId, orphanedAt }) => ({
           ...{ clientId, sid, logoutEventId, orphaned: orphanedAt !== null },
         }))
@@ -187,6 +192,11 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     },
     async useIndex(use) {
       await db.query('update issuers set session_index = $1', [use])
+      await db.query('update registry_revision set revision = revision + 1')
+    },
+    async makePairwise(...clientIds) {
+      const set = "update relying_parties set subject_type = 'pairwise' where client_id = any($1::text[])"
+      await db.query(set, [clientIds])
       await db.query('update registry_revision set revision = revision + 1')
     },
     async rows() {
@@ -245,7 +255,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     async projectIndex() {
       while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);
     },
-    sessions: () => sessionsOf(db, 'alice'),
+    sessions: (sub = 'alice') => sessionsOf(db, sub),
     async age(ms) {
       await db.query('update workers set seen_at = seen_at - make_interval(secs => $1)', [ms / 1_000])
       for (const table of ['deliveries', 'leases']) {

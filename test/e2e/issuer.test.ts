@@ -28,6 +28,7 @@ test('issuer put registers an issuer, and leaves the settings that it is not giv
     sla: { within_ms: 2_000, objective: 0.99, window_days: 7 },
     lenient_logout_tokens: true,
     quotas: { sessions: 5 },
+    subject_type: 'pairwise',
     defaults: { concurrency: 3 },
   })
   const changed = await run('put', 'kc', '--jwks-uri', 'https://kc.example/certs', '--widen')
@@ -41,8 +42,11 @@ test('issuer put registers an issuer, and leaves the settings that it is not giv
     jwks_uri: 'https://kc.example/certs',
     lenient_logout_tokens: true,
     widen: true,
+    subject_type: 'pairwise',
   })
   const back = await run('put', 'kc', '--no-jwks-uri', '--no-lenient-logout-tokens', '--no-widen', '--json')
+  const publicly = await run('put', 'kc', '--subject-type', 'public')
+  expect(publicly.stdout).toMatch(/^subject type +public$/m)
   const settings = { jwks_uri: null, lenient_logout_tokens: false, widen: false }
   expect(JSON.parse(back.stdout) as Issuer).toMatchObject({ ...settings, defaults: { concurrency: 3 } })
   expect((await run('list')).stdout).toMatch(/^kc +https:\/\/kc\.example$/m)

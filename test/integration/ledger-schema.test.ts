@@ -73,7 +73,9 @@ const IMPOSSIBLE: readonly (readonly [
   [{ token_digest: '\\x00' }, STATES, 'deliveries_token_digest_check'],
   [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
   [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'no_names_when_erased'],
+  [{ erased_at: '2026-11-21', sub: 'sub' }, TERMINAL, 'no_names_when_erased'],
   [{ erased_at: '2026-11-21', target: BASE.id }, TERMINAL, 'no_names_when_erased'],
+  [{ sub: 'sub', sub_withheld: true }, STATES, 'names_no_sub_when_withheld'],
 ]
 
 async function insert(table: string, row: Readonly<Record<string, unknown>>): Promise<void> {

@@ -131,50 +131,96 @@ test('the states of many sessions are written a few thousand at a time, and thos
     await db.query(`delete from ${table} where sub ~ 'several|too-many'`)
 })
 
-test.each(['force_custom_plan', 'force_generic_plan'])(
-  'no lookup reads more rows than it finds (%s)',
-  async (mode) => {
-    const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
-    const scans = async () => {
-      await db.query('select pg_stat_force_next_flush()')
-      const { rows } = await db.query<{ whole: number; lookups: number }>(
-        `select sum(seq_scan)::bigint as whole, sum(idx_scan)::bigint as lookups from pg_stat_user_tables
+const PLAN_MODES = ['force_custom_plan', 'force_generic_plan']
+
+/** Calls `work` with a database that plans statements in one way, and with a count of its lookups in the index. */
+async function withLookups(
+  mode: string,
+  work: (db: Database, lookupsOf: (run: () => Promise<unknown>) => Promise<number>) => Promise<void>,
+): Promise<void> {
+  const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+  const scans = async () => {
+    await db.query('select pg_stat_force_next_flush()')
+    const { rows } = await db.query<{ whole: number; lookups: number }>(
+      `select sum(seq_scan)::bigint as whole, sum(idx_scan)::bigint as lookups from pg_stat_user_tables
         where relname ~ '^(sessions|session_ids)_'`,
-      )
-      return rows[0] ?? { whole: Number.NaN, lookups: Number.NaN }
-    }
-    /** Runs `work`, which must scan no table. @returns its number of index lookups. */
-    const lookupsOf = async (work: () => Promise<unknown>) => {
-      const before = await scans()
-      await work()
-      const after = await scans()
-      expect(after.whole).toBe(before.whole)
-      return after.lookups - before.lookups
-    }
-    try {
-      await db.query(`set plan_cache_mode = ${mode}`)
-      const events = [newEvent({ sub: 'sub-1' }), newEvent({ sub: 'sub-2' }), bySid('sid-3')]
-      // One lookup for every event, and those of the planner.
-      expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
+    )
+    return rows[0] ?? { whole: Number.NaN, lookups: Number.NaN }
+  }
+  /** Runs `run`, which must scan no table. @returns its number of index lookups. */
+  const lookupsOf = async (run: () => Promise<unknown>) => {
+    const before = await scans()
+    await run()
+    const after = await scans()
+    expect(after.whole).toBe(before.whole)
+    return after.lookups - before.lookups
+  }
+  try {
+    await db.query(`set plan_cache_mode = ${mode}`)
+    await work(db, lookupsOf)
+  } finally {
+    await db.end()
+  }
+}
 
-      const registry = await register(db, 2)
-      const workerId = await newWorker(db)
-      const batch = events.map((event) => planFor(event, bindingsOf(registry)))
-      const now = new Date()
-      await planEvents(db, { batch, lease: newLease(workerId), registryRevision: registry.revision, now })
-      const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
-      await settleDeliveries(db, { batch: settled, workerId, now })
-      const project = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
-      // One or two lookups for every event and delivery. In both tables every session is locked, changed and locked again.
-      expect(await lookupsOf(project)).toBeLessThan(40)
+const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
+/** Plans and settles events without the index. */
+async function planAndSettle(db: Database, events: readonly LogoutEvent[]): Promise<void> {
+  const registry = await register(db, 2)
+  const workerId = await newWorker(db)
+  const batch = events.map((event) => planFor(event, bindingsOf(registry)))
+  const now = new Date()
+  await planEvents(db, { batch, lease: newLease(workerId), registryRevision: registry.revision, now })
+  const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
+  await settleDeliveries(db, { batch: settled, workerId, now })
+}
 
-      const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
-      expect(await lookupsOf(() => oweLateLogouts(db, [key(1), key(2), key(4)]))).toBeLessThan(12)
-      // The sessions of a subject without a logout are not looked up.
-      const others = Array.from({ length: 100 }, (_, n) => key(100 + n))
-      expect(await lookupsOf(() => oweLateLogouts(db, others))).toBeLessThan(12)
-    } finally {
-      await db.end()
-    }
-  },
+test.each(PLAN_MODES)('no lookup reads more rows than it finds (%s)', (mode) =>
+  withLookups(mode, async (db, lookupsOf) => {
+    const events = [newEvent({ sub: 'sub-1' }), newEvent({ sub: 'sub-2' }), bySid('sid-3')]
+    // One lookup for every event, and those of the planner.
+    expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
+
+    await planAndSettle(db, events)
+    const project = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
+    // One or two lookups for every event and delivery. In both tables every session is locked, changed and locked again.
+    expect(await lookupsOf(project)).toBeLessThan(40)
+
+    expect(await lookupsOf(() => oweLateLogouts(db, [key(1), key(2), key(4)]))).toBeLessThan(12)
+    // The sessions of a subject without a logout are not looked up.
+    const others = Array.from({ length: 100 }, (_, n) => key(100 + n))
+    expect(await lookupsOf(() => oweLateLogouts(db, others))).toBeLessThan(12)
+  }),
 )
+
+test.each(PLAN_MODES)('the other names of a subject are found by lookups, too (%s)', (mode) => {
+  const sub = `sub-${mode.length}`
+  const sid = sub.replace('sub', 'sid')
+  return withLookups(mode, async (db, lookupsOf) => {
+    await register(db, 2)
+    await db.query("update relying_parties set subject_type = 'pairwise' where client_id = 'rp-1'")
+    const linked = [sid, `${sid}-2`].map((of) =>
+      insertSession(db, { iss: ISS, sub: `own-${sub}`, sid: of, clientId: 'rp-1' }),
+    )
+    await Promise.all(linked)
+    const event = newEvent({ sub })
+    let found: readonly string[] = []
+    const search = async () => {
+      const sessions = await findSessions(db, [{ event, issuer, pairwise: true }])
+      found = (sessions.get(event.id) ?? []).map(({ clientId, sid }) => `${clientId}:${sid}`).toSorted()
+    }
+    // Each name and each of its sids is looked up once or twice.
+    expect(await lookupsOf(search)).toBeLessThan(30)
+    expect(found).toEqual([`rp-0:${sid}`, `rp-1:${sid}`, `rp-1:${sid}-2`])
+
+    await planAndSettle(db, [event])
+    const project = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
+    // The statements that change sessions are never planned generically: they are not prepared by name.
+    await db.query('set plan_cache_mode = force_custom_plan')
+    expect(await lookupsOf(project)).toBeLessThan(80)
+    await db.query(`set plan_cache_mode = ${mode}`)
+    const others = Array.from({ length: 100 }, (_, n) => key(200 + n))
+    expect(await lookupsOf(() => oweLateLogouts(db, others))).toBeLessThan(1_000)
+    await db.query("update relying_parties set subject_type = null where client_id = 'rp-1'")
+  })
+})

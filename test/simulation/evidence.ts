@@ -18,6 +18,14 @@ export type Invariant = (evidence: Evidence) => Iterable<string>
 export const describe = (row: MemoryDelivery) =>
   `delivery ${row.id} of event ${row.eventId} to binding ${row.bindingId} (${row.state}, ${row.attempts} attempts)`
 
+/** The user of an event or a session. The names of a user are `person-1`, and `person-1@client-2` at a pairwise client. */
+export function userOf({ sub, sid }: { readonly sub: string | null; readonly sid: string | null }): string {
+  return sub?.split('@')[0] ?? `person-${sid?.split('-')[1]}`
+}
+
+/** Whether a `sub` is the one that a pairwise client alone knows. */
+export const isPrivate = (sub: string | null | undefined) => sub?.includes('@') === true
+
 /**
  * Whether an event owes a delivery to a binding that was registered before it and stayed. States the rule independently of
  * `plan`.

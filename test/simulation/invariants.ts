@@ -1,11 +1,11 @@
 import { beganAfter, QUICK_RETRIES_MS } from '@curfew/domain'
 import { lastOf, type MemoryAttempt, type MemoryDelivery } from '../support/memory-rows.ts'
-import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
+import { describe, type Evidence, type Invariant, isPrivate, owedFor, userOf } from './evidence.ts'
 import { FALLBACK_INVARIANTS } from './fallback-invariants.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
-import { mayBeLeftOut, mayBeWithheld, SESSION_INVARIANTS } from './session-invariants.ts'
+import { mayBeLeftOut, mayBeWithheld, maySubBeUnknown, SESSION_INVARIANTS } from './session-invariants.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
 // The invariants of every run. An invariant yields a line for every violation. It compares what the IdP was answered, what
@@ -16,6 +16,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'at every instant every accepted logout is settled, due or leased': ({ unaccounted }) => unaccounted,
   'every RP that is owed a delivery gets it, or there is a dead letter': owedNotified,
   'no other RP gets a delivery': noOtherNotified,
+  'no RP gets a sub by which it does not know the user': subjectsKept,
   ...SESSION_INVARIANTS,
   ...FALLBACK_INVARIANTS,
   'attempts are within limits': attemptsWithinLimits,
@@ -75,7 +76,7 @@ function* owedNotified(evidence: Evidence): Iterable<string> {
       }
       for (const row of owed) {
         const last = lastOf(row, ledger.deliveries)
-        if (last.deadLetterReason === 'later_session') continue
+        if (last.deadLetterReason === 'later_session' || last.deadLetterReason === 'sub_required') continue
         if (last.state === 'lapsed' && last.delivery.sessionEndsAt !== null) continue
         const notified = received.some(
           ({ bindingId, eventId, status }) =>
@@ -100,17 +101,26 @@ function* noOtherNotified({ scenario, received, planByBinding, ledger }: Evidenc
     }
     const { event } = post
     if (claims.aud !== plan.binding.clientId) yield `${claims.jti} has the wrong audience ${claims.aud}`
-    const wrongSub = claims.sub !== undefined && claims.sub !== event.sub
+    const wrongSub = claims.sub !== undefined && userOf({ sub: claims.sub, sid: null }) !== userOf(event)
     const own = ledger.sessionRows.some(
       ({ session }) =>
         session.sid === claims.sid &&
-        session.sub === event.sub &&
+        userOf(session) === userOf(event) &&
         session.clientId === plan.binding.clientId &&
         !beganAfter(session, event),
     )
     if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {
       yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, but the event names ${event.sub} ${event.sid}`
     }
+  }
+}
+
+function* subjectsKept({ scenario: { pairwise }, received, planByBinding }: Evidence): Iterable<string> {
+  for (const { bindingId, claims, atMs } of received) {
+    const clientId = planByBinding.get(bindingId)?.binding.clientId
+    if (clientId === undefined || claims.sub === undefined) continue
+    const isOwn = pairwise.has(clientId) ? claims.sub.endsWith(`@${clientId}`) : !isPrivate(claims.sub)
+    if (!isOwn) yield `${clientId} was sent ${claims.sub} at ${atMs} ms`
   }
 }
 
@@ -181,6 +191,8 @@ function* noneDelayed({ scenario, ledger, received, accepted, planByBinding }: E
     if (planByBinding.get(row.bindingId)?.steady !== true) continue
     const last = lastOf(row, ledger.deliveries)
     if (last.state === 'lapsed' || last.deadLetterReason === 'later_session') continue
+    // A delivery without a sub is sent once a session makes the sub known.
+    if (last.deadLetterReason === 'sub_required' || last.generation > 0) continue
     // A delivery that the plan missed is owed from the time when that was found.
     const missed = row.plannedAt > (ledger.events.get(row.eventId)?.plannedAt ?? row.plannedAt)
     const acceptedMs = missed
@@ -207,6 +219,8 @@ function* deadLettersJustified(evidence: Evidence): Iterable<string> {
     const last = attemptsOf.get(row.id)?.at(-1)?.outcome
     const withheld = row.deadLetterReason === 'later_session' && plan !== undefined
     if (withheld && mayBeWithheld(evidence, row, plan.binding)) continue
+    const subless = row.deadLetterReason === 'sub_required' && plan !== undefined
+    if (subless && maySubBeUnknown(evidence, row, plan.binding)) continue
     if (plan === undefined || !isJustified(row, plan, last)) {
       yield `${describe(row)} is a dead letter for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
     }

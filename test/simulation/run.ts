@@ -159,6 +159,7 @@ function everyMs(time: VirtualTime, ms: number, condition: () => boolean): () =>
 
 function registerRelyingParties({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
   ledger.putIssuer(ISS, scenario.sessionIndex)
+  if (scenario.pairwise.size > 0) ledger.setPairwise({ byDefault: false, except: scenario.pairwise })
   for (const { binding, registeredMs, removedMs, againMs } of scenario.relyingParties) {
     if (registeredMs === 0) ledger.putBinding(binding)
     else time.at(registeredMs, () => change('registered', binding.id, () => ledger.putBinding(binding)))

@@ -106,6 +106,8 @@ export interface Scenario {
   readonly workers: readonly WorkerPlan[]
   readonly posts: readonly Post[]
   readonly sessionIndex: SessionIndexUse
+  /** The clients that know each user by a `sub` of their own (`subjectAt`). */
+  readonly pairwise: ReadonlySet<ClientId>
   readonly sessions: readonly SessionStart[]
   /** When an operator replays all dead letters. */
   readonly replaysMs: readonly number[]
@@ -171,7 +173,10 @@ export function createScenario(seed: number): Scenario {
   const ownPosts = createPosts(random, own, activeMs).map((post) => byClockOf(clock, post, aheadMs))
   const twin = createTwin(createRandom(seed ^ 0x7717), own.length + 1, ownPosts)
   // A separate source, so that relayed logouts do not change the rest of a seed's scenario.
-  const relay = createRelayed(createRandom(seed ^ 0x5e1a), own, ownPosts)
+  const pairwise = createPairwise(createRandom(seed ^ 0xba15), own)
+  const relay = createRelayed(createRandom(seed ^ 0x5e1a), own, ownPosts).map((post) =>
+    addressed(post, pairwise),
+  )
   const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
   const relyingParties = [...own, ...channels, ...twin.relyingParties]
   const posts = [...relay, ...twin.posts]
@@ -179,7 +184,7 @@ export function createScenario(seed: number): Scenario {
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
   const sessions = later.chance(0.7)
-    ? createSessions(later, { relyingParties: own, activeMs, clock, aheadMs })
+    ? createSessions(later, { relyingParties: own, pairwise, activeMs, clock, aheadMs })
     : []
   const replaysMs = later.chance(0.2) && !long ? [later.between(activeMs, activeMs * 2)] : []
   const poisonMs = random.chance(0.1) ? [random.between(0, activeMs)] : []
@@ -207,6 +212,7 @@ export function createScenario(seed: number): Scenario {
       workers,
       posts,
       sessionIndex,
+      pairwise,
       sessions,
       replaysMs,
       poisonMs,
@@ -217,6 +223,31 @@ export function createScenario(seed: number): Scenario {
     odds: calm ? NO_ODDS : odds,
     boundMs: quietMs + (long ? LONG_MS : removed ? REMOVED_MS : SETTLE_MS),
   }
+}
+
+/** In some runs, some clients are pairwise. */
+function createPairwise(random: Random, relyingParties: readonly RelyingPartyPlan[]): ReadonlySet<ClientId> {
+  if (!random.chance(0.5)) return new Set()
+  return new Set(relyingParties.map(({ binding }) => binding.clientId).filter(() => random.chance(0.4)))
+}
+
+/** The `sub` by which a client knows a user. */
+function subjectAt(pairwise: ReadonlySet<ClientId>, sub: Subject, clientId: ClientId): Subject {
+  return pairwise.has(clientId) ? (`${sub}@${clientId}` as Subject) : sub
+}
+
+/** An event for one pairwise client has that client's `sub`, and so has the token of a relayed event. */
+function addressed(post: Post, pairwise: ReadonlySet<ClientId>): Post {
+  const { event } = post
+  const { relayed } = event
+  const clientId = relayed?.clientId ?? (event.clients?.length === 1 ? event.clients[0] : undefined)
+  if (clientId === undefined || event.sub === null) return post
+  const sub = subjectAt(pairwise, event.sub, clientId)
+  if (relayed === undefined) return { ...post, event: { ...event, sub } }
+  const [header, payload = '', signature] = relayed.token.split('.')
+  const claims = { ...JSON.parse(Buffer.from(payload, 'base64url').toString()), sub }
+  const token = `${header}.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.${signature}`
+  return { ...post, event: { ...event, sub, relayed: { ...relayed, token } } }
 }
 
 function createPeriod(random: Random, activeMs: number): Period {
@@ -556,10 +587,17 @@ function createSessions(
   random: Random,
   {
     relyingParties,
+    pairwise,
     activeMs,
     clock,
     aheadMs,
-  }: { relyingParties: readonly RelyingPartyPlan[]; activeMs: number; clock: Random; aheadMs: number },
+  }: {
+    relyingParties: readonly RelyingPartyPlan[]
+    pairwise: ReadonlySet<ClientId>
+    activeMs: number
+    clock: Random
+    aheadMs: number
+  },
 ): readonly SessionStart[] {
   const starts = Array.from({ length: random.between(1, random.pick([5, 30])) }, (): SessionStart => {
     const { binding } = random.pick(relyingParties)
@@ -575,7 +613,7 @@ function createSessions(
     return {
       session: {
         iss: ISS,
-        sub: `person-${person}` as Subject,
+        sub: subjectAt(pairwise, `person-${person}` as Subject, binding.clientId),
         sid: `session-${person}-${random.between(1, 4)}` as Sid,
         clientId: binding.clientId,
         device,

@@ -1,7 +1,7 @@
 import type { Binding, LogoutEvent, Session } from '@curfew/domain'
 import { lastOf, type MemoryDelivery } from '../support/memory-rows.ts'
 import type { MemorySession } from '../support/memory-session-index.ts'
-import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
+import { describe, type Evidence, type Invariant, isPrivate, owedFor, userOf } from './evidence.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
@@ -13,6 +13,7 @@ export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
   'every session that began before a logout is ended by it': earlierSessionsEnded,
   'an unposted session is ended, unless a later one is known': unpostedSessionsEnded,
   'the session index is correct': indexCorrect,
+  'a pairwise session that shares a sid with the subject is ended': linkedSessionsEnded,
 }
 
 const APART_MS = 300_000
@@ -32,13 +33,21 @@ function isBefore({ startedAt, startedStated, acceptedAt }: Session, event: Logo
   return Math.min(startedAt.getTime(), acceptedAt.getTime()) <= event.acceptedAt.getTime()
 }
 
-/** Whether an event ends a session that began before it. */
+/**
+ * Whether an event ends a session that began before it. If the event has another name of the user (`isByLink`), it ends the session
+ * only if the index connects both names.
+ */
 function isAbout(event: LogoutEvent, session: Session): boolean {
   if (!isBefore(session, event)) return false
-  const { sub, sid, device } = session
+  const { sid, device } = session
   if (event.scope === 'session') return sid === event.sid
   const elsewhere = event.scope === 'device' && device !== null && device !== event.device
-  return sub === event.sub && !elsewhere
+  return userOf(session) === userOf(event) && !elsewhere
+}
+
+/** Whether only the index can tell that an event is about a session. */
+function isByLink(event: LogoutEvent, { sub }: Pick<Session, 'sub'>): boolean {
+  return event.scope !== 'session' && event.sub !== sub
 }
 
 /**
@@ -55,7 +64,7 @@ function knownOf(
   const toMs = ledger.events.get(event.id)?.writtenAt.getTime() ?? 0
   return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
     if (clientId !== null && session.clientId !== clientId) return false
-    const same = event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub
+    const same = event.scope === 'session' ? session.sid === event.sid : userOf(session) === userOf(event)
     const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, endMsOf(session))
     return (
       same &&
@@ -69,6 +78,8 @@ export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Bi
   const { clientId } = binding
   if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
   const held = knownOf(evidence, event, clientId, false)
+  if (evidence.scenario.pairwise.has(clientId) && event.scope !== 'session' && !isPrivate(event.sub))
+    return true
   if (held.some(({ session }) => !isAbout(event, session))) return true
   // A token could not name an unposted session.
   const nameless = event.scope !== 'session' && binding.names === 'session'
@@ -88,9 +99,27 @@ export function mayBeWithheld(
   const event = accepted.get(eventId)?.event
   if (sid !== null || event === undefined) return false
   const held = ledger.sessionRows.filter(({ session }) => {
-    return session.clientId === clientId && session.sub === event.sub
+    return session.clientId === clientId && userOf(session) === userOf(event)
   })
   return held.some(({ session }) => !isAbout(event, session))
+}
+
+/** Whether the index could leave unknown by which `sub` a client knows the user of a delivery, which needs it. */
+export function maySubBeUnknown(
+  evidence: Evidence,
+  { delivery, eventId }: MemoryDelivery,
+  { clientId, names }: Binding,
+): boolean {
+  const { ledger, scenario, accepted } = evidence
+  const event = accepted.get(eventId)?.event
+  if (event === undefined || delivery.event.sub !== null) return false
+  if (names !== 'subject' && delivery.sid !== null) return false
+  const isUsed = scenario.sessionIndex !== 'off' && ledger.events.get(eventId)?.basis !== 'index_unavailable'
+  const known = knownOf(evidence, event, clientId, true).filter(({ session }) => !isByLink(event, session))
+  const shared = scenario.pairwise.has(clientId)
+    ? []
+    : knownOf(evidence, event, null, true).filter(({ session: { sub } }) => !isPrivate(sub))
+  return !isUsed || known.length + shared.length === 0
 }
 
 const takesNoSids = ({ names }: Binding) => names === 'subject'
@@ -115,7 +144,7 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     if (ended !== undefined && !isAbout(event, ended.session))
       yield `${of} and of ${claims.sid}, which the event does not end`
     const others = knownOf(evidence, event, null, true).length
-    const anyOfClient = ofClient.some(({ session }) => session.sub === event.sub)
+    const anyOfClient = ofClient.some(({ session }) => userOf(session) === userOf(event))
     if (scenario.sessionIndex === 'complete' && basis === 'sessions' && others > 0 && !anyOfClient)
       yield `${of}, but never had a session of ${event.sub}`
   }
@@ -143,7 +172,7 @@ function sparedSessions(
     return named ? planned : planned.filter(({ session }) => !isAbout(event, session))
   return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
     const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, endMsOf(session))
-    const held = session.clientId === binding.clientId && session.sub === event.sub
+    const held = session.clientId === binding.clientId && userOf(session) === userOf(event)
     return held && knownAt.getTime() < claimedMs && endMs > claimedMs && !isAbout(event, session)
   })
 }
@@ -160,8 +189,10 @@ function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
     for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
       if (!owedFor({ event }, binding) || registeredMs > 0 || removedMs !== null) continue
       if (binding.names === 'session' || binding.fallbackFor !== null) continue
+      // Without a known session, the sub by which a pairwise client knows the user is unknown.
+      if (scenario.pairwise.has(binding.clientId)) continue
       const held = ledger.sessionRows.filter(({ session }) => {
-        return session.clientId === binding.clientId && session.sub === event.sub
+        return session.clientId === binding.clientId && userOf(session) === userOf(event)
       })
       if (held.some(({ session }) => !isAbout(event, session))) continue
       const [own] = [...ledger.deliveries.values()].filter(
@@ -206,6 +237,7 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
         .map(({ event }) => event)
         .filter((event) => isAbout(event, session))
       if (!events.some((event) => owedFor({ event }, binding))) continue
+      if (events.some((event) => isByLink(event, session))) continue
       // The initiator of one of the events has ended its own session.
       if (events.some((event) => event.initiator === session.clientId && !event.includeInitiator)) continue
       const last = naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries))
@@ -230,6 +262,33 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
   }
 }
 
+function* linkedSessionsEnded(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, accepted, finished } = evidence
+  if (scenario.sessionIndex === 'off' || !finished) return
+  for (const { event } of accepted.values()) {
+    if (event.scope === 'session' || ledger.events.get(event.id)?.basis !== 'sessions') continue
+    const known = knownOf(evidence, event, null, true).map(({ session }) => session)
+    const sids = new Set(known.filter(({ sub }) => sub === event.sub).map(({ sid }) => sid))
+    for (const session of known) {
+      if (session.sub === event.sub || !isPrivate(session.sub) || !sids.has(session.sid)) continue
+      if (!isAbout(event, session) || (event.initiator === session.clientId && !event.includeInitiator))
+        continue
+      for (const { binding, registeredMs, removedMs } of scenario.relyingParties) {
+        if (binding.clientId !== session.clientId || registeredMs > 0 || removedMs !== null) continue
+        if (binding.fallbackFor !== null || !owedFor({ event }, binding)) continue
+        const named = [...ledger.deliveries.values()].some(
+          ({ eventId, bindingId, delivery: { sid, event: of } }) =>
+            eventId === event.id &&
+            bindingId === binding.id &&
+            (sid === session.sid || of.sub === session.sub),
+        )
+        if (!named)
+          yield `event ${event.id} owes binding ${binding.id} no delivery for ${session.sid} of ${session.sub}`
+      }
+    }
+  }
+}
+
 function* indexCorrect(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, finished, planByBinding } = evidence
   if (scenario.sessionIndex === 'off' || !finished) return
@@ -241,7 +300,8 @@ function* indexCorrect(evidence: Evidence): Iterable<string> {
     // An expired session is deleted by a bookkeeper, independently of logouts.
     const lasts = endMsOf(session) > EPOCH_MS + scenario.boundMs
     if (goneAt === null && lasts) {
-      if (events.length > 0 && (logoutEventId === null || orphanedAt === null))
+      const surely = events.some((event) => !isByLink(event, session))
+      if (surely && (logoutEventId === null || orphanedAt === null))
         yield `${what} must end by ${events.map(({ id }) => id)}, but is neither over nor orphaned`
       const required = [...planByBinding.values()].filter(
         ({ binding, removedMs }) =>

@@ -15,6 +15,7 @@ import {
   narrowingOf,
   type OwedDelivery,
   occurrenceOf,
+  type PairwiseClients,
   type PlanBasis,
   REASONS_OF_REMOVAL,
   requestedAtOf,
@@ -86,6 +87,8 @@ export interface MemoryLedger extends DeliveryLedger {
   readonly journalled: boolean
   /** Replays every dead letter, as an operator does. @returns their number. */
   replay(): number
+  /** Sets the pairwise clients of the issuer. */
+  setPairwise(clients: PairwiseClients): void
   /** Registers a binding, or replaces it. */
   putBinding(binding: Binding): void
   removeBinding(id: BindingId): void
@@ -121,6 +124,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   let leases: readonly MemoryLease[] = []
   let breakers: MemoryLedger['breakers'] = []
   const issuers = new Map<Issuer, SessionIndexUse>()
+  let pairwise: PairwiseClients | null = null
   let journal: JournalLine[] = []
   const bindings = new Map<BindingId, Binding>()
   /** Removed bindings. Their rows stay, because deliveries refer to them. */
@@ -217,9 +221,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const { event } = timesOf(row)
     if (event.scope !== 'session') return []
     const way = event.relayed?.clientId ?? null
+    const { sub } = row.delivery.event
     return [...deliveries.values()].filter((other) => {
       if (other.eventId === event.id || other.bindingId !== row.bindingId) return false
       if (other.delivery.sid !== row.delivery.sid) return false
+      const named = other.delivery.event.sub
+      if (sub !== null && named !== null && sub !== named) return false
       const { event: theirs, askedMs } = timesOf(other)
       const theirWay = theirs.relayed?.clientId ?? null
       const lately = askedMs > now.getTime() - 600_000
@@ -347,7 +354,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const binding = bindings.get(row.bindingId) ?? removed.get(row.bindingId)
     if (row.delivery.sid !== null || event === undefined || binding === undefined) return false
     if (event.scope === 'session' || issuers.get(binding.iss) === 'off') return false
-    const held = index.find(event).filter(({ clientId }) => clientId === binding.clientId)
+    const { sub } = row.delivery.event
+    const held = sub === null ? [] : index.held(sub, binding.clientId)
     const narrowing = narrowingOf(event, binding, held, (text) => hash('sha256', text))
     if (narrowing.kind === 'sent') return false
     for (const owed of narrowing.owed) owe(owed)
@@ -370,10 +378,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         const delivered = [...deliveries.values()]
           .filter((row) => row.eventId === eventId && row.bindingId === binding.id)
           .filter((row) => !isRemoval(row.deadLetterReason))
+          .filter((row) => row.delivery.event.sub === delivery.event.sub)
           .some(({ delivery: { sid } }) => delivery.sid === null || sid === null || sid === delivery.sid)
         return { ...binding, delivered }
       })
-    const dead = { ...delivery, kind: own.kind }
+    const dead = { ...delivery, sub: delivery.event.sub, kind: own.kind }
     for (const owed of successionOf(event, dead, deadLetterReason, party, (text) => hash('sha256', text))) {
       const row = deliveries.get(owed.delivery.id)
       if (row === undefined) owe(owed)
@@ -381,8 +390,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     }
   }
 
-  function revive(row: MemoryDelivery): void {
-    const dueAt = new Date(clock().getTime() + 5_000)
+  function revive(row: MemoryDelivery, inMs = 5_000): void {
+    const dueAt = new Date(clock().getTime() + inMs)
     const fresh = { state: 'pending', dueAt, retries: 0, refusals: 0, settledAt: null, level: null } as const
     change(row, { ...fresh, deadLetterReason: null, generation: row.generation + 1 })
   }
@@ -441,9 +450,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     events,
     // Each test has a single issuer.
     sessionIndex: () => [...issuers.values()][0] ?? 'partial',
+    pairwise: () => pairwise,
     bindingsOf: ({ iss, clientId }) =>
       [...bindings.values()].filter((binding) => binding.iss === iss && binding.clientId === clientId),
-    deliveriesOf: ({ id }, { clientId }) =>
+    deliveriesOf: ({ id, sub: eventSub }, { clientId }) =>
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
         .map((row) => {
@@ -454,6 +464,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
             id: lastId,
             bindingId: row.bindingId,
             sid: row.delivery.sid,
+            sub: row.delivery.event.sub === eventSub ? null : row.delivery.event.sub,
+            lacksSubject: row.deadLetterReason === 'sub_required',
             state,
             level,
             settledAt,
@@ -466,6 +478,13 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     prolong(id, sessionEndsAt) {
       const row = deliveries.get(id)
       if (row !== undefined) row.delivery = { ...row.delivery, sessionEndsAt }
+    },
+    putBack({ id, target }, sub) {
+      const row = deliveries.get(id)
+      if (row?.deadLetterReason !== 'sub_required') return
+      row.delivery = { ...row.delivery, event: { ...row.delivery.event, sub } }
+      row.target = target
+      revive(row, 0)
     },
     digest: (text) => hash('sha256', text),
   })
@@ -517,6 +536,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       issuers.set(iss, sessionIndex)
       revision += 1
     },
+    setPairwise(clients) {
+      pairwise = clients
+      revision += 1
+    },
     putBinding(binding) {
       if (!issuers.has(binding.iss)) issuers.set(binding.iss, 'partial')
       bindings.set(binding.id, binding)
@@ -543,6 +566,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
                 sessionIndex,
                 sessionIssuer,
                 relay: DEFAULT_RELAY,
+                pairwise,
                 networks: { allowedNetworks: null },
               },
             ]

@@ -19,10 +19,10 @@ export interface MemoryDelivery {
   readonly id: DeliveryId
   readonly eventId: EventId
   readonly bindingId: BindingId
-  readonly target: Target
+  target: Target
   readonly lane: Lane
   readonly plannedAt: Date
-  /** The data for an attempt. Its counts are those at planning. */
+  /** The data for an attempt. Its counts are those at planning. The `sub` of its event is the subject that it names. */
   delivery: InFlightDelivery
   state: DeliveryState
   attempts: number

@@ -4,10 +4,12 @@ import {
   type ClientId,
   type DeliveryId,
   type EventId,
+  isPairwise,
   type LiveSession,
   type LogoutEvent,
   mergeStarts,
   type OwedDelivery,
+  type PairwiseClients,
   requestedAtOf,
   type Session,
   type SessionBeginning,
@@ -16,7 +18,9 @@ import {
   type SessionIndexUse,
   type SessionState,
   type Sid,
+  type Subject,
   sessionStateOf,
+  type Target,
 } from '@curfew/domain'
 
 /** A row of `sessions`, with its later state. */
@@ -36,12 +40,15 @@ export interface MemorySession {
 export interface Surroundings {
   readonly now: () => Date
   readonly sessionIndex: () => SessionIndexUse
+  readonly pairwise: () => PairwiseClients | null
   readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent }>
   bindingsOf(session: Session): readonly Binding[]
   /** The deliveries of an event to the client of a session. */
   deliveriesOf(event: LogoutEvent, session: Session): readonly SessionDelivery[]
   owe(owed: OwedDelivery): void
   prolong(id: DeliveryId, endsAt: Date | null): void
+  /** Puts back a dead delivery that lacked the subject. */
+  putBack(named: { readonly id: DeliveryId; readonly target: Target }, sub: Subject): void
   digest(text: string): string
 }
 
@@ -59,6 +66,8 @@ export interface MemorySessionIndex {
   /** All sessions that the index ever had. */
   readonly rows: readonly MemorySession[]
   find(event: LogoutEvent): readonly LiveSession[]
+  /** The sessions of a client under a `sub`. */
+  held(sub: Subject, clientId: ClientId): readonly LiveSession[]
   apply(changes: SessionChanges): void
   /** Adds the deliveries that sessions missed because they started late. */
   late(sessions: readonly Session[]): void
@@ -70,6 +79,7 @@ export interface MemorySessionIndex {
 export function createMemorySessionIndex({
   now,
   sessionIndex,
+  pairwise,
   events,
   ...ledger
 }: Surroundings): MemorySessionIndex {
@@ -77,16 +87,54 @@ export function createMemorySessionIndex({
   const known = () => rows.filter(({ goneAt }) => goneAt === null)
 
   function stateOf({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
-    return sessionStateOf(event, session, {
-      alreadyCovered: logoutEventId === event.id,
-      bindings: ledger.bindingsOf(session),
-      deliveries: ledger.deliveriesOf(event, session),
-      digest: ledger.digest,
-    })
+    const deliveries = ledger.deliveriesOf(event, session)
+    const linked = deliveries.some(({ sub }) => sub === session.sub) || isLinked(event, session)
+    return sessionStateOf(
+      event,
+      { ...session, linked: linked && event.scope !== 'session' },
+      {
+        alreadyCovered: logoutEventId === event.id,
+        bindings: ledger.bindingsOf(session),
+        deliveries,
+        digest: ledger.digest,
+      },
+    )
   }
 
+  /** Whether a session is of the event's user, under another name. */
+  function isLinked(event: LogoutEvent, session: Session): boolean {
+    const { scope, sub, sid, relayed } = event
+    if (pairwise() === null || sub === null || (scope !== 'subject' && scope !== 'device')) return false
+    if (session.sub === sub) return false
+    const sessions = known().map((row) => row.session)
+    const isPrivate = (clientId: ClientId) => isPairwise(pairwise(), clientId)
+    const clientIds = sessions.filter((one) => one.sub === sub).map(({ clientId }) => clientId)
+    if (clientIds.length === 0 && relayed !== undefined) clientIds.push(relayed.clientId)
+    const hidden = clientIds.length > 0 && clientIds.every(isPrivate)
+    const isOf = (one: Session, name: Name) =>
+      one.sub === name.sub && (name.clientId === null || name.clientId === one.clientId)
+    const names: Name[] = [{ sub, clientId: null }]
+    for (let at = 0; at < names.length; at++) {
+      const name = names[at] as Name
+      const sids = new Set(sessions.filter((one) => isOf(one, name)).map((one) => one.sid))
+      if (at === 0 && sid !== null) sids.add(sid)
+      for (const one of sessions) {
+        if (!sids.has(one.sid) || !(hidden || isPrivate(one.clientId))) continue
+        const next = { sub: one.sub, clientId: isPrivate(one.clientId) ? one.clientId : null }
+        if (!names.some((each) => each.sub === next.sub && each.clientId === next.clientId)) names.push(next)
+      }
+    }
+    return names.some((name) => isOf(session, name))
+  }
+
+  const isAbout = (event: LogoutEvent, session: Session): boolean =>
+    event.sub === session.sub ||
+    event.sid === session.sid ||
+    isLinked(event, session) ||
+    ledger.deliveriesOf(event, session).some(({ sub }) => sub === session.sub)
+
   function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
-    const about = touching.filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
+    const about = touching.filter((event) => isAbout(event, row.session))
     const states = about.map((event) => ({ event, state: stateOf(row, event) }))
     const ended = states.flatMap((each) => (each.state.kind === 'over' ? [each.event] : []))
     if (ended.length > 0) {
@@ -102,7 +150,8 @@ export function createMemorySessionIndex({
     const current = row.logoutEventId === null ? undefined : events.get(row.logoutEventId)?.event
     if (latest === undefined) return
     if (current !== undefined && current.id !== latest.event.id && isLater(current, latest.event)) return
-    const { by, orphaned, owed, prolonged } = latest.found
+    const { by, orphaned, owed, prolonged, named } = latest.found
+    for (const dead of named) ledger.putBack(dead, row.session.sub)
     for (const one of owed) ledger.owe(one)
     for (const id of prolonged) ledger.prolong(id, row.session.expiresAt)
     const since = row.logoutEventId === by ? (row.orphanedAt ?? now()) : now()
@@ -133,11 +182,18 @@ export function createMemorySessionIndex({
     rows,
     find: (event) =>
       known()
-        .filter(({ session }) =>
-          event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub,
-        )
         .filter(({ session: { expiresAt } }) => expiresAt === null || expiresAt > now())
-        .map(({ session }) => session),
+        .flatMap(({ session }) => {
+          if (event.scope === 'session') return session.sid === event.sid ? [session] : []
+          if (session.sub === event.sub) return [session]
+          return isLinked(event, session) ? [{ ...session, linked: true }] : []
+        }),
+    held: (sub, clientId) =>
+      known()
+        .map(({ session }) => session)
+        .filter(({ expiresAt }) => expiresAt === null || expiresAt > now())
+        .filter((session) => session.sub === sub && session.clientId === clientId)
+        .map((session) => ({ ...session, linked: true })),
     apply({ ends, starts }) {
       for (const { iss, sid, clientId } of ends) {
         for (const row of known()) {
@@ -169,7 +225,7 @@ export function createMemorySessionIndex({
       for (const row of known().filter(({ session }) => keys.has(keyOf(session)))) {
         const [latest] = [...events.values()]
           .map(({ event }) => event)
-          .filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
+          .filter((event) => isAbout(event, row.session))
           .filter((event) => stateOf(row, event).kind !== 'untouched')
           .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
         if (latest !== undefined) settle(row, [latest])
@@ -186,6 +242,12 @@ export function createMemorySessionIndex({
       }
     },
   }
+}
+
+/** A name of a user. `clientId`: the only client that knows the user by it; null if it is no pairwise one. */
+interface Name {
+  readonly sub: Subject
+  readonly clientId: ClientId | null
 }
 
 function touches(line: JournalLine, { clientId, sid }: Session): boolean {

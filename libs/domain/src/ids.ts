@@ -18,7 +18,7 @@ export type Sid = Branded<string, 'Sid'>
 export type GivenEventId = Branded<string, 'GivenEventId'>
 /** UUID of a logout event inside Curfew, derived from issuer and given id by `eventIdOf`. Never leaves Curfew. */
 export type EventId = Branded<string, 'EventId'>
-/** UUID of a delivery, derived from event, binding and sid. Planning the same event twice gives the same ids. */
+/** UUID of a delivery, derived from event, binding, sid and its own sub. Planning the same event twice gives the same ids. */
 export type DeliveryId = Branded<string, 'DeliveryId'>
 /** Number of a binding, which is one way to notify one relying party. Assigned by the ledger. */
 export type BindingId = Branded<number, 'BindingId'>
@@ -72,24 +72,32 @@ export interface RelayedTokenId {
  * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a UUIDv8 (RFC
  * 9562 section 5.8). The first 64 bits equal the event's, except the version. Deliveries of one event are therefore adjacent, and
  * `deliveryIdRange` finds them. The remaining bits are a hash.
+ *
+ * @param own the subject that the delivery names; null if it is the event's, or if the delivery names none.
  */
 export function deliveryId(
   eventId: EventId,
   bindingId: BindingId,
   sid: Sid | null,
   digest: Digest,
+  own: Subject | null = null,
 ): DeliveryId {
-  const hex = digest(JSON.stringify([eventId, bindingId, sid]))
+  const hex = digest(JSON.stringify([eventId, bindingId, sid, ...(own === null ? [] : [own])]))
   return `${deliveryPrefix(eventId)}-${variant(hex)}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
 }
 
-/** The target of a delivery at one issuer: the session `sid` of `sub`, or all of `sub` if `sid` is null. */
+/**
+ * The target of a delivery at one issuer: the session `sid` of `sub`, or all of `sub` if `sid` is null.
+ *
+ * @param own as for `deliveryId`.
+ */
 export function targetOf(
   { iss, sub }: { readonly iss: Issuer; readonly sub: Subject | null },
   sid: Sid | null,
   digest: Digest,
+  own: Subject | null = null,
 ): Target {
-  const hex = digest(JSON.stringify([iss, sub, sid]))
+  const hex = digest(JSON.stringify([iss, sub, sid, ...(own === null ? [] : [own])]))
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}` as Target
 }
 

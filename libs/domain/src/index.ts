@@ -303,6 +303,14 @@ export {
 } from './registry/networks.ts'
 export { DEFAULT_RELAY, type RelaySettings } from './registry/relay.ts'
 export {
+  isPairwise,
+  type PairwiseClients,
+  pairwiseClients,
+  SUBJECT_TYPES,
+  type SubjectType,
+  subjectTypeOf,
+} from './registry/subject-type.ts'
+export {
   mergeStarts,
   netOf,
   type Session,

@@ -118,6 +118,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
     ['in words', text],
   ]
+  const renames = event.deliveries.some(({ sub }) => sub !== null)
   const several = hasSeveralChannels(event)
   const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
   const hasError = event.deliveries.some(({ last_error }) => last_error !== null)
@@ -129,6 +130,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     delivery.endpoint,
     ...roleOf(delivery.counts, delivery.fallback_for ?? ''),
     delivery.names === 'session' ? (delivery.sid ?? '') : '(all)',
+    ...(renames ? [delivery.sub ?? ''] : []),
     delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
     delivery.level ?? '',
     delivery.attempt_count,
@@ -137,7 +139,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
   ])
   const head = [
     ...['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', ...roleOf('COUNTS', 'FALLBACK FOR')],
-    ...['SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS', ...errorOf('LAST ERROR')],
+    ...['SESSION', ...(renames ? ['SUB'] : []), 'STATE', 'LEVEL', 'ATTEMPTS', 'MS', ...errorOf('LAST ERROR')],
   ]
   return (
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +

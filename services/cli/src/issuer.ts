@@ -9,6 +9,7 @@ import { plain, table } from './table.ts'
 const PUT = {
   iss: text('ISS', 'the issuer, as in ID tokens; needed for a new issuer'),
   'session-index': text('off|partial|complete', 'which sessions the IdP posts'),
+  'subject-type': text('public|pairwise', 'whether its clients know a user by one sub, or each by its own'),
   'jwks-uri': text('URL', 'the keys that the relay verifies with'),
   'no-jwks-uri': flag('the relay verifies with the keys that discovery names'),
   'lenient-logout-tokens': flag('the relay accepts logout tokens without exp and typ'),
@@ -52,6 +53,7 @@ async function put({ values, positionals }: Given<typeof PUT>): Promise<number> 
   const [name = ''] = positionals
   const changes = {
     ...(values['session-index'] !== undefined && { session_index: values['session-index'] }),
+    ...(values['subject-type'] !== undefined && { subject_type: values['subject-type'] }),
     ...(values['jwks-uri'] !== undefined && { jwks_uri: values['jwks-uri'] }),
     ...(values['no-jwks-uri'] === true && { jwks_uri: null }),
     ...chosen('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
@@ -89,6 +91,7 @@ function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string
     ['issuer', `${name} (${iss})`],
     ['sla', `${sla.objective * 100} % within ${sla.within_ms} ms, in ${sla.window_days} days`],
     ['session index', issuer.session_index],
+    ['subject type', issuer.subject_type],
     ['jwks_uri', issuer.jwks_uri ?? 'by discovery'],
     ['lenient', issuer.lenient_logout_tokens ? 'yes' : 'no'],
     ['widen', issuer.widen ? 'yes' : 'no'],

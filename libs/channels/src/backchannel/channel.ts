@@ -5,7 +5,7 @@ import { PROBE_REQUEST_IDS } from './probe/requests.ts'
 import { runProbe } from './probe/run.ts'
 import { readRegistration } from './registration.ts'
 import { BackchannelSettings, namesOf, toEncryption, typOf } from './settings.ts'
-import { logoutTokenClaims } from './token.ts'
+import { lacksSubject, logoutTokenClaims } from './token.ts'
 import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 
 const HEADERS = {
@@ -28,7 +28,16 @@ export const backchannel: PushChannel<BackchannelSettings> = {
   prepare: forwardedToken,
   async send(job, tools) {
     const { binding } = job
-    const { token, jti } = forwarded(job) ?? (await minted(job, tools))
+    const own = forwarded(job)
+    if (own === null && lacksSubject(job.delivery, job.settings)) {
+      const detail = 'no sub is known by which the relying party knows the user, and it takes nothing else'
+      return {
+        outcome: { kind: 'undeliverable', reason: 'sub_required', detail },
+        jti: null,
+        tokenDigest: null,
+      }
+    }
+    const { token, jti } = own ?? (await minted(job, tools))
     // A form with this field only (section 2.5). The characters of a compact JWT need no encoding in a form.
     const request = { uri: binding.uri, headers: HEADERS, body: `logout_token=${token}` }
     const answer = await tools.http.post(request)

@@ -44,10 +44,15 @@ export function logoutTokenClaims(
   }
 }
 
-/**
- * The claims that name the session or subject, as the RP's settings ask. If the wanted claim is missing, the other one replaces
- * it.
- */
+/** Whether a delivery lacks the subject that the RP needs, because it takes nothing else or because the delivery names no session. */
+export function lacksSubject(
+  { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
+  settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,
+): boolean {
+  return sub === null && (sid === null || namesOf(settings).names === 'subject')
+}
+
+/** The claims that name the session or subject, as the RP's settings ask. If the `sid` is missing, the `sub` replaces it. */
 function subjectOf(
   { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
   settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,

@@ -111,6 +111,10 @@ export const Delivery = Type.Object({
   }),
   endpoint: Type.String({ description: 'Name of the endpoint of the relying party.' }),
   sid: nullable(Text),
+  sub: Type.Union([Text, Type.Null()], {
+    description:
+      "The sub by which the relying party knows the user, if the message names it instead of the event's: for example its pairwise sub. Otherwise null.",
+  }),
   names: Type.Union([Type.Literal('session'), Type.Literal('subject')], {
     description:
       'session: the message ends the session of sid. subject: the message names only the user. The relying party then ends every session of the user, also one that began after the event.',

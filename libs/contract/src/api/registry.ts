@@ -196,6 +196,11 @@ const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial')
     'How logouts use the posted sessions. partial (default): not every session is posted. A client with known sessions is notified of these, and all other clients are notified too. complete: every session is posted. Only clients with known sessions are notified. off: posted sessions are ignored.',
 })
 
+const SubjectType = Type.Union([Type.Literal('public'), Type.Literal('pairwise')], {
+  description:
+    'The subject_type of clients whose metadata states none. public (default): all clients know a user by one sub. pairwise: each knows a user by a sub of its own. A pairwise client gets the sub of its own posted session, or the sid alone, and never the sub of another client.',
+})
+
 const Quotas = Type.Object({
   sessions: nullable(
     Type.Integer({
@@ -230,6 +235,7 @@ export const IssuerInput = Type.Object(
       }),
     ),
     session_index: Type.Optional(SessionIndexUse),
+    subject_type: Type.Optional(SubjectType),
     jwks_uri: Type.Optional(
       nullable(
         Type.String({
@@ -275,6 +281,7 @@ export const Issuer = Type.Object({
   }),
   sid_supported: Type.Boolean(),
   session_index: SessionIndexUse,
+  subject_type: SubjectType,
   jwks_uri: nullable(Text),
   lenient_logout_tokens: Type.Boolean(),
   widen: Type.Boolean(),

@@ -43,6 +43,7 @@ const DELIVERY: DeliveryRecord = {
   counts: 'done',
   endpoint: 'main',
   sid: null,
+  sub: null,
   names: 'subject',
   lane: 'interactive',
   state: 'acknowledged',

@@ -30,6 +30,7 @@ export function deliveryView(delivery: DeliveryRecord): Delivery {
     counts: delivery.counts,
     endpoint: delivery.endpoint,
     sid: delivery.sid,
+    sub: delivery.sub,
     names: delivery.names,
     lane: delivery.lane,
     state: delivery.state,

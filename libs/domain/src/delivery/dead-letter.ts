@@ -91,8 +91,8 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     fix: 'Have the identity provider post one logout for each session, with its sid.',
   }),
   sub_required: () => ({
-    what: 'The relying party requires the subject (sub), and the logout event named only a session.',
-    fix: 'Have the identity provider post the sub with its logouts.',
+    what: 'The relying party takes only the subject (sub). Neither the logout event nor the session index named one that it knows the user by.',
+    fix: "Have the identity provider post the sub with its logouts, or post its sessions with the sub of the client's ID tokens. Then post the logout again with a new id: a replay cannot add the sub.",
   }),
   widen_required: () => ({
     what: 'The relying party holds the session, but its channel can only end all sessions of the user, and the logout is not for all of them.',

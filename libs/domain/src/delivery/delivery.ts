@@ -53,6 +53,7 @@ export interface InFlightDelivery extends Tries {
   readonly sid: Sid | null
   /** When that session ends by itself; null if it has no end, or none is known. */
   readonly sessionEndsAt: Date | null
+  /** Its event. `sub` is the subject that the delivery names, which may be another name of the event's subject. */
   readonly event: Pick<
     LogoutEvent,
     'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt' | 'txn'

@@ -132,7 +132,7 @@ function owes(
   party: readonly (readonly [Binding, delivered: boolean])[],
   { kind = 'a', sid = null, reason = 'refused', event = EVENT }: DeadLetter = {},
 ): string {
-  const dead = { kind, sid: sid as Sid | null, sessionEndsAt: sid === null ? null : ENDS }
+  const dead = { kind, sid: sid as Sid | null, sessionEndsAt: sid === null ? null : ENDS, sub: event.sub }
   const now = party.map(([each, delivered]) => ({ ...each, delivered }))
   return successionOf(event, dead, reason, now, digest)
     .map(({ delivery: { bindingId, sid } }) => `${String.fromCharCode(bindingId)}:${sid ?? '*'}`)
@@ -170,7 +170,7 @@ describe('a dead letter', () => {
   test('owes the same delivery as a plan would', () => {
     const issuer = { bindings: [binding('a', OFF), binding('b')], sessionIndex: 'off' as const }
     const { deliveries } = plan(EVENT, issuer, { kind: 'silent' }, digest)
-    const dead = { kind: 'a', sid: null, sessionEndsAt: null }
+    const dead = { kind: 'a', sid: null, sessionEndsAt: null, sub: EVENT.sub }
     const party = [{ ...binding('b'), delivered: false }]
     expect(successionOf(EVENT, dead, 'refused', party, digest)).toEqual([deliveries[1]])
   })

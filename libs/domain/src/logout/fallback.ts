@@ -42,7 +42,7 @@ export interface Successor extends Channel, Pick<Binding, 'id' | 'names' | 'wide
  */
 export function successionOf(
   event: OwingEvent,
-  dead: Named & Pick<Binding, 'kind'>,
+  dead: Required<Named> & Pick<Binding, 'kind'>,
   reason: DeadLetterReason,
   party: readonly Successor[],
   digest: Digest,
@@ -59,7 +59,7 @@ export function successionOf(
   return [...new Set([...fallbacks, ...(leftBehind ? missed : able)])].map((binding) => {
     const subjectOnly = event.scope !== 'session' && binding.names === 'subject'
     const { sid, sessionEndsAt } = subjectOnly ? { sid: null, sessionEndsAt: null } : dead
-    return owed(event, binding, { sid, sessionEndsAt }, digest)
+    return owed(event, binding, { sid, sessionEndsAt, sub: dead.sub }, digest)
   })
 }
 

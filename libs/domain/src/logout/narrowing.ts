@@ -32,7 +32,7 @@ export function narrowingOf(
   const matching = held.filter((session) => matchesSession(event, session))
   if (matching.length === held.length) return { kind: 'sent' }
   if (matching.length > 0 && binding.names === 'subject') return { kind: 'sent' }
-  const named = matching.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
+  const named = matching.map(({ sid, expiresAt, sub }) => ({ sid, sessionEndsAt: expiresAt, sub }))
   return { kind: 'narrowed', owed: named.map((session) => owed(event, binding, session, digest)) }
 }
 

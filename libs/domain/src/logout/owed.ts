@@ -1,5 +1,5 @@
 import type { InFlightDelivery } from '../delivery/delivery.ts'
-import { type Digest, deliveryId, type Target, targetOf } from '../ids.ts'
+import { type Digest, deliveryId, type Subject, type Target, targetOf } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { LogoutEvent } from './event.ts'
 
@@ -8,6 +8,8 @@ export interface OwedDelivery {
   readonly delivery: InFlightDelivery
   /** The logged-out session or subject. The delivery supersedes a pending one with the same target and binding. */
   readonly target: Target
+  /** The subject that its message names instead of the event's; null if it names none. Absent: the event's. */
+  readonly own?: Subject | null
   /**
    * True if it would end a later session that its relying party holds. It is then created as pending, and `narrowingOf` decides.
    */
@@ -28,22 +30,28 @@ export type OwingEvent = Pick<LogoutEvent, 'id'> & InFlightDelivery['event']
  * The session that a delivery names, and when that session ends by itself. `sid` is null if the delivery names the subject.
  * `sessionEndsAt` is null if the session has no end, or none is known: such a delivery does not lapse.
  */
-export type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'>
+export interface Named extends Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'> {
+  /** The subject that it names; null if it names none. Absent: the event's. */
+  readonly sub?: Subject | null
+}
 
 /** Makes the delivery that `event` owes to a binding, with no attempt yet. */
 export function owed(
   event: OwingEvent,
   { id: bindingId }: Pick<Binding, 'id'>,
-  { sid, sessionEndsAt }: Named,
+  { sid, sessionEndsAt, sub = event.sub }: Named,
   digest: Digest,
 ): OwedDelivery {
+  const differs = sub !== event.sub
+  const own = differs ? sub : null
   return {
     delivery: {
       state: 'in_flight',
-      id: deliveryId(event.id, bindingId, sid, digest),
-      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event },
+      id: deliveryId(event.id, bindingId, sid, digest, own),
+      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event: differs ? { ...event, sub } : event },
       ...{ attempts: 0, retries: 0, refusals: 0 },
     },
-    target: targetOf(event, sid, digest),
+    target: targetOf(event, sid, digest, own),
+    ...(differs && { own }),
   }
 }

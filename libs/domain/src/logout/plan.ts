@@ -1,6 +1,7 @@
 import { undeliverable } from '../delivery/delivery.ts'
-import type { BindingId, Digest } from '../ids.ts'
+import type { BindingId, Digest, Subject } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
+import type { PairwiseClients } from '../registry/subject-type.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import type { LogoutEvent } from './event.ts'
 import { isDue } from './fallback.ts'
@@ -13,15 +14,21 @@ import {
   type LiveSession,
   matchesSession,
 } from './session-match.ts'
+import { type SubjectsFor, subjectsOf } from './subjects.ts'
 
 /** The parts of an issuer's registration that planning needs. */
 export interface RegisteredIssuer {
   readonly bindings: readonly Binding[]
   /** How its indexed sessions narrow a logout. */
   readonly sessionIndex: SessionIndexUse
+  /** Its clients that know a user by a `sub` of their own. Absent: none. */
+  readonly pairwise?: PairwiseClients | null
 }
 
-/** The session index's answer about an event: the sessions of its subject, or of its `sid` if its scope is `session`. */
+/**
+ * The session index's answer about an event: the sessions of its subject, or of its `sid` if its scope is `session`. The sessions of
+ * a subject include those under its other names, with `linked`.
+ */
 export type KnownSessions =
   /** The index has no sessions of this issuer, or is switched off for it. */
   | { readonly kind: 'silent' }
@@ -50,9 +57,6 @@ export interface Plan {
  */
 const WIDEN_GRACE_MS = 2_000
 
-const SUBJECT: Named = { sid: null, sessionEndsAt: null }
-const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, doubtful: true }
-
 /**
  * Decides which deliveries an event owes. The rule is to over-notify, never to under-notify: every client that may hold a session
  * gets a delivery. The plan skips:
@@ -66,6 +70,8 @@ const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, d
  *
  * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
  * session. The exception is a client that the IdP sent its own token for, if none of its sessions is to be spared. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
+ *
+ * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
  * @param issuer the event's issuer; null if none is registered with this `iss`.
  * @param isUnavailable whether a binding's breaker is open. Default: no breaker is open.
@@ -86,6 +92,7 @@ export function plan(
   const sessions = known.kind === 'known' && issuer.sessionIndex !== 'off' ? known.sessions : []
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
+  const subjectsFor = subjectsOf(event, sessions, issuer.pairwise ?? null)
   const deliveries = issuer.bindings
     .filter((binding) => concernsClient(event, binding.clientId))
     .flatMap((binding) => {
@@ -94,7 +101,7 @@ export function plan(
       if (left.length === 0 && isInitiator(event, binding.clientId)) return []
       if (!mayName(event, binding) && !isLeftBehind(event, binding, left, issuer.bindings)) return []
       if (!isDueNow(event, binding, left, { bindings: issuer.bindings, isUnavailable })) return []
-      const index = { held: left, complete, known: sessions.length > 0 }
+      const index = { held: left, complete, known: sessions.length > 0, subjectsFor }
       return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
         ...owed(event, binding, named, digest),
         ...(doubtful && { doubtful }),
@@ -161,33 +168,49 @@ interface Holding {
   readonly complete: boolean
   /** Whether the index knows a session at any client. */
   readonly known: boolean
+  readonly subjectsFor: SubjectsFor
 }
 
 /** The sessions or the subject that the deliveries to one binding name. */
 function namedFor(
   event: LogoutEvent,
   binding: Binding,
-  { held, complete, known }: Holding,
+  { held, complete, known, subjectsFor }: Holding,
 ): readonly (Named & Pick<OwedDelivery, 'doubtful'>)[] {
   if (held.length === 0 && complete) return []
-  if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
+  if (event.scope === 'session') {
+    return subjectsFor(binding.clientId, held).map((sub) => {
+      const own = held.filter((session) => session.sub === sub)
+      return { sid: event.sid, sessionEndsAt: lastEnd(own.length > 0 ? own : held), sub }
+    })
+  }
   // A token cannot name an unposted session. If the session is posted later, it is logged out then.
-  if (held.length === 0) return known && binding.names === 'session' ? [] : [SUBJECT]
+  if (held.length === 0 && known && binding.names === 'session') return []
+  if (held.length === 0)
+    return subjectsFor(binding.clientId, held).map((sub) => unindexed(event, binding, sub))
   // A delivery must not end sessions that began after the event or are on another device.
   const matching = held.filter((session) => matchesSession(event, session))
   const later = matching.length < held.length
   // The identity provider's own token names the subject, and may be the only message that the RP accepts.
   const isOwn = event.relayed?.clientId === binding.clientId
-  if (isOwn && event.scope === 'subject' && binding.names !== 'session' && !later) return [SUBJECT]
+  const bySubject = (sessions: readonly LiveSession[]): readonly Named[] =>
+    subjectsFor(binding.clientId, sessions).map((sub) => ({ sid: null, sessionEndsAt: null, sub }))
+  if (isOwn && event.scope === 'subject' && binding.names !== 'session' && !later) return bySubject(held)
   // The client may hold unposted sessions. A device logout never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
   if (others && binding.names !== 'session') {
-    if (!later) return [SUBJECT]
-    if (matching.length === 0) return [DOUBTFUL_SUBJECT]
+    if (!later) return bySubject(held)
+    if (matching.length === 0) return bySubject(held).map((named) => ({ ...named, doubtful: true }))
   }
   if (binding.names !== 'subject')
-    return matching.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
-  return matching.length > 0 ? [SUBJECT] : []
+    return matching.map(({ sid, expiresAt, sub }) => ({ sid, sessionEndsAt: expiresAt, sub }))
+  return matching.length > 0 ? bySubject(matching) : []
+}
+
+/** Names the subject for a client without an indexed session. Without a subject that it may be sent, names the event's session. */
+function unindexed(event: LogoutEvent, { names }: Binding, sub: Subject | null): Named {
+  const sid = sub === null && names !== 'subject' ? event.sid : null
+  return { sid, sessionEndsAt: null, sub }
 }
 
 /** When the last of the sessions ends by itself; null if one of them does not, or none is known. */

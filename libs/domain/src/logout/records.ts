@@ -71,6 +71,8 @@ export interface DeliveryRecord {
   /** The name of the endpoint within the channel. */
   readonly endpoint: string
   readonly sid: string | null
+  /** The subject that its message names instead of the event's; null if it names the event's, or none. */
+  readonly sub: string | null
   /** Whether the message names a session or the subject, by the RP's current settings. */
   readonly names: 'session' | 'subject'
   readonly lane: string

@@ -7,6 +7,8 @@ export type LiveSession = SessionBeginning &
   Pick<Session, 'sub' | 'sid' | 'clientId' | 'device' | 'expiresAt'> & {
     /** Null if the IdP stated none; absent if the query did not ask for it. */
     readonly email?: string | null
+    /** Whether its `sub` is another name of the event's subject: its client's pairwise `sub`, for example. Default: it is not. */
+    readonly linked?: boolean
   }
 
 /** How far an IdP's clock may be ahead of ours, in milliseconds. Ingest refuses a later time with a 400. */
@@ -58,14 +60,14 @@ export function isEndedByInitiator(
  */
 export function matchesSession(event: LogoutEvent, session: LiveSession): boolean {
   if (beganAfter(session, event)) return false
-  const { sub, sid, device } = session
+  const { sub, sid, device, linked = false } = session
   switch (event.scope) {
     case 'session':
       return sid === event.sid
     case 'subject':
-      return sub === event.sub
+      return linked || sub === event.sub
     case 'device':
-      return sub === event.sub && (device === null || device === event.device)
+      return (linked || sub === event.sub) && (device === null || device === event.device)
     case 'issuer':
       return true
   }

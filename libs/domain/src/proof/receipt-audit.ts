@@ -35,9 +35,9 @@ function isReplayed(then: ReceiptTarget, now: ReceiptTarget | undefined): boolea
   return then.state === 'dead_lettered' && more
 }
 
-function nameOf({ client_id, channel, endpoint, sid, sid_hmac }: ReceiptTarget): string {
-  const session = sid ?? sid_hmac
-  return `target ${client_id}/${channel}/${endpoint}${session === undefined ? '' : ` (${session})`}`
+function nameOf({ client_id, channel, endpoint, sid, sid_hmac, sub, sub_hmac }: ReceiptTarget): string {
+  const named = [sid ?? sid_hmac, sub ?? sub_hmac].filter((name) => name !== undefined)
+  return `target ${client_id}/${channel}/${endpoint}${named.length === 0 ? '' : ` (${named.join(' of ')})`}`
 }
 
 function differences(name: string, then: object, now: object): string[] {

@@ -32,6 +32,8 @@ export interface SettledEvent {
 export interface SettledTarget extends ChannelDelivery, DeliveryEnd, BindingPromise {
   readonly clientId: string
   readonly endpoint: string
+  /** The subject that its message named instead of the event's; null if it named the event's, or none. Absent: null. */
+  readonly sub?: string | null
   readonly reason: string | null
   readonly attempts: number
   /** The number of replays. */
@@ -98,6 +100,9 @@ export interface ReceiptTarget {
   readonly endpoint: string
   readonly sid?: string
   readonly sid_hmac?: string
+  /** The subject that its message named, if that is not the event's. */
+  readonly sub?: string
+  readonly sub_hmac?: string
   readonly state: DeliveryEnd['state']
   /** The level of the acknowledgement. */
   readonly level?: Level
@@ -204,6 +209,10 @@ function targetOf(
     if (keyedHash === null) claims.sid = target.sid
     else claims.sid_hmac = keyedHash(target.sid)
   }
+  if (target.sub != null) {
+    if (keyedHash === null) claims.sub = target.sub
+    else claims.sub_hmac = keyedHash(target.sub)
+  }
   if (target.fallbackFor !== null) claims.fallback_for = target.fallbackFor
   if (level !== null) claims.level = level
   if (reason !== null) claims.reason = reason
@@ -249,7 +258,8 @@ function byName(one: ReceiptTarget, other: ReceiptTarget): number {
     compare(one.client_id, other.client_id) ||
     compare(one.channel, other.channel) ||
     compare(one.endpoint, other.endpoint) ||
-    compare(one.sid ?? one.sid_hmac ?? '', other.sid ?? other.sid_hmac ?? '')
+    compare(one.sid ?? one.sid_hmac ?? '', other.sid ?? other.sid_hmac ?? '') ||
+    compare(one.sub ?? one.sub_hmac ?? '', other.sub ?? other.sub_hmac ?? '')
   )
 }
 

@@ -52,7 +52,7 @@ function stateAfter(states: string, narrow?: Name, removed?: Name): string {
     const waits = state === 'pending' || state === 'in_flight'
     const named = {
       bindingId: bindingOf(name).id,
-      sid: SESSION.sid,
+      ...{ sid: SESSION.sid, sub: null, lacksSubject: false },
       id: name as unknown as SessionDelivery['id'],
     }
     const settled = { settledAt: waits ? null : AT, sessionEndsAt: null, supersededBy: null, withheld: false }

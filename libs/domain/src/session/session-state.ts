@@ -1,6 +1,15 @@
 import type { DeliveryState } from '../delivery/delivery.ts'
 import type { Level } from '../delivery/level.ts'
-import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
+import {
+  type BindingId,
+  type DeliveryId,
+  type Digest,
+  type EventId,
+  type Sid,
+  type Subject,
+  type Target,
+  targetOf,
+} from '../ids.ts'
 import type { LogoutEvent } from '../logout/event.ts'
 import { fallbacksFor, isDue } from '../logout/fallback.ts'
 import { canName, mayName } from '../logout/names.ts'
@@ -11,12 +20,14 @@ import {
   type LiveSession,
   matchesSession,
 } from '../logout/session-match.ts'
-import type { Binding } from '../registry/binding.ts'
+import type { Binding, Names } from '../registry/binding.ts'
 
 /** A delivery that an event owes, or owed, to a binding. If newer deliveries cover it, the fields are those of the newest. */
 export interface SessionDelivery {
   readonly bindingId: BindingId
   readonly sid: Sid | null
+  /** The subject that it names instead of the event's; null if it names the event's, or none. */
+  readonly sub: Subject | null
   /** The delivery, or the newest delivery that covers it. */
   readonly id: DeliveryId
   readonly state: DeliveryState
@@ -29,6 +40,8 @@ export interface SessionDelivery {
   readonly supersededBy: EventId | null
   /** Whether it names the subject and was withheld, because it would have ended a later session (`narrowingOf`). */
   readonly withheld: boolean
+  /** Whether it is dead because its relying party takes the subject only, and no subject was known. */
+  readonly lacksSubject: boolean
 }
 
 /** The state of an indexed session after an event. */
@@ -48,6 +61,8 @@ export type SessionState =
        * Deliveries that would lapse before the session ends, because the session was extended. They get the session's new end.
        */
       readonly prolonged: readonly DeliveryId[]
+      /** Dead deliveries that lacked the subject, which the session makes known. They are put back, and name it. */
+      readonly named: readonly { readonly id: DeliveryId; readonly target: Target }[]
     }
 
 /** The parts of a binding that a session's state depends on. */
@@ -78,10 +93,10 @@ export function sessionStateOf(
   if (!alreadyCovered && !matchesSession(event, session)) return { kind: 'untouched' }
   if (!concernsClient(event, session.clientId)) return { kind: 'untouched' }
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
-  const sidRequired = new Set(bindings.filter((binding) => binding.names === 'session').map(({ id }) => id))
-  const naming = deliveries.filter((delivery) =>
-    names(delivery, session, sidRequired.has(delivery.bindingId)),
-  )
+  const naming = deliveries.filter((delivery) => {
+    const binding = bindings.find(({ id }) => id === delivery.bindingId)
+    return names(event, delivery, session, binding?.names ?? 'either')
+  })
   const isNamed = ({ id }: SessionBinding) => naming.some(({ bindingId }) => bindingId === id)
   const isDead = ({ id }: Pick<SessionBinding, 'id'>) =>
     naming.some(({ bindingId, state }) => bindingId === id && state === 'dead_lettered')
@@ -93,8 +108,18 @@ export function sessionStateOf(
       isDue(binding, bindings, (other) => mayName(event, other) && !isDead(other)) &&
       (binding.fallbackFor === null || canName(event, binding, session.sid)),
   )
-  const missing = due
-    .filter((binding) => !isNamed(binding))
+  const unnamed = due.filter((binding) => !isNamed(binding))
+  const own = session.sub === event.sub ? null : session.sub
+  const lacking = ({ id }: SessionBinding) =>
+    deliveries.find(
+      (each) => each.bindingId === id && each.lacksSubject && [null, session.sid].includes(each.sid),
+    )
+  const named = unnamed.flatMap((binding) => {
+    const dead = lacking(binding)
+    return dead === undefined ? [] : [{ id: dead.id, target: targetOf(event, dead.sid, digest, own) }]
+  })
+  const missing = unnamed
+    .filter((binding) => lacking(binding) === undefined)
     .map((binding) => {
       // A delivery for the subject was made before the session began. The new one names the session, so that it has another id.
       const again = deliveries.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
@@ -111,26 +136,31 @@ export function sessionStateOf(
   const failed = counting.find(({ state }) => state !== 'acknowledged')
   // An RP that only began to end the session may fail. The index keeps the session, so that the next logout is delivered as well.
   const decisive = waiting ?? failed ?? counting.find(({ level }) => level !== 'done')
-  if (missing.length === 0 && counting.length > 0 && decisive === undefined) return { kind: 'over' }
+  if (unnamed.length === 0 && counting.length > 0 && decisive === undefined) return { kind: 'over' }
   const orphaned =
-    missing.length === 0 && waiting === undefined && (failed !== undefined || counting.length === 0)
+    unnamed.length === 0 && waiting === undefined && (failed !== undefined || counting.length === 0)
   const by = decisive?.supersededBy ?? event.id
   const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
-  return { kind: 'covered', by, orphaned, owed: missing, prolonged }
+  return { kind: 'covered', by, orphaned, owed: missing, prolonged, named }
 }
 
 /**
  * Whether a delivery ended a session, or may still end it. A delivery for the subject does not if the RP acknowledged it before
- * the session began, or if the RP requires a sid.
+ * the session began, if the RP requires a sid, or if it names another subject.
+ *
+ * @param kinds the kinds of names that its binding can have.
  */
 function names(
-  { sid, state, settledAt, withheld }: SessionDelivery,
+  event: LogoutEvent,
+  { sid, sub, state, settledAt, withheld, lacksSubject }: SessionDelivery,
   session: LiveSession,
-  sidRequired: boolean,
+  kinds: Names,
 ): boolean {
-  if (sid !== null) return sid === session.sid
-  if (withheld) return false
-  if (state !== 'acknowledged') return !sidRequired
+  if (lacksSubject || (sub !== null && sub !== session.sub)) return false
+  const differs = sub === null && event.sub !== null && event.sub !== session.sub
+  if (sid !== null) return sid === session.sid && !(differs && kinds === 'subject')
+  if (withheld || differs) return false
+  if (state !== 'acknowledged') return kinds !== 'session'
   // If the IdP's clock is ahead, startedAt may be too late. So an acknowledgement at or after acceptedAt ends the session too.
   return settledAt === null || settledAt >= session.startedAt || settledAt >= session.acceptedAt
 }
@@ -150,10 +180,10 @@ function lapsesBefore(
 function namedFor(
   event: LogoutEvent,
   binding: Pick<Binding, 'names'>,
-  { sid, expiresAt }: LiveSession,
+  { sid, sub, expiresAt }: LiveSession,
   again: boolean,
 ) {
   return event.scope === 'session' || again || binding.names !== 'subject'
-    ? { sid, sessionEndsAt: expiresAt }
-    : { sid: null, sessionEndsAt: null }
+    ? { sid, sub, sessionEndsAt: expiresAt }
+    : { sid: null, sub, sessionEndsAt: null }
 }

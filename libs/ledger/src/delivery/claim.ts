@@ -15,6 +15,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { namedParameters, rowParameters } from '../postgres/parameters.ts'
+import { subjectNamed } from './event-subjects.ts'
 import { narrowClaimed } from './narrow.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
@@ -75,14 +76,15 @@ const claim = (at: string, number: string) => `
     update deliveries d
        set state = 'in_flight', due_at = null, leased_by = $1, leased_at = ${at}
      where d.id = any (array(select id from due))
-    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane, d.first_message
+    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane, d.first_message,
+              d.sub as own, d.sub_withheld
   ),
   leased as (
     insert into leases as l (worker_id, number, leased_at, delivery_ids)
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.given_id, e.sub, e.email, e.scope, e.accepted_at, e.txn,
+  select c.*, e.iss, e.given_id, ${subjectNamed('c.own', 'c.sub_withheld')} as sub, e.email, e.scope, e.accepted_at, e.txn,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`

@@ -3,6 +3,15 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
 /**
+ * SQL: the subject that a delivery names; null if it names none.
+ *
+ * @param own SQL: `deliveries.sub`.
+ * @param withheld SQL: `deliveries.sub_withheld`.
+ */
+export const subjectNamed = (own = 'd.sub', withheld = 'd.sub_withheld') =>
+  `case when not ${withheld} then coalesce(${own}, e.sub) end`
+
+/**
  * SQL that stores the subject of events that name only a `sid`. Skips locked events: the transaction that has the lock stores the
  * same subject, or erases it.
  *

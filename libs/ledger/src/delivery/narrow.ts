@@ -26,16 +26,17 @@ const TIMEOUT_MS = 1_000
 const LIMIT_TIME = `set local statement_timeout = ${TIMEOUT_MS}`
 const PATIENCE_MS = 2 * TIMEOUT_MS
 
-/** SQL: deliveries of `$1` that name the subject, with the rows that lead to the sessions of that subject at the client. */
+/** SQL: deliveries of `$1` that name a subject, with the rows that lead to the sessions of that subject at the client. */
 const CLAIMED = `
     from unnest($1::uuid[]) as g(id)
-    join deliveries d on d.id = g.id and d.sid is null
+    join deliveries d on d.id = g.id and d.sid is null and not d.sub_withheld
     join events e on e.id = d.event_id and e.scope in ('subject', 'device')
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id
     join session_issuers x on x.iss = e.iss
     join issuers i on i.name = p.issuer and i.session_index <> 'off'`
-const HELD = 's.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id and s.expires_at > now()'
+const HELD =
+  's.issuer = x.id and s.sub = coalesce(d.sub, e.sub) and s.client_id = p.client_id and s.expires_at > now()'
 const COVERED = `${beganBy()} and (e.scope <> 'device' or s.device is null or s.device = e.device)`
 
 const FIND_SPARED = `
@@ -68,7 +69,7 @@ const READ_SPARED = `
          e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.requested_at as "requestedAt",
          case when e.occurred_stated then e.occurred_at end as "occurredAt",
          b.id as "bindingId", b.names,
-         s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
+         s.sid as "sessionSid", s.sub as "sessionSub", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
          ${endOf('s')} ${CLAIMED}
     cross join lateral (select from sessions s where ${HELD} and not (${COVERED}) limit 1) later
     cross join lateral (select * from sessions s where ${HELD} limit $2::int + 1) s`
@@ -92,6 +93,7 @@ interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
   readonly bindingId: Binding['id']
   readonly names: Binding['names']
   readonly sessionSid: LiveSession['sid']
+  readonly sessionSub: LiveSession['sub']
   readonly sessionDevice: string | null
 }
 
@@ -157,8 +159,9 @@ function narrowedBy(rows: readonly SparedRow[], sessionsMax: number): readonly O
   const [row] = rows
   if (row === undefined) return null
   const { bindingId, names } = row
-  const held = rows.map(({ sessionSid, sessionDevice, ...session }): LiveSession => {
-    return { ...session, sid: sessionSid, device: sessionDevice }
+  const held = rows.map(({ sessionSid, sessionSub, sessionDevice, ...session }): LiveSession => {
+    // The delivery names the subject of these sessions, so that is a name of the event's subject.
+    return { ...session, sid: sessionSid, sub: sessionSub, device: sessionDevice, linked: true }
   })
   const binding = { id: bindingId, names }
   const narrowing =

@@ -100,6 +100,8 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
     first_message: ['text', ({ delivery }) => delivery.firstMessage ?? null],
     due_at: ['timestamptz', ({ dueAt }) => dueAt ?? null],
     posted_at: ['timestamptz', ({ postedAt }) => postedAt ?? null],
+    sub: ['text', ({ own }) => own ?? null],
+    sub_withheld: ['boolean', ({ own }) => own === null],
   },
   { after: EVENTS },
 )
@@ -120,23 +122,24 @@ const CONSIDERED_MAX = 1_000
 const DELIVERED_OTHERWISE = `
   otherwise as materialized (
     select g.id as event_id, d.binding_id, d.id, d.sid, d.state, d.lane, g.lane as new_lane, x.accepted_at,
-           x.email is null or g.email is not null as email_is_kept, d.first_message is not null as is_own
+           x.email is null or g.email is not null as email_is_kept, d.first_message is not null as is_own,
+           case when not d.sub_withheld then coalesce(d.sub, x.sub) end as named
       from given g
       cross join lateral (
-        select id, accepted_at, email from (
-          select id, accepted_at, email, relayed_for from events
+        select id, accepted_at, email, sub from (
+          select id, accepted_at, email, sub, relayed_for from events
            where iss = g.iss and sid = g.sid and g.relayed_for is not null
            order by planned_at desc limit ${CONSIDERED_MAX}
         ) latest where relayed_for is distinct from g.relayed_for
         union
-        select id, accepted_at, email from (
-          select id, accepted_at, email from events
+        select id, accepted_at, email, sub from (
+          select id, accepted_at, email, sub from events
            where iss = g.iss and sid = g.sid and g.relayed_for is null and relayed_for is not null
            order by planned_at desc limit ${CONSIDERED_MAX}
         ) latest
         union
-        select id, accepted_at, email from (
-          select id, accepted_at, email, relayed_for from events
+        select id, accepted_at, email, sub from (
+          select id, accepted_at, email, sub, relayed_for from events
            where iss = g.iss and sub = g.sub and g.relayed_for is not null
              and requested_at > ${$.now} - ${SUBJECT_LATELY}
            order by requested_at desc limit ${CONSIDERED_MAX}
@@ -152,9 +155,10 @@ const DELIVERED_OTHERWISE = `
 
 // Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
 // being sent, because the RP may refuse a message that Curfew signed. For the same reason a token that waits stays. A delivery that
-// may start at once supersedes any other waiting one instead. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
+// may start at once supersedes any other waiting one instead. A delivery that names another subject may end another session. A bulk delivery that may still wait makes no interactive one needless. A session that was posted again since may have begun after the other logout.
+const NAMES_THE_SAME = (named: string) => `coalesce(o.named = ${named}, true)`
 const IS_NEEDLESS = `
-  (case o.state when 'acknowledged' then true
+  ${NAMES_THE_SAME('case when not d.sub_withheld then coalesce(d.sub, given.sub) end')} and (case o.state when 'acknowledged' then true
      when 'in_flight' then d.first_message is null and (o.lane = 'interactive' or o.new_lane = 'bulk')
      else o.lane = 'interactive'
       and (d.due_at is not null or o.is_own and d.first_message is null or o.new_lane = 'bulk') end)
@@ -211,13 +215,13 @@ const PLAN_EVENTS = `
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
-      leased_at, planned_at, settled_at, superseded_by, first_message)
+      leased_at, planned_at, settled_at, superseded_by, first_message, sub, sub_withheld)
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at, born.state,
       case born.state when 'pending' then
         least(${$.now}, given.accepted_at) + coalesce(d.due_at - given.accepted_at, '0') end,
       case born.state when 'in_flight' then ${$.worker} end, case born.state when 'in_flight' then now() end, ${$.now},
       case born.state when 'superseded' then ${$.now} end, other.id,
-      case when born.state <> 'superseded' then d.first_message end
+      case when born.state <> 'superseded' then d.first_message end, d.sub, d.sub_withheld
       from ${OWED.as('d')}
       join planned on planned.id = d.event_id
       join given on given.id = d.event_id
@@ -230,7 +234,7 @@ const PLAN_EVENTS = `
       cross join lateral (
         select case when other.id is not null then 'superseded' when d.leased then 'in_flight' else 'pending' end as state
       ) born
-    returning id, event_id, binding_id, target, sid, leased_at, state, generation
+    returning id, event_id, binding_id, target, sid, leased_at, state, generation, sub, sub_withheld
   ),
   leased as (
     insert into leases (worker_id, number, leased_at, delivery_ids)
@@ -256,7 +260,9 @@ const PLAN_EVENTS = `
         union
         select found.id, owed.id
           from (select * from owed where state <> 'superseded') owed
+          join given newer on newer.id = owed.event_id
           join otherwise o on o.event_id = owed.event_id and o.binding_id = owed.binding_id and o.sid = owed.sid
+           and ${NAMES_THE_SAME('case when not owed.sub_withheld then coalesce(owed.sub, newer.sub) end')}
           cross join lateral (
             select w.id from deliveries w
              where w.id = o.id and w.due_at is not null and o.email_is_kept for update skip locked

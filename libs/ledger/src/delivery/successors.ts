@@ -8,6 +8,7 @@ import {
   type OwingEvent,
   REASONS_OF_REMOVAL,
   REASONS_WITHOUT_SUCCESSOR,
+  type Subject,
   type Successor,
   successionOf,
 } from '@curfew/domain'
@@ -15,6 +16,7 @@ import { eventRanges } from '../history/event-ranges.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
+import { subjectNamed } from './event-subjects.ts'
 import { NEW_GENERATION } from './replays.ts'
 
 // The current bindings of the relying party of each dead letter. Without the dead letter's own binding, unless it was removed and may
@@ -22,6 +24,7 @@ import { NEW_GENERATION } from './replays.ts'
 // a relying party with one channel, the usual case, finds no row.
 const SUCCESSORS = `
   select g.id as dead, d.kind as "deadKind", d.reason, d.sid, d.session_ends_at as "sessionEndsAt",
+         ${subjectNamed()} as named,
          e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt",
          f.id, f.kind, f.fallback_for as "fallbackFor", f.names, f.widens,
          exists (
@@ -29,10 +32,11 @@ const SUCCESSORS = `
             where w.binding_id = f.id and w.id between g.low and g.high and w.event_id = d.event_id
               and (w.dead_letter_reason is null or w.dead_letter_reason <> all($5::text[]))
               and (d.sid is null or w.sid is null or w.sid = d.sid)
+              and w.sub is not distinct from d.sub and w.sub_withheld = d.sub_withheld
          ) as delivered
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as g(id, low, high)
     cross join lateral (
-      select l.event_id, l.binding_id, l.sid, l.session_ends_at, l.dead_letter_reason as reason, b.kind, b.relying_party_id
+      select l.event_id, l.binding_id, l.sid, l.sub, l.sub_withheld, l.session_ends_at, l.dead_letter_reason as reason, b.kind, b.relying_party_id
         from deliveries l join bindings b on b.id = l.binding_id
        where l.id = g.id and l.state = 'dead_lettered' and l.dead_letter_reason <> all($4::text[]) offset 0
     ) d
@@ -46,6 +50,8 @@ interface SuccessorRow
     Pick<InFlightDelivery, 'eventId' | 'sid' | 'sessionEndsAt'>,
     Successor {
   readonly dead: DeliveryId
+  /** The subject that the dead letter names; null if it names none. */
+  readonly named: Subject | null
   readonly deadKind: Binding['kind']
   readonly reason: DeadLetterReason
 }
@@ -67,8 +73,8 @@ export async function oweSuccessors(transaction: Queryable, ids: readonly Delive
   })
   const owed = new Map<DeliveryId, OwedDelivery>()
   for (const party of Map.groupBy(rows, ({ dead }) => dead).values()) {
-    const [{ eventId, deadKind, reason, ...event }] = party as [SuccessorRow, ...SuccessorRow[]]
-    const dead = { kind: deadKind, sid: event.sid, sessionEndsAt: event.sessionEndsAt }
+    const [{ eventId, deadKind, reason, named: sub, ...event }] = party as [SuccessorRow, ...SuccessorRow[]]
+    const dead = { kind: deadKind, sid: event.sid, sessionEndsAt: event.sessionEndsAt, sub }
     for (const each of successionOf({ ...event, id: eventId }, dead, reason, party, digest))
       owed.set(each.delivery.id, each)
   }

@@ -7,6 +7,7 @@ import {
   type IssuerLogoutProgress,
   type StoredAttempt,
 } from '@curfew/domain'
+import { subjectNamed } from '../delivery/event-subjects.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
@@ -25,9 +26,9 @@ import { eventRanges } from './event-ranges.ts'
 const DELIVERY = `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
-         d.sid, d.lane, d.state, d.level,
+         d.sid, d.sub, d.lane, d.state, d.level,
          case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
-              when d.sid is null or e.sub is not null and b.names = 'subject' then 'subject' else 'session' end as names,
+              when d.sid is null or b.names = 'subject' and ${subjectNamed()} is not null then 'subject' else 'session' end as names,
          d.attempts - d.unsent as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",

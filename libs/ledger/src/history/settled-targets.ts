@@ -18,6 +18,8 @@ export interface TargetColumns {
   readonly digests: string
   /** Null if no delivery has a `sid`. */
   readonly sids: readonly (string | null)[] | null
+  /** Null if every delivery names the event's subject, or none. */
+  readonly subs: readonly (string | null)[] | null
 }
 
 // Returns each column as one text, separated by commas. At tens of thousands of deliveries a second, a row or an array for each
@@ -33,7 +35,8 @@ export const SETTLED_TARGETS = `
          ${list('w.generation::text')} as generations, ${list(milliseconds('w.settled_at'))} as "settledMs",
          ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
          ${list("encode(w.token_digest, 'base64')")} as digests,
-         case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids
+         case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids,
+         case when bool_or(w.sub is not null) then json_agg(w.sub) end as subs
     from deliveries w
    where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
 
@@ -45,7 +48,7 @@ export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingI
 
 /** Parses the deliveries of a row. */
 export function toTargets(
-  { bindingIds, sids, ...columns }: TargetColumns,
+  { bindingIds, sids, subs, ...columns }: TargetColumns,
   bindings: ReadonlyMap<BindingId, BindingFacts>,
 ): readonly SettledTarget[] {
   if (bindingIds === null) return []
@@ -69,6 +72,7 @@ export function toTargets(
       withinMs,
       counts,
       sid: sids?.[at] ?? null,
+      sub: subs?.[at] ?? null,
       state: states[at] as SettledTarget['state'],
       level: (levels[at] || null) as SettledTarget['level'],
       reason: reasons[at] || null,

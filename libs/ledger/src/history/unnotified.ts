@@ -7,7 +7,7 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
-import { beganBy } from '../sessions/order.ts'
+import { beganBy, NO_END } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
 import { type FoundEvent, HAD_PARTY } from './history.ts'
 
@@ -15,14 +15,14 @@ import { type FoundEvent, HAD_PARTY } from './history.ts'
 // later. A session leaves the index only when it is over: it expired, its end was posted, or a logout of it was acknowledged.
 
 const NOT_INITIATED = '(s.client_id is distinct from e.initiator or e.include_initiator or e.sid <> s.sid)'
-const ENDED = `${beganBy()} and (s.expires_at > now()) is not false and (e.clients is null or s.client_id = any(e.clients))
+const ENDED = `${beganBy()} and s.expires_at > now() and (e.clients is null or s.client_id = any(e.clients))
            and ${NOT_INITIATED}`
 const COLUMNS = 's.client_id, s.expires_at, s.orphaned_at'
 
 // The sessions that the event ends, by client. `offset 0` keeps each lookup one index scan of one partition.
 const SESSIONS = `
   select e.id as "eventId", s.client_id as "clientId", bool_or(s.orphaned_at is not null) as orphaned,
-         case when bool_and(s.expires_at is not null) then max(s.expires_at) end as "endAt",
+         nullif(max(s.expires_at), ${NO_END}) as "endAt",
          max(s.n) > ${SESSIONS_MAX} as "tooMany"
     from unnest($1::uuid[]) as asked(id)
     join events e on e.id = asked.id

@@ -27,7 +27,7 @@ const NOTHING: WaitingCounts = {
 }
 const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
-// Includes an event that names no subject, if its session or its email address is known to be the subject's. Email addresses are
+// Includes an event of another name of the user that a delivery replaced by this one. Includes an event that names no subject, if its session or its email address is known to be the subject's. Email addresses are
 // compared without case, because people write them both ways.
 const EVENTS_OF_SUBJECT = `
   select id from (
@@ -41,6 +41,8 @@ const EVENTS_OF_SUBJECT = `
     select id from events
      where iss = $1 and lower(email) = any(array(select lower(unnest($7::text[])))) and email is not null
        and sub is null and coalesce(session_sub, $2) = $2 and accepted_at < $4
+    union
+    select e.id from deliveries d join events e on e.id = d.event_id where d.sub = $2 and e.iss = $1 and e.accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
 
@@ -77,7 +79,7 @@ const ERASE_EVENTS = `
     returning given.id, given.low, given.high
   ),
   erased as (
-    update deliveries d set sid = null, target = null, erased_at = $4::timestamptz
+    update deliveries d set sid = null, sub = null, target = null, erased_at = $4::timestamptz
       from gone
      where d.id between gone.low and gone.high and d.event_id = gone.id
     returning d.id

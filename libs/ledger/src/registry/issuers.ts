@@ -1,5 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Issuer, IssuerName, NetworkRule, RelaySettings, SessionIndexUse } from '@curfew/domain'
+import type {
+  Issuer,
+  IssuerName,
+  NetworkRule,
+  RelaySettings,
+  SessionIndexUse,
+  SubjectType,
+} from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
@@ -17,8 +24,10 @@ export interface IssuerQuotas {
 /** An issuer to register. Quotas that are left out stay as they are. */
 export type IssuerDraft = Omit<
   IssuerRecord,
-  'quotas' | 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+  'quotas' | 'networkRule' | 'subjectType' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
+  /** Default: public. */
+  readonly subjectType?: SubjectType
   readonly quotas?: Partial<IssuerQuotas>
   /** If left out, the rule stays as it is. */
   readonly networkRule?: NetworkRule | null
@@ -35,6 +44,8 @@ export interface IssuerRecord {
   readonly sidSupported: boolean
   /** How planning uses the issuer's sessions in the index. */
   readonly sessionIndex: SessionIndexUse
+  /** The subject type of its relying parties that state none. */
+  readonly subjectType: SubjectType
   readonly relay: RelaySettings
   readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
@@ -47,7 +58,7 @@ export interface IssuerRecord {
 }
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
-  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", subject_type as "subjectType",
   ${relaySettingsOf('issuers')} as relay,
   jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
   network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
@@ -102,6 +113,7 @@ const ISSUER = namedParameters({
   defaults: 'jsonb',
   sid_supported: 'boolean',
   session_index: 'text',
+  subject_type: 'text',
   sla_window_days: 'integer',
   jwks_uri: 'text',
   lenient_logout_tokens: 'boolean',
@@ -120,7 +132,7 @@ const PUT_ISSUER = `
   insert into issuers (${ISSUER.names}, ${REVISION.names}) values (${ISSUER.list}, ${REVISION.list})
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
-         defaults = excluded.defaults, sid_supported = excluded.sid_supported,
+         defaults = excluded.defaults, subject_type = excluded.subject_type, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
          jwks_uri = excluded.jwks_uri, lenient_logout_tokens = excluded.lenient_logout_tokens, widen = excluded.widen,
          sessions_max = case when ${GIVEN.$.sessions} then excluded.sessions_max else issuers.sessions_max end,
@@ -136,6 +148,7 @@ const SAME_ISSUER = `
   select 1 from issuers
    where name = ${$.name} and iss = ${$.iss} and sla_within_ms = ${$.sla_within_ms} and sla_objective = ${$.sla_objective}
      and defaults = ${$.defaults} and sid_supported = ${$.sid_supported} and session_index = ${$.session_index}
+     and subject_type = ${$.subject_type}
      and sla_window_days = ${$.sla_window_days} and jwks_uri is not distinct from ${$.jwks_uri}
      and lenient_logout_tokens = ${$.lenient_logout_tokens} and widen = ${$.widen}
      and (not ${GIVEN.$.sessions} or sessions_max is not distinct from ${$.sessions_max})
@@ -180,6 +193,7 @@ export async function putIssuer(
       defaults: JSON.stringify(issuer.defaults),
       sid_supported: issuer.sidSupported,
       session_index: issuer.sessionIndex,
+      subject_type: issuer.subjectType ?? 'public',
       sla_window_days: issuer.slaWindowDays,
       jwks_uri: issuer.relay.jwksUri,
       lenient_logout_tokens: issuer.relay.lenient,

@@ -9,10 +9,12 @@ import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.t
 /** A relying party to register, complete. */
 export type RelyingPartyDraft = Omit<
   RelyingPartyRecord,
-  'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+  'networkRule' | 'subjectType' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
   /** Default: none. */
   readonly networkRule?: RelyingPartyRecord['networkRule']
+  /** Default: none. */
+  readonly subjectType?: RelyingPartyRecord['subjectType']
 }
 
 /** A URI that two clients would share. */
@@ -96,6 +98,7 @@ const PARTIES = rowParameters<RelyingPartyDraft>(
     settings: ['jsonb', ({ settings }) => JSON.stringify(settings)],
     client_name: ['text', ({ clientName }) => clientName],
     network_rule: ['jsonb', ({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))],
+    subject_type: ['text', ({ subjectType }) => subjectType ?? null],
   },
   // The issuer and the revision.
   { after: { last: 2 } },
@@ -105,7 +108,7 @@ const PUT_RELYING_PARTIES = `
   select $1, $2, given.* from ${PARTIES.as('given')}
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
-         network_rule = excluded.network_rule, revision = excluded.revision,
+         network_rule = excluded.network_rule, subject_type = excluded.subject_type, revision = excluded.revision,
          created_at = case when relying_parties.deleted_at is null then relying_parties.created_at else now() end,
          updated_at = now(), deleted_at = null`
 
@@ -241,6 +244,6 @@ export function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord |
 }
 
 function withClientId(draft: RelyingPartyDraft): RelyingPartyDraft {
-  const { networkRule = null, metadata, clientId } = draft
-  return { ...draft, networkRule, metadata: { ...metadata, client_id: clientId } }
+  const { networkRule = null, subjectType = null, metadata, clientId } = draft
+  return { ...draft, networkRule, subjectType, metadata: { ...metadata, client_id: clientId } }
 }

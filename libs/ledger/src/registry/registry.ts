@@ -12,9 +12,11 @@ import {
   type NetworkAccess,
   type NetworkRule,
   networkAccess,
+  pairwiseClients,
   type RegisteredIssuer,
   type RelaySettings,
   type SessionIndexUse,
+  type SubjectType,
 } from '@curfew/domain'
 import { writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
@@ -161,7 +163,7 @@ const SESSION_INDEX_USE = `
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
          ${relaySettingsOf('i')} as relay,
-         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.counts,
+         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, i.subject_type as issuer_subject_type, p.subject_type, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
          b.settings as channel_settings, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule
     from registry_revision r
@@ -181,6 +183,9 @@ interface RegistryRow {
   readonly relay: RelaySettings
   readonly session_index: SessionIndexUse
   readonly session_issuer: number | null
+  readonly issuer_subject_type: SubjectType
+  /** Null if the client states none. */
+  readonly subject_type: SubjectType | null
   readonly id: BindingId | null
   readonly kind: string
   readonly endpoint: string
@@ -202,9 +207,10 @@ export async function readRegistry(db: Database): Promise<Registry> {
   const { rows } = await db.query<RegistryRow>({ name: 'read_registry', text: READ_REGISTRY })
   const issuers = new Map<Issuer, KnownIssuer & { readonly bindings: Binding[] }>()
   const bindings = new Map<BindingId, Binding>()
+  const byIssuer = Map.groupBy(rows, ({ iss }) => iss)
   for (const row of rows) {
     if (row.name === null) continue
-    const issuer = issuers.get(row.iss) ?? toIssuer(row)
+    const issuer = issuers.get(row.iss) ?? toIssuer(row, byIssuer.get(row.iss) ?? [])
     issuers.set(row.iss, issuer)
     if (row.id === null) continue
     const binding = toBinding({ ...row, name: row.name, id: row.id })
@@ -214,13 +220,19 @@ export async function readRegistry(db: Database): Promise<Registry> {
   return { revision: rows[0]?.revision ?? 0, issuers, bindings }
 }
 
-function toIssuer(row: RegistryRow): KnownIssuer & { readonly bindings: Binding[] } {
+/** @param ofIssuer the rows of the issuer. */
+function toIssuer(
+  row: RegistryRow,
+  ofIssuer: readonly RegistryRow[],
+): KnownIssuer & { readonly bindings: Binding[] } {
   const { relay, session_index: sessionIndex, session_issuer: sessionIssuer } = row
   const networks = issuerNetworkAccess({
     chosen: row.defaults.allowed_networks,
     rule: row.issuer_network_rule,
   })
-  return { bindings: [], sessionIndex, sessionIssuer, relay, networks }
+  const stated = ofIssuer.map(({ client_id, subject_type }) => [client_id, subject_type] as const)
+  const pairwise = pairwiseClients(row.issuer_subject_type, stated)
+  return { bindings: [], sessionIndex, sessionIssuer, relay, networks, pairwise }
 }
 
 function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: BindingId }): Binding {

@@ -6,6 +6,7 @@ import {
   MAIN_ENDPOINT,
   type Names,
   type NetworkRule,
+  type SubjectType,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
@@ -42,6 +43,8 @@ export interface RelyingPartyRecord {
   /** The networks that a credential of a higher rank than its owner's set; null if none did. */
   readonly networkRule: NetworkRule | null
   readonly clientName: string | null
+  /** The subject type that its metadata states; null if it states none. */
+  readonly subjectType: SubjectType | null
   /** Sorted by channel and name, `main` first. */
   readonly endpoints: readonly EndpointRecord[]
   /** Changes with every change of the relying party. */
@@ -50,7 +53,7 @@ export interface RelyingPartyRecord {
   readonly updatedAt: Date
 }
 
-const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
+const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName", p.subject_type as "subjectType",
   p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
   array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'names', names,
@@ -131,7 +134,7 @@ export async function listRelyingParties(
 const REMOVE_RELYING_PARTY = `
   with removed as (
     update relying_parties
-       set deleted_at = now(), updated_at = now(), revision = $3, metadata = '{}', settings = '{}', network_rule = $4
+       set deleted_at = now(), updated_at = now(), revision = $3, metadata = '{}', settings = '{}', network_rule = $4, subject_type = null
      where issuer = $1 and client_id = $2
     returning id
   )

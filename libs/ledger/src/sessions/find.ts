@@ -1,12 +1,15 @@
 import type { EventId, LiveSession, LogoutEvent } from '@curfew/domain'
-import { plainArray } from '../postgres/arrays.ts'
+import { plainArray, textColumn } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { linkedSessions } from './linked.ts'
 import { beginningOf, endOf } from './order.ts'
 
 /** An event, and its issuer's number in the session index. */
 export interface SessionQuestion {
   readonly event: LogoutEvent
   readonly issuer: number
+  /** Whether the issuer has pairwise clients, so that its subjects may have other names. Default: it has none. */
+  readonly pairwise?: boolean
 }
 
 /** Most sessions of one subject, or of one sid, that are planned separately. */
@@ -42,6 +45,18 @@ const SESSIONS_OF_SIDS = `
        limit ${SESSIONS_MAX + 1}
     ) s`
 
+const LINKED_SESSIONS = `
+  select g.place, s.*, true as linked
+    from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[]) with ordinality as g(issuer, sub, iss, sid, client, place)
+    join issuers i on i.iss = g.iss and i.deleted_at is null
+   cross join lateral (
+     select * from (${linkedSessions(
+       `f.sub, f.sid, f.client_id as "clientId", f.device, f.email, ${beginningOf('f')}, ${endOf('f')}`,
+       { index: 'g.issuer', sub: 'g.sub', sid: 'g.sid', client: 'g.client', when: 'true' },
+     )}) f
+      where f."expiresAt" > now() limit ${SESSIONS_MAX + 1}
+   ) s`
+
 interface SessionRow extends LiveSession {
   /** The number of the question, from 1. */
   readonly place: number
@@ -49,7 +64,7 @@ interface SessionRow extends LiveSession {
 
 /**
  * Finds the indexed sessions that each event may end: those of its `sid` if its scope is a session, otherwise those of its
- * subject. An event with more than 10,000 sessions is left out.
+ * subject, also under the names that only pairwise clients know. An event with more than 10,000 sessions is left out.
  *
  * @throws {LedgerUnavailableError} when PostgreSQL is unavailable, or does not answer in time.
  * @throws {Error} with the SQLSTATE in `code`, when PostgreSQL refuses the statement.
@@ -60,13 +75,23 @@ export async function findSessions(
 ): Promise<ReadonlyMap<EventId, readonly LiveSession[]>> {
   const bySid = questions.filter(({ event }) => event.scope === 'session')
   const bySub = questions.filter(({ event }) => event.scope !== 'session')
+  const linked = bySub.filter(({ pairwise }) => pairwise === true)
   return withTransaction(db, async (transaction) => {
     await transaction.query({ text: LIMIT_TIME, timeoutMs: SILENCE_MS })
     const ask = asker(transaction)
-    return new Map([
-      ...(await ask({ name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, ({ sid }) => sid)),
-      ...(await ask({ name: 'sessions_of_subjects', text: SESSIONS_OF_SUBJECTS }, bySub, ({ sub }) => sub)),
-    ])
+    const found = [
+      ...(await ask({ name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, [({ sid }) => sid])),
+      ...(await ask({ name: 'sessions_of_subjects', text: SESSIONS_OF_SUBJECTS }, bySub, [({ sub }) => sub])),
+      ...(await ask({ name: 'linked_sessions', text: LINKED_SESSIONS }, linked, [
+        ({ sub }) => sub,
+        ({ iss }) => iss,
+        ({ sid }) => sid,
+        ({ relayed }) => relayed?.clientId ?? null,
+      ])),
+    ]
+    const byEvent = Map.groupBy(found, ([id]) => id)
+    const whole = [...byEvent].map(([id, parts]) => [id, parts.flatMap(([, sessions]) => sessions)] as const)
+    return new Map(whole.filter(([, sessions]) => sessions.length <= SESSIONS_MAX))
   })
 }
 
@@ -77,17 +102,17 @@ const asker =
   async (
     statement: { readonly name: string; readonly text: string },
     questions: readonly SessionQuestion[],
-    nameOf: (event: LogoutEvent) => string | null,
+    named: readonly ((event: LogoutEvent) => string | null)[],
   ): Promise<Answers> => {
     if (questions.length === 0) return []
     const values = [
       plainArray(questions.map(({ issuer }) => issuer)),
-      questions.map(({ event }) => nameOf(event)),
+      ...named.map((nameOf) => textColumn(questions.map(({ event }) => nameOf(event)))),
     ]
     const { rows } = await transaction.query<SessionRow>({ ...statement, values, timeoutMs: SILENCE_MS })
     const byPlace = Map.groupBy(rows, ({ place }) => place)
-    return questions.flatMap(({ event }, index) => {
+    return questions.map(({ event }, index) => {
       const sessions = (byPlace.get(index + 1) ?? []).map(({ place, ...session }): LiveSession => session)
-      return sessions.length > SESSIONS_MAX ? [] : [[event.id, sessions] as const]
+      return [event.id, sessions] as const
     })
   }

@@ -4,6 +4,7 @@ import type { JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { SESSIONS_MAX } from './find.ts'
+import { hasPairwise, isPairwise, linkedSessions, namesOfUser } from './linked.ts'
 import { beganBy, CLOCKS_APART } from './order.ts'
 import { knowsAll } from './quotas.ts'
 import { settleSessionStates, TOUCHED, type TouchedRow } from './session-states.ts'
@@ -21,14 +22,20 @@ const COLUMNS = `s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.
 const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
 /** With more sessions the delivery names the subject (`findSessions`), and the states of the single sessions are not tracked. */
 const NOT_TOO_MANY = `n <= ${SESSIONS_MAX}`
-const bySubject = (which: string) => `
+const notTooMany = (query: string) => `
         select f.* from (
-          select g.*, count(*) over () as n from (
-            select ${COLUMNS} from sessions s where ${which} limit ${SESSIONS_MAX + 1}
-          ) g
+          select g.*, count(*) over () as n from (${query} limit ${SESSIONS_MAX + 1}) g
         ) f where ${NOT_TOO_MANY}`
-const BY_SID = `
-        select f.*, 1 from session_ids k
+const bySubject = (which: string, linked = 'false') =>
+  notTooMany(`select ${COLUMNS}, ${linked} as linked from sessions s where ${which}`)
+const BY_OTHER_NAMES = notTooMany(
+  linkedSessions(`${COLUMNS.replaceAll('s.', 'f.')}, true as linked`, {
+    ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
+    when: `e.scope in ('subject', 'device') and ${hasPairwise()}`,
+  }),
+)
+const bySid = (linked = 'false') => `
+        select f.*, ${linked} as linked, 1 from session_ids k
          cross join lateral (
            select ${COLUMNS} from sessions s
             where s.issuer = k.issuer and s.sub = k.sub and s.sid = k.sid and s.client_id = k.client_id offset 0) f`
@@ -41,7 +48,9 @@ const SESSIONS_OF_EVENTS = `
     cross join lateral (
       (${bySubject("e.scope <> 'session' and s.issuer = x.id and s.sub = e.sub")})
       union all
-      (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
+      (${BY_OTHER_NAMES})
+      union all
+      (${bySid()} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
       offset 0
     ) s
    where ${NOT_OFF} and ${beganBy()} and (e.clients is null or s.client_id = any(e.clients))
@@ -56,9 +65,12 @@ const SESSIONS_OF_DELIVERIES = `
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id ${ISSUER}
     cross join lateral (
-      (${bySubject('d.sid is null and s.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id')})
+      (${bySubject(
+        'd.sid is null and s.issuer = x.id and s.sub = coalesce(d.sub, e.sub) and s.client_id = p.client_id',
+        'd.sub is not null',
+      )})
       union all
-      (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
+      (${bySid('coalesce(k.sub = d.sub, false)')} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
       offset 0
     ) s
    where ${NOT_OFF} and (${beganBy()} or s.logout_event_id = e.id)`
@@ -159,7 +171,7 @@ const EVENTS_OF_SESSIONS = `
   ),
   since as materialized (
     select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated,
-           s.accepted_at
+           s.accepted_at, false as linked
       from ever g ${SESSION}
      where s.started_at <= g.at + ${CLOCKS_APART} and ${NOT_OFF}
   )
@@ -177,6 +189,45 @@ const EVENTS_OF_SESSIONS = `
           where e.iss = s.iss and e.sid = s.sid and e.scope = 'session' and ${COVERING}
           ${LATEST})
       ) e
+      ${LATEST}
+    ) e`
+
+// The same for events that name the user of a session by another `sub`. An event may name the session itself beside its subject. The
+// first step leaves only issuers with pairwise clients, which few are.
+const LINKED_EVENTS_OF_SESSIONS = `
+  with pairwise as materialized (
+    select i.name, i.iss, i.subject_type, x.id as number
+      from issuers i join session_issuers x on x.iss = i.iss
+     where i.iss = any($1::text[]) and i.deleted_at is null and i.session_index <> 'off' and ${hasPairwise()}
+  ),
+  since as materialized (
+    select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated, s.accepted_at,
+           true as linked, n.sub as other
+      from ${STARTED}
+      join pairwise i on i.iss = g.iss
+     cross join lateral (
+       select * from sessions s
+        where s.issuer = i.number and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
+       offset 0
+     ) s
+     cross join lateral (
+       select n.sub from (${namesOfUser({
+         ...{ index: 'i.number', sub: 'g.sub', sid: 'g.sid', client: 'g.client_id' },
+         when: 'true',
+       })}) n where n.sub <> g.sub
+       union
+       select e.sub from events e
+        where e.iss = g.iss and e.sid = g.sid and e.scope in ('subject', 'device') and e.sub <> g.sub
+          and ${isPairwise('g.client_id', 'i')}
+     ) n
+  )
+  select ${TOUCHED}
+    from since s
+    cross join lateral (select s.name) i
+    cross join lateral (
+      select * from events e
+       where e.iss = s.iss and e.sub = s.other and ${COVERING}
+         and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
       ${LATEST}
     ) e`
 
@@ -224,6 +275,12 @@ export async function oweLateLogouts(
     text: EVENTS_OF_SESSIONS,
     values,
   })
-  if (rows.length === 0) return
-  await withTransaction(db, (transaction) => settleSessionStates(transaction, rows))
+  const { rows: linked } = await db.query<TouchedRow>({
+    name: 'linked_events_of_sessions',
+    text: LINKED_EVENTS_OF_SESSIONS,
+    values,
+  })
+  const found = [...rows, ...linked]
+  if (found.length === 0) return
+  await withTransaction(db, (transaction) => settleSessionStates(transaction, found))
 }

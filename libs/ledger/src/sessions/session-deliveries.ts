@@ -3,9 +3,10 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
 const SESSION_DELIVERIES = `
-  select d.id as own, d.id, d.binding_id as "bindingId", d.sid, d.state, d.level, d.settled_at as "settledAt",
+  select d.id as own, d.id, d.binding_id as "bindingId", d.sid, d.sub, d.state, d.level, d.settled_at as "settledAt",
          d.session_ends_at as "sessionEndsAt", null as "supersededBy",
-         d.sid is null and coalesce(d.dead_letter_reason = 'later_session', false) as withheld
+         d.sid is null and coalesce(d.dead_letter_reason = 'later_session', false) as withheld,
+         coalesce(d.dead_letter_reason = 'sub_required', false) as "lacksSubject"
     from deliveries d where d.id = any($1::uuid[])`
 
 // A covering delivery may itself be covered by a newer one. Only an unsettled delivery can be covered, so that the chain has no
@@ -53,7 +54,7 @@ export async function readSessionDeliveries(
 async function lastOf(
   transaction: Queryable,
   ids: readonly DeliveryId[],
-): Promise<readonly Omit<SessionDeliveryRow, 'bindingId' | 'sid'>[]> {
+): Promise<readonly Omit<SessionDeliveryRow, 'bindingId' | 'sid' | 'sub' | 'lacksSubject'>[]> {
   const values = [plainArray(ids)]
   return (await transaction.query<SessionDeliveryRow>({ name: 'last_of', text: LAST_OF, values })).rows
 }

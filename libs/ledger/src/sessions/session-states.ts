@@ -16,8 +16,10 @@ import {
   type Sid,
   type Subject,
   sessionStateOf,
+  type Target,
 } from '@curfew/domain'
 import { noteSubjects } from '../delivery/event-subjects.ts'
+import { NEW_GENERATION } from '../delivery/replays.ts'
 import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
@@ -25,9 +27,9 @@ import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey 
 import { beginningOf, endOf } from './order.ts'
 import { readSessionDeliveries } from './session-deliveries.ts'
 
-/** The key columns of a session `s`, and the columns of an event `e` that may cover it. */
+/** The key columns of a session `s`, whether it is `linked`, and the columns of an event `e` that may cover it. */
 export const TOUCHED = `
-  s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
+  s.issuer, s.sub, s.sid, s.client_id as "clientId", s.linked, i.name as "issuerName",
   e.id as "eventId", e.given_id as "givenId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope,
   e.device as "eventDevice", e.initiator,
   e.include_initiator as "includeInitiator", e.lane, e.accepted_at as "eventAcceptedAt",
@@ -35,6 +37,8 @@ export const TOUCHED = `
 
 /** An indexed session, and an event that may cover it. If the event names clients, the session's client is one of them. */
 export interface TouchedRow extends SessionKey {
+  /** As in `LiveSession`. */
+  readonly linked: boolean
   /** Null if no issuer is registered with this `iss`. */
   readonly issuerName: string | null
   readonly eventId: EventId
@@ -54,7 +58,7 @@ export interface TouchedRow extends SessionKey {
 }
 
 /** The same, with the session as read under a lock. */
-interface LockedRow extends TouchedRow, LiveSession {
+interface LockedRow extends TouchedRow, Omit<LiveSession, 'linked'> {
   /** The logout that covers the session according to the index; null if there is none, or it was deleted. */
   readonly currentId: EventId | null
   readonly currentOccurredAt: Date | null
@@ -119,6 +123,10 @@ export async function settleSessionStates(
   await prolong(
     transaction,
     covered.flatMap(({ row, state }) => state.prolonged.map((id) => ({ id, endsAt: row.expiresAt }))),
+  )
+  await putBack(
+    transaction,
+    covered.flatMap(({ row, state }) => state.named.map((named) => ({ ...named, sub: row.sub }))),
   )
   await changeSessions(transaction, {
     over,
@@ -241,11 +249,14 @@ async function readDeliveries(
   touched: readonly TouchedRow[],
   bindings: ReadonlyMap<string, readonly BindingRow[]>,
 ): Promise<(row: TouchedRow, ofClient: readonly BindingRow[]) => readonly SessionDelivery[]> {
-  const idsOf = ({ eventId, sid }: TouchedRow, ofClient: readonly BindingRow[]) =>
-    ofClient.flatMap(({ id }) => [
-      deliveryId(eventId, id, sid, digest),
-      deliveryId(eventId, id, null, digest),
-    ])
+  const idsOf = ({ eventId, eventSub, sub, sid }: TouchedRow, ofClient: readonly BindingRow[]) =>
+    ofClient.flatMap(({ id }) =>
+      // A delivery may name the subject of the session instead of the event's.
+      (sub === eventSub ? [null] : [null, sub]).flatMap((own) => [
+        deliveryId(eventId, id, sid, digest, own),
+        deliveryId(eventId, id, null, digest, own),
+      ]),
+    )
   const ids = touched.flatMap((row) => idsOf(row, bindings.get(clientKey(row)) ?? []))
   const byId = await readSessionDeliveries(transaction, [...new Set(ids)])
   return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
@@ -255,10 +266,11 @@ async function readDeliveries(
 // deleted, which then owes nothing. It also keeps an event that owes deliveries from being deleted (`lockHistory`).
 const OWE_DELIVERIES = `
   with owed as (
-    insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, planned_at)
-    select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, 'pending', now(), now()
-      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[])
-        as g(id, event_id, binding_id, target, sid, session_ends_at)
+    insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, sub, sub_withheld, state, due_at,
+      planned_at)
+    select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, g.sub, g.sub_withheld, 'pending', now(), now()
+      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::boolean[])
+        as g(id, event_id, binding_id, target, sid, session_ends_at, sub, sub_withheld)
       join events e on e.id = g.event_id and e.erased_at is null
      order by g.id
        for share of e
@@ -283,6 +295,31 @@ export async function oweDeliveries(transaction: Queryable, owed: readonly OwedD
       plainArray(owed.map(({ target }) => target)),
       textColumn(owed.map(({ delivery }) => delivery.sid)),
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
+      textColumn(owed.map(({ own }) => own ?? null)),
+      plainArray(owed.map(({ own }) => own === null)),
+    ],
+  })
+}
+
+const PUT_BACK = `
+  update deliveries d set ${NEW_GENERATION}, due_at = now(), sub = g.sub, sub_withheld = false, target = g.target
+    from (
+      select distinct on (id) * from unnest($1::uuid[], $2::text[], $3::uuid[]) as u(id, sub, target) order by id, sub
+    ) g, events e
+   where d.id = g.id and e.id = d.event_id and e.erased_at is null and d.state = 'dead_lettered' and d.dead_letter_reason = 'sub_required'`
+
+/** Puts back dead deliveries that lacked a subject. They name the given one. */
+async function putBack(
+  transaction: Queryable,
+  deliveries: readonly { readonly id: DeliveryId; readonly sub: Subject; readonly target: Target }[],
+): Promise<void> {
+  if (deliveries.length === 0) return
+  await transaction.query({
+    text: PUT_BACK,
+    values: [
+      plainArray(deliveries.map(({ id }) => id)),
+      deliveries.map(({ sub }) => sub),
+      plainArray(deliveries.map(({ target }) => target)),
     ],
   })
 }

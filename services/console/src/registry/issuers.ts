@@ -108,6 +108,7 @@ export function registerIssuers(
           slaWindowDays: sla?.window_days ?? 30,
           sidSupported,
           sessionIndex,
+          subjectType: request.body.subject_type ?? 'public',
           relay: {
             jwksUri: request.body.jwks_uri ?? null,
             lenient: request.body.lenient_logout_tokens ?? false,
@@ -333,6 +334,7 @@ function issuerView(issuer: IssuerRecord, relay: RelayAddresses): Issuer {
     },
     sid_supported: issuer.sidSupported,
     session_index: issuer.sessionIndex,
+    subject_type: issuer.subjectType,
     jwks_uri: issuer.relay.jwksUri,
     lenient_logout_tokens: issuer.relay.lenient,
     widen: issuer.relay.widen,

@@ -12,6 +12,9 @@ import {
   networkAccess,
   readClient,
   ruleAfter,
+  SUBJECT_TYPES,
+  type SubjectType,
+  subjectTypeOf,
   type TokenAlgorithm,
   withoutSecrets,
 } from '@curfew/domain'
@@ -152,6 +155,7 @@ export function readRegistration(
     ...nameFaults(client, registration.clientId),
     ...ofNetworks,
     ...clientTlsFaults(settings.tls, { stored: before?.settings.tls, uris }),
+    ...(endpoints.length === 0 ? [] : subjectTypeFaults(client)),
     ...parts.flatMap(({ registered }) => registered.faults),
     ...parts.flatMap((part) => commonFaults(part, { parts, before })),
     ...(access === null ? [] : addressFaults(endpoints, (uri) => targetFault(uri, access))),
@@ -167,6 +171,17 @@ function nameFaults({ clientId: given, clientName }: ClientMetadata, clientId: C
   if (clientName !== null && !(isText(clientName.value) && clientName.value.length <= 255))
     faults.push({ pointer: clientName.pointer, detail: 'must be a text of at most 255 characters' })
   return faults
+}
+
+function subjectTypeFaults(client: ClientMetadata): readonly Fault[] {
+  const stated = subjectTypeOf(client)
+  return stated === null || isSubjectType(stated.value)
+    ? []
+    : [{ pointer: stated.pointer, detail: `must be ${SUBJECT_TYPES.join(' or ')}` }]
+}
+
+function isSubjectType(value: unknown): value is SubjectType {
+  return SUBJECT_TYPES.some((type) => type === value)
 }
 
 function addressFaults(
@@ -239,6 +254,7 @@ export async function draftOf(
       sealed.set(channel.kind, await seal(common.secret, known?.sealedSecret ?? null))
   }
   const confirmation = await confirmationSecrets(registration, { seal, newSecret })
+  const subjectType = subjectTypeOf(client)?.value
   return {
     ...owner,
     metadata: withoutSecrets(
@@ -253,6 +269,7 @@ export async function draftOf(
     },
     networkRule: rule,
     clientName: (client.clientName?.value ?? null) as string | null,
+    subjectType: isSubjectType(subjectType) ? subjectType : null,
     endpoints: parts.flatMap((part) => endpointsOf(part, registration, sealed)),
     signs: parts.flatMap(({ registered: { endpoints, signs } }) =>
       endpoints.length === 0 || signs === null ? [] : [signs],

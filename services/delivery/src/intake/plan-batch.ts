@@ -111,7 +111,8 @@ function withEmail(event: LogoutEvent, known: KnownSessions): LogoutEvent {
   if (event.email !== undefined || known.kind !== 'known') return event
   let latest: LiveSession | null = null
   for (const session of known.sessions) {
-    if (session.email == null || (event.sub !== null && session.sub !== event.sub)) continue
+    const isOther = event.sub !== null && session.sub !== event.sub && session.linked !== true
+    if (session.email == null || isOther) continue
     if (latest === null || session.acceptedAt > latest.acceptedAt) latest = session
   }
   return latest?.email == null ? event : { ...event, email: latest.email }
@@ -129,8 +130,9 @@ async function findSessions(
   }
   const questions = batch.flatMap(({ event }) => {
     const issuer = indexOf(event)
+    const pairwise = known.issuers.get(event.iss)?.pairwise != null
     // For an issuer logout the bookkeeper pages through the session index.
-    return issuer === null || event.scope === 'issuer' ? [] : [{ event, issuer }]
+    return issuer === null || event.scope === 'issuer' ? [] : [{ event, issuer, pairwise }]
   })
   const found = questions.length === 0 ? NO_SESSIONS : await ask(deps, questions)
   return (event) => {

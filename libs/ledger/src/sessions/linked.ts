@@ -1,0 +1,74 @@
+// A pairwise client knows a user by a `sub` of its own (OpenID Connect Core section 8.1). Sessions that share a `sid` are sessions of
+// one user, so they connect the names of that user. Only issuers with pairwise clients pay for the search.
+//
+// A public client's session under another `sub` may be another user's, who signed in with the same `sid`. So a public `sub` leads
+// only to pairwise ones. A pairwise `sub` leads to public ones too: no public client knows the user by it.
+
+/** SQL: whether an issuer has pairwise clients. @param issuer alias of a row of `issuers`. */
+export const hasPairwise = (issuer = 'i') =>
+  `(${issuer}.subject_type = 'pairwise' or exists (
+     select from relying_parties r where r.issuer = ${issuer}.name and r.subject_type = 'pairwise'))`
+
+/** SQL: whether a client is pairwise. @param client SQL: its `client_id`. @param issuer alias of its issuer's row of `issuers`. */
+export const isPairwise = (client: string, issuer: string) =>
+  `coalesce((select r.subject_type from relying_parties r where r.issuer = ${issuer}.name and r.client_id = ${client}), ${issuer}.subject_type)
+    = 'pairwise'`
+
+/** SQL expressions for a search. */
+interface Start {
+  /** The issuer's number in the index. */
+  readonly index: string
+  /** Alias of the issuer's row of `issuers`. */
+  readonly issuer?: string
+  readonly sub: string
+  /** A session of the subject, or null. */
+  readonly sid: string
+  /** A client that knows the user by `sub`, or null. */
+  readonly client: string
+  /** Whether to search at all. */
+  readonly when: string
+}
+
+/**
+ * SQL: a query of the names of one user: `sub`, and `client_id` if only that client knows the user by it. The first is `sub` itself.
+ * No rows if `when` is false. `union` drops repeated rows, so the recursion ends.
+ */
+export const namesOfUser = ({ index, issuer = 'i', sub, sid, client, when }: Start) => `
+  with recursive hidden as materialized (
+    select coalesce(
+             (select bool_and(${isPairwise('s.client_id', issuer)}) from sessions s where s.issuer = ${index} and s.sub = ${sub}),
+             case when ${client} is not null then ${isPairwise(client, issuer)} end, false) as is
+     where ${when}
+  ),
+  names as (
+    select ${sub} as sub, case when hidden.is then ${client} end as client_id from hidden
+    union
+    select k.sub, case when k.pairwise then k.client_id end
+      from names n
+     cross join lateral (
+       select s.sid from sessions s
+        where s.issuer = ${index} and s.sub = n.sub and (n.client_id is null or s.client_id = n.client_id)
+       union
+       select ${sid} where n.sub = ${sub} and ${sid} is not null
+     ) own
+     cross join lateral (
+       select d.sub, d.client_id, ${isPairwise('d.client_id', issuer)} as pairwise
+         from session_ids d where d.issuer = ${index} and d.sid = own.sid offset 0
+     ) k
+     where k.pairwise or (select hidden.is from hidden)
+  )
+  select sub, client_id from names`
+
+/**
+ * SQL: a query of the sessions of a user under other names than `sub`. No rows if `when` is false.
+ *
+ * @param columns SQL: the columns of a session `f`.
+ */
+export const linkedSessions = (columns: string, start: Start) => `
+  select ${columns}
+    from (${namesOfUser(start)}) n
+   cross join lateral (
+     select * from sessions s
+      where s.issuer = ${start.index} and s.sub = n.sub and (n.client_id is null or s.client_id = n.client_id) offset 0
+   ) f
+   where f.sub <> ${start.sub}`
