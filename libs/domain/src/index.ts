@@ -255,9 +255,12 @@ export {
   type ClientMetadata,
   type KnownMember,
   type MemberPaths,
+  plainName,
+  pointerTo,
   readClient,
   withoutSecrets,
 } from './registry/client-metadata.ts'
+export { type ClientRemark, isWithoutOAuth, remarksOn } from './registry/client-remarks.ts'
 export {
   CONTENT_ENCRYPTIONS,
   type ContentEncryption,

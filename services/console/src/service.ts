@@ -6,7 +6,7 @@ import {
   SigningKeyError,
   uuidV7,
 } from '@curfew/domain'
-import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
+import { createIssuerNames, type Database, findSigningKeys, openReceiptLog } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type {
@@ -102,7 +102,16 @@ export function createConsole(deps: ConsoleDeps): void {
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, { ...registration, pages })
-  registerImport(server, registration)
+  registerImport(server, {
+    ...registration,
+    async hasKey(issuer, algorithm) {
+      const keys = (await findSigningKeys(db, issuer)).filter(({ retiredAt }) => retiredAt === null)
+      // Curfew makes no keys for an issuer that has keys of its own.
+      return (
+        keys.some((key) => key.algorithm === algorithm) || keys.every(({ source }) => source === 'generated')
+      )
+    },
+  })
   registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
   registerProbes(server, {

@@ -10,6 +10,7 @@ import {
 } from '@curfew/domain'
 import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../channel.ts'
 import { signingAlgorithmOf } from '../signing-algorithm.ts'
+import { type ResolvedUri, resolveLogoutUri } from './logout-uri.ts'
 import type { BackchannelSettings, StoredEncryption } from './settings.ts'
 
 /**
@@ -42,7 +43,12 @@ export const MEMBERS = {
     keycloak: [['attributes', 'id.token.encrypted.response.enc']],
     okta: [['settings', 'oauthClient', 'id_token_encrypted_response_enc']],
   },
-  jwks: { oidc: 'jwks', okta: [['settings', 'oauthClient', 'jwks']] },
+  // The text of a key set that an administrator pasted.
+  jwks: {
+    oidc: 'jwks',
+    keycloak: [['attributes', 'jwks.string']],
+    okta: [['settings', 'oauthClient', 'jwks']],
+  },
   jwksUri: {
     oidc: 'jwks_uri',
     keycloak: [['attributes', 'jwks.url']],
@@ -54,11 +60,11 @@ type At = RegisterContext<object>
 
 /** Reads the channel's part of a registration: the client's metadata, `curfew.subject_claims` and `curfew.endpoints`. */
 export function readRegistration(client: ClientMetadata, at: At): Registered<BackchannelSettings> {
-  const endpoints = endpointsOf(client, at)
+  const main = mainOf(client, at)
+  const endpoints = endpointsOf(main, at)
   const { algorithm, pointer, fault } = signingAlgorithmOf(client)
   const sessionRequired = sessionRequiredOf(client)
   const encryption = encryptionOf(client, at)
-  const uri = client.member(MEMBERS.logoutUri)
   // Without an endpoint, invalid members do no harm. Exports of IdPs have many such clients.
   const tokenFaults =
     endpoints.length === 0
@@ -79,7 +85,7 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
     signs: { algorithm, pointer },
     sendsSecret: false,
     faults: [
-      ...(uri !== null && !isText(uri.value) ? [{ pointer: uri.pointer, detail: 'must be a URI' }] : []),
+      ...(main !== null && 'fault' in main ? [{ pointer: main.pointer, detail: main.fault }] : []),
       ...furtherUriFaults(client),
       ...nameFaults(at),
       ...tokenFaults,
@@ -87,14 +93,23 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
   }
 }
 
-function endpointsOf(client: ClientMetadata, { settings }: At): readonly RegisteredEndpoint[] {
-  const main = client.member(MEMBERS.logoutUri)
+/** The main endpoint of a client, or the fault of its URL; null if there is none. */
+function mainOf(client: ClientMetadata, { issuer }: At): (ResolvedUri & { readonly pointer: string }) | null {
+  const member = client.member(MEMBERS.logoutUri)
+  if (member === null) return null
+  const { pointer, value } = member
+  return isText(value)
+    ? { pointer, ...resolveLogoutUri(value, client, issuer.iss) }
+    : { pointer, fault: 'must be a URI' }
+}
+
+function endpointsOf(main: ReturnType<typeof mainOf>, { settings }: At): readonly RegisteredEndpoint[] {
   const further = (settings.endpoints ?? []).map(({ name, uri, enabled = true }, index) => ({
     ...{ name, uri, enabled },
     pointer: `/curfew/endpoints/${index}/uri`,
   }))
-  if (main === null || !isText(main.value)) return further
-  return [{ name: MAIN_ENDPOINT, uri: main.value, enabled: true, pointer: main.pointer }, ...further]
+  if (main === null || 'fault' in main) return further
+  return [{ name: MAIN_ENDPOINT, uri: main.uri, enabled: true, pointer: main.pointer }, ...further]
 }
 
 function nameFaults({ settings: { endpoints = [] } }: At): readonly Fault[] {
@@ -179,7 +194,8 @@ function encryptionOf(
   }
   const jwks = client.member(MEMBERS.jwks)
   if (jwks !== null) {
-    if (hasEncryptionKey(jwks.value, alg)) return { alg, enc, jwks: jwks.value }
+    const keys = isText(jwks.value) ? parsed(jwks.value) : jwks.value
+    if (hasEncryptionKey(keys, alg)) return { alg, enc, jwks: keys }
     return {
       pointer: jwks.pointer,
       detail: `must have a public key for ${alg}, with use enc or without use`,
@@ -194,6 +210,15 @@ function encryptionOf(
   }
   const detail = targetFault(uri)
   return detail === null ? { alg, enc, jwks_uri: uri } : { pointer, detail }
+}
+
+/** A JSON text, parsed; null if it is not one. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }
 
 function isText(value: unknown): value is string {
