@@ -37,7 +37,8 @@ export default defineConfig({
     ],
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    maxWorkers: 2,
+    // More than the two cores of a small machine: most tests wait for processes, brokers and timers.
+    maxWorkers: 3,
     sequence: { sequencer: SlowFirst },
     // A shared machine may stall any process once, and these tests kill and time real ones. A fault fails twice.
     retry: process.env.CI === 'true' ? 1 : 0,

@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ROOT } from './docs-pages.ts'
+import { COMPILE_CACHE } from './processes.ts'
 
 // A shell that runs the blocks of one page one after another, as a reader who pastes them does.
 
@@ -52,7 +53,11 @@ export function openShell({ env, realNpx }: ShellOptions): Shell {
   const rest = `${dirname(process.execPath)}:${process.env.PATH ?? ''}`
   const bash = spawn('bash', ['-euo', 'pipefail'], {
     cwd: work,
-    env: { PATH: `${bin}:${rest}`, REST: rest, HOME: process.env.HOME, TMPDIR: tmpdir(), ...env },
+    env: {
+      ...COMPILE_CACHE,
+      ...{ PATH: `${bin}:${rest}`, REST: rest, HOME: process.env.HOME, TMPDIR: tmpdir() },
+      ...env,
+    },
     stdio: ['pipe', 'pipe', 'inherit'],
     // Leads a process group, so that `close` also ends what a block left in the background.
     detached: true,
