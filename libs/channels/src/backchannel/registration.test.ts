@@ -87,6 +87,44 @@ describe('reading a client', () => {
       { encryption: { alg: 'RSA-OAEP', enc: 'A256GCM', jwks_uri: 'https://shop.example/jwks' } },
     ],
     [
+      'Keycloak with encrypted tokens and a pasted key set',
+      keycloak({
+        'backchannel.logout.url': URI,
+        'id.token.encrypted.response.alg': 'RSA-OAEP',
+        'use.jwks.string': 'true',
+        'jwks.string': '{"keys":[{"kty":"RSA"}]}',
+      }),
+      '/attributes/backchannel.logout.url',
+      { encryption: { alg: 'RSA-OAEP', enc: 'A128CBC-HS256', jwks: { keys: [{ kty: 'RSA' }] } } },
+    ],
+    [
+      'Keycloak with a pasted key set that it does not use any more',
+      keycloak({
+        'backchannel.logout.url': URI,
+        'id.token.encrypted.response.alg': 'RSA-OAEP',
+        'jwks.string': '{"keys":[]}',
+        'jwks.url': 'https://shop.example/jwks',
+      }),
+      '/attributes/backchannel.logout.url',
+      { encryption: { alg: 'RSA-OAEP', enc: 'A128CBC-HS256', jwks_uri: 'https://shop.example/jwks' } },
+    ],
+    [
+      'Duende IdentityServer',
+      { ClientId: 'shop', BackChannelLogoutUri: URI, AllowedIdentityTokenSigningAlgorithms: ['ES256'] },
+      '/BackChannelLogoutUri',
+      { algorithm: 'ES256' },
+    ],
+    [
+      'Spring Authorization Server',
+      {
+        clientId: 'shop',
+        backchannelLogoutUri: URI,
+        tokenSettings: { 'settings.token.id-token-signature-algorithm': ['SignatureAlgorithm', 'ES256'] },
+      },
+      '/backchannelLogoutUri',
+      { algorithm: 'ES256' },
+    ],
+    [
       'Auth0',
       { oidc_logout: { backchannel_logout_urls: [URI] }, jwt_configuration: { alg: 'PS256' } },
       '/oidc_logout/backchannel_logout_urls/0',

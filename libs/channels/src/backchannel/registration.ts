@@ -193,7 +193,7 @@ function encryptionOf(
     return { pointer: content?.pointer ?? '', detail: `must be one of ${CONTENT_ENCRYPTIONS.join(', ')}` }
   }
   const jwks = client.member(MEMBERS.jwks)
-  if (jwks !== null) {
+  if (jwks !== null && !isUnusedText(jwks, client)) {
     const keys = isText(jwks.value) ? parsed(jwks.value) : jwks.value
     if (hasEncryptionKey(keys, alg)) return { alg, enc, jwks: keys }
     return {
@@ -210,6 +210,11 @@ function encryptionOf(
   }
   const detail = targetFault(uri)
   return detail === null ? { alg, enc, jwks_uri: uri } : { pointer, detail }
+}
+
+/** Whether Keycloak has a text with keys that it does not use, because the client has a `jwks.url` now. */
+function isUnusedText({ value }: KnownMember, { document: { attributes } }: ClientMetadata): boolean {
+  return isText(value) && isObject(attributes) && attributes['use.jwks.string'] !== 'true'
 }
 
 /** A JSON text, parsed; null if it is not one. */

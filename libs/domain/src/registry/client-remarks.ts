@@ -25,8 +25,7 @@ const DEPTH_MAX = 6
 
 const REVOKES_OFFLINE =
   'its identity provider tells it to revoke offline tokens as well. Logout tokens of Curfew do not say so'
-const PAIRWISE =
-  'its identity provider gives it subjects of its own (pairwise). Post its sessions with these subjects, so that its logouts name them'
+const PAIRWISE = 'its identity provider gives it subjects of its own. Register subject_type pairwise for it'
 
 /** Members that change what an identity provider sends, or when, by their places. */
 const UNUSED: readonly {
@@ -40,11 +39,6 @@ const UNUSED: readonly {
     why: REVOKES_OFFLINE,
   },
   { path: ['backchannel_logout_revoke_offline_tokens'], is: isTrue, why: REVOKES_OFFLINE },
-  {
-    path: ['protocolMappers'],
-    is: (value) => Array.isArray(value) && value.some((mapper) => isPairwise(mapper)),
-    why: PAIRWISE,
-  },
   ...['PairWiseSubjectSalt', 'pairWiseSubjectSalt'].map((name) => ({
     path: [name],
     is: isText,
@@ -118,10 +112,6 @@ function* urlsIn(
     for (const [index, item] of node.entries()) yield* urlsIn(item, [...path, index])
   else if (isObject(node))
     for (const [name, member] of Object.entries(node)) yield* urlsIn(member, [...path, name])
-}
-
-function isPairwise(mapper: unknown): boolean {
-  return isObject(mapper) && /pairwise/.test(String(mapper.protocolMapper))
 }
 
 function at(node: unknown, name: string | number): unknown {

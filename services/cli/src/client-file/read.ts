@@ -98,7 +98,9 @@ function clientsIn(
   const [realm] = realms
   if (realm !== undefined) {
     if (!Array.isArray(realm.clients))
-      throw new UsageError(`${file} is the realm ${realm.realm} without its clients. Export it with its clients.`)
+      throw new UsageError(
+        `${file} is the realm ${realm.realm} without its clients. Export it with its clients.`,
+      )
     const path = Array.isArray(value) ? [value.indexOf(realm), 'clients'] : ['clients']
     return { list: realm.clients, path, wrapper: realm, realm: realm.realm }
   }
@@ -127,7 +129,9 @@ function* listsIn(node: Metadata, path: Path): Iterable<{ list: unknown[]; path:
 function isPage(list: readonly unknown[], wrapper: Metadata): boolean {
   const { next_cursor, next_page_token, is_last_page, total, start, next } = wrapper
   if (isText(next_cursor) || isText(next) || (isText(next_page_token) && is_last_page !== true)) return true
-  return typeof total === 'number' && total > list.length && (start === undefined || typeof start === 'number')
+  return (
+    typeof total === 'number' && total > list.length && (start === undefined || typeof start === 'number')
+  )
 }
 
 function isRealm(value: unknown): value is Metadata & { readonly realm: string } {

@@ -15,7 +15,9 @@ export function withRealmDefaults(
 ): { readonly document: unknown; readonly moved: ReadonlyMap<string, string> } {
   const { defaultSignatureAlgorithm: algorithm } = realm
   const { protocol, attributes } = Object(client) as Metadata
-  const unset = typeof algorithm !== 'string' || algorithm === '' || algorithm === DEFAULT_ALGORITHM
+  const isObject = typeof client === 'object' && client !== null
+  const unset =
+    !isObject || typeof algorithm !== 'string' || algorithm === '' || algorithm === DEFAULT_ALGORITHM
   const own = (Object(attributes) as Metadata)[ALGORITHM]
   const hasOwn = typeof own === 'string' && own !== ''
   if (unset || hasOwn || (protocol !== undefined && protocol !== 'openid-connect'))

@@ -60,7 +60,9 @@ function sequenceOf(text: string): readonly FileValue[] | null {
 
 /** Names the format of a text that is not JSON. @throws {UsageError} */
 function refuse(text: string, file: string): never {
-  const [first = ''] = text.split('\n').filter((line) => line.trim() !== '' && !line.trimStart().startsWith('#'))
+  const [first = ''] = text
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !line.trimStart().startsWith('#'))
   if (/^(?:---|%YAML|- |[\w.'"-]+:(?:\s|$))/.test(first))
     throw new UsageError(
       `${file} is YAML, which Curfew does not read. Convert it, for example with: yq -o=json . ${file}`,
