@@ -253,6 +253,7 @@ export {
 } from './registry/binding.ts'
 export {
   type ClientMetadata,
+  isWithoutOAuth,
   type KnownMember,
   type MemberPaths,
   plainName,
@@ -260,7 +261,6 @@ export {
   readClient,
   withoutSecrets,
 } from './registry/client-metadata.ts'
-export { type ClientRemark, isWithoutOAuth, remarksOn } from './registry/client-remarks.ts'
 export {
   CONTENT_ENCRYPTIONS,
   type ContentEncryption,

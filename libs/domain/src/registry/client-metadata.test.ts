@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { readClient, withoutSecrets } from './client-metadata.ts'
+import { isWithoutOAuth, readClient, withoutSecrets } from './client-metadata.ts'
 
 // Goal: Curfew reads a client as its IdP exports it, and does not keep its secrets.
 // Method: a client of every product with the documented members, and a table of the values read from it.
@@ -176,6 +176,13 @@ describe('readClient, of metadata with names of the standard in another spelling
     expect(both.member(paths)?.value).toBe(URI)
     expect(readClient({ BackChannelLogoutUri: '' }).member(paths)).toBeNull()
   })
+})
+
+test('an application of Okta without an OAuth client is recognised', () => {
+  const app = { label: 'App', signOnMode: 'SAML_2_0' }
+  expect(isWithoutOAuth(app)).toBe(true)
+  expect(isWithoutOAuth({ ...app, credentials: { oauthClient: { client_id: 'a' } } })).toBe(false)
+  expect(isWithoutOAuth({ client_name: 'nameless' })).toBe(false)
 })
 
 describe('withoutSecrets', () => {

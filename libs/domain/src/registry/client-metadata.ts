@@ -105,6 +105,13 @@ export function readClient(document: Metadata): ClientMetadata {
   }
 }
 
+/** Whether a document describes an application that has no OAuth client, such as a SAML application of an Okta organization. */
+export function isWithoutOAuth(document: unknown): boolean {
+  return (
+    isObject(document) && typeof document.signOnMode === 'string' && readClient(document).clientId === null
+  )
+}
+
 /** The paths of members where the standard's may be, in any spelling, by their plain names. */
 function spellingsOf(document: Metadata): ReadonlyMap<string, readonly Path[]> {
   const within = (node: unknown, path: Path): readonly Path[] =>

@@ -6,7 +6,7 @@ const EVENT_NAMES = `
          exists (select from events where iss = $1 and sid is not null)
            or exists (select from session_issuers n join session_ids s on s.issuer = n.id where n.iss = $1) as "sessions"`
 
-/** What the logouts of an issuer name so far: its subjects, and its sessions. Posted sessions count, because logouts then name them. */
+/** Whether logouts of an issuer have named subjects and sessions so far. Posted sessions count, because logouts then name them. */
 export async function findEventNames(
   db: Queryable,
   iss: Issuer,

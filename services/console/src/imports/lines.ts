@@ -1,5 +1,6 @@
+import { remarksOn } from '@curfew/channels'
 import type { ImportFault } from '@curfew/contract'
-import { type ClientId, isWithoutOAuth, remarksOn } from '@curfew/domain'
+import { type ClientId, isWithoutOAuth } from '@curfew/domain'
 import type { BodyLine, Fault } from '@curfew/runtime'
 import {
   bodyFaults,

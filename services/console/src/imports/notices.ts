@@ -1,5 +1,6 @@
+import type { ClientRemark } from '@curfew/channels'
 import type { Imported } from '@curfew/contract'
-import type { ClientId, ClientRemark } from '@curfew/domain'
+import type { ClientId } from '@curfew/domain'
 import type { ImportedClient } from '../registry/relay.ts'
 
 /** A fact about one client of an import that does not prevent it. */

@@ -1,4 +1,4 @@
-import { type ClientMetadata, plainName, pointerTo, readClient } from './client-metadata.ts'
+import { type ClientMetadata, plainName, pointerTo } from '@curfew/domain'
 
 /**
  * A fact about a client's metadata that Curfew cannot use.
@@ -62,11 +62,6 @@ const UNUSED: readonly {
     },
   ]),
 ]
-
-/** Whether a document describes an application that has no OAuth client, such as a SAML application of an Okta organization. */
-export function isWithoutOAuth(document: unknown): boolean {
-  return isObject(document) && isText(document.signOnMode) && readClient(document).clientId === null
-}
 
 /** The facts that Curfew cannot use. @param endpoints the addresses of the client's endpoints, in all channels. */
 export function remarksOn(client: ClientMetadata, endpoints: readonly string[]): readonly ClientRemark[] {

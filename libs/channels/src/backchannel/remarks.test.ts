@@ -1,6 +1,6 @@
+import { readClient } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
-import { readClient } from './client-metadata.ts'
-import { isWithoutOAuth, remarksOn } from './client-remarks.ts'
+import { remarksOn } from './remarks.ts'
 
 // Goal: an import drops nothing in silence that decides whether and how a client is notified.
 // Method: clients of each product, with members that Curfew does not read.
@@ -80,11 +80,4 @@ describe('remarks on a client', () => {
       [],
     )
   })
-})
-
-test('an application of Okta without an OAuth client is recognised', () => {
-  const app = { label: 'App', signOnMode: 'SAML_2_0' }
-  expect(isWithoutOAuth(app)).toBe(true)
-  expect(isWithoutOAuth({ ...app, credentials: { oauthClient: { client_id: 'a' } } })).toBe(false)
-  expect(isWithoutOAuth({ client_name: 'nameless' })).toBe(false)
 })
