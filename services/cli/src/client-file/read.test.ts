@@ -45,6 +45,11 @@ describe('the clients of a file', () => {
     expect(sent(text)).toEqual([SHOP, WIKI])
   })
 
+  test('may have braces and quotes in their texts', () => {
+    const named = { ...SHOP, client_name: 'The "{ shop' }
+    expect(sent(`${json(named)}\n${json(WIKI)}`)).toEqual([named, WIKI])
+  })
+
   test('are one client alone', () => {
     expect(sent(json(SHOP))).toEqual([SHOP])
   })
