@@ -105,8 +105,6 @@ create table bindings (
   revision          bigint not null default 0,
   unique (relying_party_id, kind, endpoint)
 );
--- Finds another client with the same URI.
-create index bindings_uri on bindings (uri) where registered;
 
 -- Probes: tests of an endpoint with tokens that have no real subject. A probe belongs to a client, registered or not.
 create table probes (

@@ -172,11 +172,14 @@ describe('import and export', () => {
     await curfew.client.putIssuer('many', { iss: 'https://many.example' })
     const path = await file('clients.ndjson', clients.map((client) => `${JSON.stringify(client)}\n`).join(''))
     const dry = await run(['import', path, '--issuer', 'many', '--dry-run'])
-    expect(dry.stdout).toBe('3000 clients at many. It would create 3000, change 0, and leave 0 unchanged.\n')
+    const notified = '3000 of 3000 clients have an endpoint: 3000 backchannel.\n'
+    expect(dry.stdout).toBe(
+      `3000 clients at many. It would create 3000, change 0, and leave 0 unchanged.\n${notified}`,
+    )
     const done = await run(['import', path, '--issuer', 'many'])
     expect([done.code, done.stdout]).toEqual([
       0,
-      '3000 clients at many. Created 3000, changed 0, and left 0 unchanged.\n',
+      `3000 clients at many. Created 3000, changed 0, and left 0 unchanged.\n${notified}`,
     ])
     expect(done.stderr).toMatch(/^\[#{30}\] 100 % {2}\d+ of \d+ KiB sent\n$/m)
     const exported = await run(['export', '--issuer', 'many'])
@@ -189,7 +192,7 @@ describe('import and export', () => {
     await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
   })
 
-  test('with faults print a table by line, and exit with 2', async () => {
+  test('with faults print a table with their places in the file, and exit with 2', async () => {
     const path = await file('realm.json', {
       realm: 'acme',
       clients: [
@@ -200,15 +203,55 @@ describe('import and export', () => {
     const { code, stdout, stderr } = await run(['import', path])
     expect(code).toBe(2)
     expect(stdout).toMatch(
-      /^LINE +CLIENT +WHERE +WHAT\n +2 +plain +\/attributes\/backchannel\.logout\.url +must not have a fragment/,
+      /^CLIENT +WHERE +WHAT\nplain +\/clients\/1\/attributes\/backchannel\.logout\.url +must not have a fragment/,
     )
-    expect(stderr).toContain('1 of 2 lines have faults. Nothing was changed.')
+    expect(stderr).toContain('1 of 2 clients have faults. Nothing was changed.')
     const machine = await run(['import', path, '--json'])
     expect([machine.code, JSON.parse(machine.stdout)]).toMatchObject([
       2,
-      { status: 400, faults: [{ line: 2 }] },
+      { status: 400, faults: [{ line: null, where: '/clients/1/attributes/backchannel.logout.url' }] },
     ])
     expect((await run(['show', 'fine'])).code).toBe(1)
+  })
+
+  test('with --skip-invalid register the other clients, list the skipped ones, and exit with 1', async () => {
+    await curfew.client.putIssuer('skipping', { iss: 'https://skipping.example' })
+    const apps = [
+      {
+        label: 'Portal',
+        signOnMode: 'OPENID_CONNECT',
+        credentials: { oauthClient: { client_id: 'portal' } },
+      },
+      { label: 'Slack', signOnMode: 'SAML_2_0', settings: { app: {} } },
+      { client_id: 'torn', backchannel_logout_uri: 'https://torn.example/#top' },
+      { client_name: 'Nameless', backchannel_logout_uri: 'https://nameless.example/logout' },
+      { ClientId: 'desk', BackChannelLogoutUri: 'https://desk.example/logout' },
+    ]
+    // PowerShell writes UTF-16 with a byte order mark.
+    const path = join(folder, 'apps.json')
+    await writeFile(path, `\ufeff${JSON.stringify(apps, null, 2)}`, 'utf16le')
+    const args = ['import', path, '--issuer', 'skipping', '--skip-invalid']
+    const { code, stdout } = await run(args)
+    expect(code).toBe(1)
+    expect(stdout).toMatch(/^2 clients at skipping\. Created 2, /)
+    expect(stdout).toContain(
+      'Passed over 1 applications without an OAuth client.\nSkipped 2 clients with faults:\n',
+    )
+    expect(stdout).toMatch(/^torn +\/2\/backchannel_logout_uri +must not have a fragment/m)
+    expect(stdout).toMatch(/^Nameless +\/3\/client_id +is missing$/m)
+    expect(stdout).toMatch(/\n1 of 2 clients have an endpoint: 1 backchannel\.\n$/)
+    const { skipped } = await json<Imported>(args)
+    expect(skipped).toMatchObject({ total: 2, faults: [{ client: 'torn' }, { client: 'Nameless' }] })
+    await curfew.db.query("update issuers set deleted_at = now() where name = 'skipping'")
+  })
+
+  test('of YAML are refused once, with the way to convert it', async () => {
+    const path = await file('realm.yaml', 'realm: acme\nclients:\n  - clientId: shop\n')
+    expect(await run(['import', path])).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringMatching(/^.*realm\.yaml is YAML, .* yq -o=json/),
+    })
   })
 
   test('without the scope, or with a missing file, are reported', async () => {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Imported, ImportFault } from '@curfew/contract'
 import fc from 'fast-check'
@@ -56,6 +57,14 @@ const audited = async (issuer: string) =>
   (await curfew.db.query("select 1 from audit where object like '/v1/issuers/' || $1 || '/%'", [issuer])).rows
     .length
 
+const insertEvent = (iss: string, { sub, sid = null }: { sub: string; sid?: string | null }) =>
+  curfew.db.query(
+    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, occurred_stated, requested_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+     select id, id, '\\x00', $1, $2, $3, case when $3::text is null then 'subject' else 'session' end, false, true, now(), 'interactive', now(), now(), now(), 'registered'
+       from gen_random_uuid() as id`,
+    [iss, sub, sid],
+  )
+
 describe('an import', () => {
   test('registers all clients in one change and audits each, and a repeated import changes nothing', async () => {
     const { issuer, post } = await open()
@@ -63,7 +72,12 @@ describe('an import', () => {
     const before = await revision()
     expect(await post(linesOf(clients))).toEqual({
       status: 200,
-      body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0, notices: [] },
+      body: {
+        ...{ dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0, passed_over: 0 },
+        endpoints: { clients: 50, channels: { backchannel: 50 } },
+        skipped: { total: 0, faults: [], faults_left_out: 0 },
+        notices: [],
+      },
     })
     // One entry for every client, and one for the key that they needed.
     expect([await revision(), await audited(issuer)]).toEqual([before + 1, 51])
@@ -112,8 +126,8 @@ describe('an import', () => {
       '',
       JSON.stringify({ client_name: 'unnamed' }),
       JSON.stringify(clientOf('good')),
-      JSON.stringify(clientOf('thief', { backchannel_logout_uri: 'https://there.example/' })),
-      JSON.stringify(clientOf('twin', { backchannel_logout_uri: clientOf('good').backchannel_logout_uri })),
+      JSON.stringify(clientOf('twin', { backchannel_logout_uri: 'https://there.example/' })),
+      JSON.stringify(clientOf('mute', { backchannel_logout_uri: 5 })),
       JSON.stringify(clientOf('loose', { curfew: { timeout: 1 } })),
       '[]',
       JSON.stringify(clientOf('ä')),
@@ -121,15 +135,14 @@ describe('an import', () => {
     const { status, body } = await post(text)
     expect([status, body.detail]).toEqual([
       400,
-      expect.stringMatching(/^9 of 10 lines .*Nothing was changed/),
+      expect.stringMatching(/^8 of 10 lines .*Nothing was changed/),
     ])
     expect(body.faults.map(({ line, client_id, pointer }) => [line, client_id, pointer])).toEqual([
       [2, null, ''],
       [3, 'http', '/backchannel_logout_uri'],
       [5, null, '/client_id'],
       [6, 'good', '/client_id'],
-      [7, 'thief', '/backchannel_logout_uri'],
-      [8, 'twin', '/backchannel_logout_uri'],
+      [8, null, '/backchannel_logout_uri'],
       [9, null, '/curfew/timeout'],
       [10, null, ''],
       [11, null, '/client_id'],
@@ -138,16 +151,132 @@ describe('an import', () => {
     expect((await curfew.call('GET', `${path}/good`)).status).toBe(404)
   })
 
-  test('may exchange the URIs of clients that it contains', async () => {
-    const { issuer, post } = await open()
-    const [a, b] = [`https://${issuer}.example/a`, `https://${issuer}.example/b`]
-    const swap = (one: string, two: string) =>
+  test('with skip_invalid registers the valid lines, and lists the faults of the others', async () => {
+    const { path, post } = await open()
+    const lines = linesOf([
+      clientOf('good'),
+      clientOf('http', { backchannel_logout_uri: 'http://rp.example/' }),
+      clientOf('good', { client_name: 'again' }),
+      clientOf('last'),
+    ])
+    const skipped = {
+      total: 2,
+      faults: [
+        { line: 2, client_id: 'http', pointer: '/backchannel_logout_uri', detail: expect.any(String) },
+        { line: 3, client_id: 'good', pointer: '/client_id', detail: 'is in line 1 already' },
+      ],
+    }
+    const endpoints = { clients: 2, channels: { backchannel: 2 } }
+    expect(await post(lines, '?skip_invalid=true&dry_run=true')).toMatchObject({
+      status: 200,
+      body: { total: 2, created: 2, endpoints, skipped },
+    })
+    expect((await curfew.call('GET', `${path}/last`)).status).toBe(404)
+    expect(await post(lines, '?skip_invalid=true')).toMatchObject({
+      status: 200,
+      body: { total: 2, created: 2, endpoints, skipped },
+    })
+    expect((await curfew.call('GET', `${path}/last`)).status).toBe(200)
+    expect((await curfew.call('GET', `${path}/http`)).status).toBe(404)
+  })
+
+  test("passes over an Okta organization's applications without an OAuth client", async () => {
+    const { post } = await open()
+    const okta = (signOnMode: string, more: object) => ({ id: '0oa1', label: 'App', signOnMode, ...more })
+    const uri = { backchannel_logout_uri: 'https://portal.example/logout' }
+    const { body } = await post(
       linesOf([
-        { client_id: 'one', backchannel_logout_uri: one },
-        { client_id: 'two', backchannel_logout_uri: two },
+        okta('SAML_2_0', { credentials: {}, settings: { signOn: { ssoAcsUrl: 'https://a.example' } } }),
+        okta('BOOKMARK', { settings: { app: { url: 'https://b.example' } } }),
+        okta('OPENID_CONNECT', {
+          credentials: { oauthClient: { client_id: 'portal' } },
+          settings: { oauthClient: uri },
+        }),
+      ]),
+    )
+    expect(body).toMatchObject({ total: 1, passed_over: 2, endpoints: { clients: 1 } })
+  })
+
+  test('registers a client without an endpoint although other members are invalid, and says what it left out', async () => {
+    const { path, post } = await open()
+    const { status, body } = await post(
+      linesOf([
+        { client_id: 'mute', client_name: 5, backchannel_logout_session_required: 'no' },
+        { client_id: 'empty', backchannel_logout_uri: '', id_token_signed_response_alg: 'none' },
+        { clientId: 'long', protocol: 'openid-connect', name: 'x'.repeat(300) },
+        clientOf('heard', { client_name: 'Heard' }),
+      ]),
+    )
+    expect([status, body.endpoints]).toEqual([200, { clients: 1, channels: { backchannel: 1 } }])
+    expect(body.notices.map(({ code, pointer, client_ids }) => [code, pointer, client_ids])).toEqual([
+      ['member_left_out', '/client_name', ['mute']],
+      ['member_left_out', '/backchannel_logout_session_required', ['mute']],
+      ['no_endpoint', null, ['mute', 'empty', 'long']],
+      ['member_left_out', '/backchannel_logout_uri', ['empty']],
+      ['member_left_out', '/name', ['long']],
+    ])
+    expect((await curfew.call('PATCH', `${path}/mute`, { client_name: 'Mute' })).status).toBe(200)
+    const faulty = await post(linesOf([clientOf('heard', { client_name: 5 })]))
+    expect(faulty.body.faults).toMatchObject([{ client_id: 'heard', pointer: '/client_name' }])
+  })
+
+  test('warns of clients whose endpoint it cannot use', async () => {
+    const { post } = await open()
+    const { body } = await post(
+      linesOf([
+        { client_id: 'nested', sso: { 'back-channel': { logoutUrl: 'https://n.example/out' } } },
+        { client_id: 'front', frontchannelLogoutUri: 'https://f.example/out' },
+        { clientId: 'saml', protocol: 'saml', attributes: { 'saml.encrypt': 'false' } },
+        clientOf('heard', { oidc_logout: { backchannel_logout_urls: ['https://heard.rp.example/logout'] } }),
+      ]),
+    )
+    expect(body.notices.map(({ code, pointer, client_ids }) => [code, pointer, client_ids])).toEqual([
+      ['endpoint_unread', '/sso/back-channel/logoutUrl', ['nested']],
+      ['frontchannel_only', '/frontchannelLogoutUri', ['front']],
+      ['saml_client', '/protocol', ['saml']],
+    ])
+  })
+
+  test('warns of an algorithm without a key, with the command that makes it', async () => {
+    const { issuer, post } = await open()
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'theirs' }
+    await curfew.client.addKey(issuer, { jwk, alg: 'ES256', sign_from: 'now' })
+    const lines = linesOf([
+      clientOf('es', { id_token_signed_response_alg: 'ES256' }),
+      clientOf('rs'),
+      { client_id: 'mute', id_token_signed_response_alg: 'PS256' },
+    ])
+    for (const query of ['?dry_run=true', '']) {
+      const { status, body } = await post(lines, query)
+      const notices = body.notices.filter(({ code }) => code !== 'no_endpoint')
+      expect([status, notices]).toEqual([
+        200,
+        [
+          expect.objectContaining({
+            code: 'no_signing_key',
+            detail: expect.stringContaining(`curfew keys generate --issuer ${issuer} --alg RS256`),
+            client_ids: ['rs'],
+          }),
+        ],
       ])
-    expect((await post(swap(a, b))).status).toBe(200)
-    expect((await post(swap(b, a))).body).toMatchObject({ changed: 2 })
+    }
+  })
+
+  test('warns of clients that require a session at an issuer whose logouts name only subjects', async () => {
+    const { issuer, post } = await open()
+    const iss = `https://${issuer}.example`
+    const lines = linesOf([
+      clientOf('strict', { backchannel_logout_session_required: true }),
+      clientOf('any'),
+    ])
+    const warned = async () =>
+      (await post(lines)).body.notices.flatMap(({ code, client_ids }) => [code, ...client_ids])
+    expect(await warned()).toEqual([])
+    await insertEvent(iss, { sub: 'alice' })
+    expect(await warned()).toEqual(['session_required', 'strict'])
+    await insertEvent(iss, { sub: 'alice', sid: 's1' })
+    expect(await warned()).toEqual([])
   })
 
   test('with dry_run reports its effect and leaves no trace, not even a key', async () => {

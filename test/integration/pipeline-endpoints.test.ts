@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { LogoutEventStatus, RelyingPartySettings } from '@curfew/contract'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
@@ -67,6 +67,26 @@ async function waitingAt(region: RelyingParty): Promise<string> {
   })
   return id
 }
+
+describe('an endpoint of several clients', () => {
+  const CLIENTS = ['web', 'mobile']
+  afterEach(async () => {
+    for (const clientId of CLIENTS)
+      await curfew.call('DELETE', `/v1/issuers/${ISSUER}/relying-parties/${clientId}`)
+  })
+
+  test('gets one token for each client, which names it', async () => {
+    for (const clientId of CLIENTS)
+      await curfew.client.putRelyingParty(ISSUER, clientId, { backchannel_logout_uri: eu.uri })
+    // It is the client shop by itself, and would refuse the tokens of others.
+    eu.behave({ status: 200 })
+    const before = eu.received.length
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: randomUUID(), clients: CLIENTS })
+    expect(await settled(id)).toMatchObject({ status: 'settled', total: 2 })
+    const audiences = eu.received.slice(before).map(({ claims }) => claims.aud)
+    expect(new Set(audiences)).toEqual(new Set(CLIENTS))
+  })
+})
 
 describe('an endpoint', () => {
   test('is notified, and the event is settled when all endpoints are', async () => {

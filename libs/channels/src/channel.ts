@@ -34,7 +34,7 @@ export interface Fault {
 
 /** The input from which a channel reads its part of a registration, in addition to the metadata of the client. */
 export interface RegisterContext<Own> {
-  readonly issuer: { readonly name: string; readonly sidSupported: boolean }
+  readonly issuer: { readonly name: string; readonly iss: string; readonly sidSupported: boolean }
   /** The member `curfew` of the registration. */
   readonly registered: RelyingPartySettings
   /** The effective `curfew` settings: those of the relying party, with its issuer's defaults for absent members. */

@@ -12,6 +12,7 @@ import type { Channel, RegisteredAt } from './channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
 
 export { logoutUriOf, relayFault } from './backchannel/relay.ts'
+export { type ClientRemark, remarksOn } from './backchannel/remarks.ts'
 export {
   LOGOUT_EVENT_MEMBER,
   LOGOUT_TOKEN_TYPE,

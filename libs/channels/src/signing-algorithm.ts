@@ -14,6 +14,16 @@ const ALGORITHM: MemberPaths = {
   keycloak: [['attributes', 'id.token.signed.response.alg']],
   auth0: [['jwt_configuration', 'alg']],
   okta: [['settings', 'oauthClient', 'id_token_signed_response_alg']],
+  others: [
+    // Duende IdentityServer's list. A list of several is reported as a notice of the import.
+    ['AllowedIdentityTokenSigningAlgorithms', 0],
+    ['allowedIdentityTokenSigningAlgorithms', 0],
+    // Spring Authorization Server, whose exports may have the type of the value before it.
+    ['tokenSettings', 'settings.token.id-token-signature-algorithm', 1],
+    ['tokenSettings', 'settings.token.id-token-signature-algorithm'],
+    // PingFederate.
+    ['oidcPolicy', 'idTokenSigningAlgorithm'],
+  ],
 }
 
 /** The signing algorithm that a client's metadata names for its ID tokens; null if it names none. */

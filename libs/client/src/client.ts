@@ -270,7 +270,11 @@ export interface Client {
   importRelyingParties(
     issuer: string,
     clients: string | ReadableStream<Uint8Array>,
-    options?: { readonly dryRun?: boolean },
+    options?: {
+      readonly dryRun?: boolean
+      /** Imports the valid clients although others have faults. */
+      readonly skipInvalid?: boolean
+    },
   ): Promise<Imported>
   /** All relying parties of an issuer as a stream of NDJSON. */
   exportRelyingParties(issuer: string): Promise<ReadableStream<Uint8Array>>
@@ -447,8 +451,9 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     rotateConfirmationSecret: (issuer, clientId, secret = {}) =>
       call('POST', `${partyPath(issuer, clientId)}/confirmations/rotate-secret`, secret),
     getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
-    async importRelyingParties(issuer, clients, { dryRun = false } = {}) {
-      const path = `${issuerPath(issuer)}/relying-parties/import${dryRun ? '?dry_run=true' : ''}`
+    async importRelyingParties(issuer, clients, { dryRun = false, skipInvalid = false } = {}) {
+      const options = query({ ...(dryRun && { dry_run: true }), ...(skipInvalid && { skip_invalid: true }) })
+      const path = `${issuerPath(issuer)}/relying-parties/import?${options}`
       const response = await send('POST', path, { body: clients, headers: { 'content-type': NDJSON } })
       return (await response.json()) as Imported
     },

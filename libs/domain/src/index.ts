@@ -269,8 +269,11 @@ export {
 } from './registry/binding.ts'
 export {
   type ClientMetadata,
+  isWithoutOAuth,
   type KnownMember,
   type MemberPaths,
+  plainName,
+  pointerTo,
   readClient,
   withoutSecrets,
 } from './registry/client-metadata.ts'

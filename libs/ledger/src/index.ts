@@ -79,6 +79,7 @@ export {
 } from './event-log/quarantine-decisions.ts'
 export { countQuarantined, noticeQuarantined } from './event-log/quarantine-notices.ts'
 export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
+export { findEventNames } from './history/event-names.ts'
 export {
   coveringDeliveries,
   type FoundEvent,
@@ -233,7 +234,7 @@ export {
   progressProbe,
   startProbe,
 } from './registry/probes.ts'
-export { putRelyingParties, type RelyingPartyDraft, type TakenUri, takenUris } from './registry/put.ts'
+export { putRelyingParties, type RelyingPartyDraft } from './registry/put.ts'
 export {
   disableBinding,
   effectiveSettings,

@@ -1,17 +1,33 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import { buffer } from 'node:stream/consumers'
 import { type Checkpoint, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, type TrustedLogKey } from '@curfew/tokens'
 import { UsageError } from './arguments.ts'
 
-/** The text of a file, or of standard input for `-`. @throws {UsageError} */
+/** The text of a file, or of standard input for `-`, in UTF-8 or UTF-16. @throws {UsageError} */
 export async function readText(path: string): Promise<string> {
+  const bytes = await readBytes(path)
   try {
-    return await readFile(path === '-' ? '/dev/stdin' : path, 'utf8')
+    return new TextDecoder(encodingOf(bytes), { fatal: true }).decode(bytes)
+  } catch (error) {
+    throw new UsageError(`${path} is not text in UTF-8 or UTF-16. Save it as UTF-8.`, { cause: error })
+  }
+}
+
+async function readBytes(path: string): Promise<Uint8Array> {
+  try {
+    return path === '-' ? await buffer(process.stdin) : await readFile(path)
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${error instanceof Error ? error.message : error}`, {
       cause: error,
     })
   }
+}
+
+/** The encoding of a text that begins with ASCII. PowerShell writes UTF-16, with or without a byte order mark. */
+function encodingOf([first, second]: Uint8Array): 'utf-8' | 'utf-16le' | 'utf-16be' {
+  if ((first === 0xff && second === 0xfe) || (first !== 0 && second === 0)) return 'utf-16le'
+  return (first === 0xfe && second === 0xff) || first === 0 ? 'utf-16be' : 'utf-8'
 }
 
 /** Writes to a file, or to standard output without a path. @throws {UsageError} */

@@ -1,6 +1,7 @@
 import { ApiError, type Client } from '@curfew/client'
 import type { Imported, ImportFault } from '@curfew/contract'
 import { UsageError } from './arguments.ts'
+import type { ClientFile } from './client-file/read.ts'
 import { answered } from './connect.ts'
 import { createProgress } from './progress.ts'
 import { plain, table } from './table.ts'
@@ -10,17 +11,38 @@ const CHUNK = 64 * 1024
 /** Number of clients that a notice names. --json has more. */
 const IDS_SHOWN = 20
 
+/** A fault with its place in the file. */
+interface FileFault {
+  /** The line of the JSON value in a file of several values; null if the file is one value. */
+  readonly line: number | null
+  readonly where: string
+  /** The client by its id, or by its name if it has no id. */
+  readonly client: string
+  readonly detail: string
+}
+
+/** The result of an import, with the places of faults in the file. */
+export type FileImported = Omit<Imported, 'skipped'> & {
+  readonly skipped: Omit<Imported['skipped'], 'faults'> & { readonly faults: readonly FileFault[] }
+}
+
 /**
- * Imports clients, and shows the progress. @param input NDJSON, a JSON list, one client, or the export of a Keycloak realm.
+ * Imports the clients of a file, and shows the progress.
  *
  * @throws {UsageError} if there are faults, after reporting them. Then nothing was changed.
  */
 export async function importClients(
   client: Client,
-  input: string,
-  { issuer, dryRun, json }: { issuer: string; dryRun: boolean; json: boolean },
-): Promise<Imported> {
-  const bytes = new TextEncoder().encode(toLines(input))
+  file: ClientFile,
+  {
+    issuer,
+    dryRun,
+    skipInvalid,
+    json,
+  }: { issuer: string; dryRun: boolean; skipInvalid: boolean; json: boolean },
+): Promise<FileImported> {
+  for (const remark of file.remarks) process.stderr.write(`${remark}\n`)
+  const bytes = new TextEncoder().encode(file.ndjson)
   const progress = createProgress(process.stderr)
   let sent = 0
   const stream = new ReadableStream<Uint8Array>({
@@ -33,9 +55,10 @@ export async function importClients(
     },
   })
   try {
-    const done = await answered(client.importRelyingParties(issuer, stream, { dryRun }))
+    const done = await answered(client.importRelyingParties(issuer, stream, { dryRun, skipInvalid }))
     progress.end()
-    return done
+    const faults = done.skipped.faults.map((fault) => inFile(fault, file))
+    return { ...done, skipped: { ...done.skipped, faults } }
   } catch (error) {
     progress.end()
     const { cause } = Object(error) as { readonly cause?: unknown }
@@ -45,72 +68,56 @@ export async function importClients(
       faults_left_out?: number
     }
     if (problem === null || faults === undefined) throw error
-    process.stdout.write(json ? `${JSON.stringify(problem)}\n` : report(faults, leftOut))
-    throw new UsageError(problem.detail ?? problem.title, { cause: error })
+    const found = faults.map((fault) => inFile(fault, file))
+    process.stdout.write(
+      json ? `${JSON.stringify({ ...problem, faults: found })}\n` : faultTable(found, leftOut),
+    )
+    const clients = new Set(faults.map(({ line }) => line)).size
+    const all = leftOut === 0 ? `${clients} of ${file.ndjson.split('\n').length - 1} clients` : 'Clients'
+    throw new UsageError(
+      `${all} have faults. Nothing was changed. Correct them, or import the other clients with --skip-invalid.`,
+      { cause: error },
+    )
   }
 }
 
 /** The result of an import for a person. */
-export function importText(
-  { dry_run: dryRun, total, created, changed, unchanged, notices }: Imported,
-  issuer: string,
-): string {
+export function importText(done: FileImported, issuer: string): string {
+  const { dry_run: dryRun, total, created, changed, unchanged, notices, skipped, endpoints } = done
   const [verb, change, leave] = dryRun
     ? ['It would create', 'change', 'leave']
     : ['Created', 'changed', 'left']
   const counts = `${total} clients at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
   const notes = notices.map(({ detail, total: all, client_ids: ids }) => {
     const shown = ids.slice(0, IDS_SHOWN).join(', ')
-    return `${plain(`${detail} ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
+    return `${plain(`${detail} Clients: ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
   })
-  return counts + notes.join('')
+  const passedOver =
+    done.passed_over === 0 ? '' : `Passed over ${done.passed_over} applications without an OAuth client.\n`
+  const without =
+    skipped.total === 0
+      ? ''
+      : `Skipped ${skipped.total} clients with faults:\n${faultTable(skipped.faults, skipped.faults_left_out)}`
+  const channels = Object.entries(endpoints.channels).map(([channel, count]) => `${count} ${channel}`)
+  const byChannel = channels.length === 0 ? '' : `: ${channels.join(', ')}`
+  return [
+    ...[counts, ...notes, passedOver, without],
+    `${endpoints.clients} of ${total} clients have an endpoint${byChannel}.\n`,
+  ].join('')
 }
 
-function report(faults: readonly ImportFault[], leftOut: number): string {
-  const rows = faults.map(({ line, client_id, pointer, detail }) => [line, client_id ?? '', pointer, detail])
-  const more = leftOut === 0 ? '' : `… and ${leftOut} more.\n`
-  return `${table([['LINE', 'CLIENT', 'WHERE', 'WHAT'], ...rows])}${more}`
+function faultTable(faults: readonly FileFault[], leftOut: number): string {
+  const rows = faults.map(({ client, where, detail }) => [client, where, detail])
+  return `${table([['CLIENT', 'WHERE', 'WHAT'], ...rows])}${leftOut === 0 ? '' : `… and ${leftOut} more.\n`}`
 }
 
-/**
- * The input with one client for each line. Input that is not one JSON text is sent unchanged: it is NDJSON, or the server reports
- * its faults.
- */
-function toLines(input: string): string {
-  const list = listOf(parsed(input))
-  return list === null ? input : list.map((client) => `${JSON.stringify(client)}\n`).join('')
-}
-
-/** The clients of an input that was imported, and the realm of Keycloak if the input is its export. */
-export function readClients(input: string): {
-  readonly documents: readonly Readonly<Record<string, unknown>>[]
-  readonly realm: string | null
-} {
-  const whole = parsed(input)
-  const { realm } = Object(whole) as { readonly realm?: unknown }
-  const list = listOf(whole) ?? input.split('\n').flatMap((line) => parsed(line) ?? [])
+function inFile({ line, client_id, pointer, detail }: ImportFault, file: ClientFile): FileFault {
+  const [, first] = /^is in line (\d+) already$/.exec(detail) ?? []
   return {
-    documents: list.filter((client) => typeof client === 'object' && client !== null) as Record<
-      string,
-      unknown
-    >[],
-    realm: typeof realm === 'string' ? realm : null,
-  }
-}
-
-/** The clients of one JSON text; null if there is none. */
-function listOf(whole: unknown): readonly unknown[] | null {
-  if (whole === undefined) return null
-  const { clients } = Object(whole) as { readonly clients?: unknown }
-  return Array.isArray(whole) ? whole : Array.isArray(clients) ? clients : [whole]
-}
-
-/** A JSON text, parsed; undefined if it is not one. */
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
+    ...file.placeOf(line, pointer),
+    client: client_id ?? file.nameOf(line),
+    detail:
+      first === undefined ? detail : `is the client of ${file.placeOf(Number(first), '').where} already`,
   }
 }
 

@@ -1,10 +1,11 @@
-import { readFile } from 'node:fs/promises'
 import { Writable } from 'node:stream'
-import { text as readAll } from 'node:stream/consumers'
 import type { Page } from '@curfew/client'
 import { clientIdIn, type RelyingParty, type RelyingPartyInput } from '@curfew/contract'
 import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
+import { readClientFile } from './client-file/read.ts'
+import { faultIn } from './client-file/values.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { readText } from './files.ts'
 import { ISSUER_OPTION, issuerOf } from './issuer.ts'
 import { LIMIT_OPTION, limitOf } from './pages.ts'
 import { channelPatch, endpointPatch, partyPatch } from './rp-enable.ts'
@@ -23,6 +24,7 @@ const ENABLE = {
 } as const
 const IMPORT = {
   'dry-run': flag('only check'),
+  'skip-invalid': flag('import the other clients if some have faults, list these, and exit with 1'),
   relay: flag(
     'then show the URL of the relay to set for each client at the IdP, for Keycloak and Hydra as calls',
   ),
@@ -53,8 +55,10 @@ export const rp = group('relying parties', {
   ),
   import: command(
     {
-      about: 'register many relying parties, all or none',
-      words: { '[FILE]': 'NDJSON, a JSON list, or a Keycloak realm; - for standard input' },
+      about: 'register many relying parties, all or none, or all but the invalid ones',
+      words: {
+        '[FILE]': 'JSON or NDJSON of rp export, Keycloak, Ory, Auth0, Okta and others; - for standard input',
+      },
       options: IMPORT,
       notes:
         '--relay and --restore without FILE are for all registered clients. Then --url is the relay, if CURFEW_PUBLIC_URL is not set.',
@@ -120,7 +124,7 @@ async function show({ values, positionals }: Given<typeof COMMON>): Promise<numb
 }
 
 async function put({ values, positionals }: Given<typeof PUT>): Promise<number> {
-  const body = readJson(await readInput(positionals[0] ?? ''))
+  const body = readJson(await readText(positionals[0] ?? ''))
   const clientId = values.client ?? clientIdIn(body)
   if (clientId === null) throw new UsageError('The file has no client_id. Give --client.')
   const client = connect(values)
@@ -173,17 +177,21 @@ async function importFile({ values, positionals }: Given<typeof IMPORT>): Promis
     throw new UsageError('Give a file to import; or --relay or --restore alone, for the registered clients.')
   if (dryRun && (file === undefined || direction === 'restore'))
     throw new UsageError('--dry-run needs a file to import, and does not go with --restore.')
-  const input = file === undefined ? null : await readInput(file)
+  const skipInvalid = values['skip-invalid'] === true
+  if (skipInvalid && (file === undefined || direction === 'restore'))
+    throw new UsageError('--skip-invalid needs a file to import, and does not go with --restore.')
+  const input = file === undefined ? null : readClientFile(await readText(file), file)
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const json = values.json === true
   if (direction !== null) {
     const { repoint } = await import('./relay/repoint.ts')
-    return repoint(client, input, { issuer, direction, dryRun, json, url: values.url })
+    return repoint(client, input, { issuer, direction, dryRun, skipInvalid, json, url: values.url })
   }
-  const done = await importClients(client, input ?? '', { issuer, dryRun, json })
+  if (input === null) return 0
+  const done = await importClients(client, input, { issuer, dryRun, skipInvalid, json })
   print(json, done, () => importText(done, issuer))
-  return 0
+  return done.skipped.total > 0 ? 1 : 0
 }
 
 /** Prints lines of JSON, with or without --json. */
@@ -210,25 +218,11 @@ async function health({ values, positionals }: Given<typeof COMMON>): Promise<nu
   return 0
 }
 
-/** The text of a file, or of standard input for `-`. */
-async function readInput(file: string): Promise<string> {
-  if (file === '-') return readAll(process.stdin)
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    throw new UsageError(`${file} cannot be read: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    })
-  }
-}
-
 function readJson(input: string): RelyingPartyInput & Readonly<Record<string, unknown>> {
   try {
     return JSON.parse(input) as RelyingPartyInput & Readonly<Record<string, unknown>>
   } catch (error) {
-    throw new UsageError(`The file is not JSON: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    })
+    throw new UsageError(`The file is not JSON${faultIn(input)}.`, { cause: error })
   }
 }
 

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import {
   type IssuerName,
+  keyAlgorithmOf,
   NoSigningKeyError,
   SigningKeyError,
   type TokenAlgorithm,
   uuidV7,
 } from '@curfew/domain'
-import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
+import { createIssuerNames, type Database, findSigningKeys, openReceiptLog } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type {
@@ -102,7 +103,17 @@ export function createConsole(deps: ConsoleDeps): void {
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, { ...registration, pages })
-  registerImport(server, registration)
+  registerImport(server, {
+    ...registration,
+    async hasKey(issuer, algorithm) {
+      const keys = (await findSigningKeys(db, issuer)).filter(({ retiredAt }) => retiredAt === null)
+      // Curfew makes no keys for an issuer that has keys of its own.
+      return (
+        keys.some((key) => key.algorithm === keyAlgorithmOf(algorithm)) ||
+        keys.every(({ source }) => source === 'generated')
+      )
+    },
+  })
   registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
   registerDeliveries(server, { ...identity, pages })

@@ -6,6 +6,7 @@ import { readRegistration } from './registration.ts'
 // Goal: back-channel settings are read from the client formats of all supported products.
 // Method: clients with the members in each product's documentation. Fakes judge addresses and keys.
 
+const ISSUER = { name: 'main', iss: 'https://idp.example/realms/main', sidSupported: true }
 const URI = 'https://shop.example/backchannel-logout'
 const UNSET = {
   ...{ subject_claims: 'both', session_required: false, algorithm: 'RS256', encryption: null },
@@ -14,13 +15,45 @@ const UNSET = {
 
 function read(client: object, over: Partial<RegisterContext<object>> = {}) {
   return readRegistration(readClient(client as Readonly<Record<string, unknown>>), {
-    ...{ issuer: { name: 'main', sidSupported: true }, registered: {}, settings: {}, own: {} },
+    ...{ issuer: ISSUER, registered: {}, settings: {}, own: {} },
     ...{ targetFault: () => null, hasEncryptionKey: () => true },
     ...over,
   })
 }
 
 const keycloak = (attributes: object) => ({ clientId: 'shop', attributes })
+
+describe('reading the logout URL of a Keycloak client', () => {
+  const uriOf = (url: string, more: object = {}) => {
+    const { endpoints, faults } = read({ ...keycloak({ 'backchannel.logout.url': url }), ...more })
+    return [endpoints[0]?.uri ?? null, faults.map(({ detail }) => detail)]
+  }
+  const rootUrl = 'https://shop.example/app'
+  const filled = (name: string) => `$${'{'}${name}}`
+
+  test.each<[string, string, object, string]>([
+    ['puts the rootUrl before a relative URL', '/out', { rootUrl }, `${rootUrl}/out`],
+    ['ignores the rootUrl of a whole URL', URI, { rootUrl }, URI],
+    [
+      'puts the address of Keycloak in place of its placeholder',
+      '/out',
+      { rootUrl: filled('authBaseUrl') },
+      'https://idp.example/out',
+    ],
+    ['follows the host of Keycloak without a rootUrl', '/out', {}, 'https://idp.example/out'],
+  ])('%s', (_, url, more, uri) => {
+    expect(uriOf(url, more)).toEqual([uri, []])
+  })
+
+  test.each<[string, string, object]>([
+    [filled('application.session.host'), `https://${filled('application.session.host')}/out`, {}],
+    [filled('SHOP_URL'), '/out', { rootUrl: filled('SHOP_URL') }],
+    ['$(env:SHOP)', 'https://$(env:SHOP)/out', {}],
+    [filled('authAdminUrl'), '/out', { rootUrl: filled('authAdminUrl') }],
+  ])('names the placeholder %s, which Curfew cannot fill in', (name, url, more) => {
+    expect(uriOf(url, more)).toEqual([null, [expect.stringContaining(name)]])
+  })
+})
 
 describe('reading a client', () => {
   test.each<[product: string, client: object, pointer: string, settings: object]>([
@@ -55,6 +88,44 @@ describe('reading a client', () => {
       }),
       '/attributes/backchannel.logout.url',
       { encryption: { alg: 'RSA-OAEP', enc: 'A256GCM', jwks_uri: 'https://shop.example/jwks' } },
+    ],
+    [
+      'Keycloak with encrypted tokens and a pasted key set',
+      keycloak({
+        'backchannel.logout.url': URI,
+        'id.token.encrypted.response.alg': 'RSA-OAEP',
+        'use.jwks.string': 'true',
+        'jwks.string': '{"keys":[{"kty":"RSA"}]}',
+      }),
+      '/attributes/backchannel.logout.url',
+      { encryption: { alg: 'RSA-OAEP', enc: 'A128CBC-HS256', jwks: { keys: [{ kty: 'RSA' }] } } },
+    ],
+    [
+      'Keycloak with a pasted key set that it does not use any more',
+      keycloak({
+        'backchannel.logout.url': URI,
+        'id.token.encrypted.response.alg': 'RSA-OAEP',
+        'jwks.string': '{"keys":[]}',
+        'jwks.url': 'https://shop.example/jwks',
+      }),
+      '/attributes/backchannel.logout.url',
+      { encryption: { alg: 'RSA-OAEP', enc: 'A128CBC-HS256', jwks_uri: 'https://shop.example/jwks' } },
+    ],
+    [
+      'Duende IdentityServer',
+      { ClientId: 'shop', BackChannelLogoutUri: URI, AllowedIdentityTokenSigningAlgorithms: ['ES256'] },
+      '/BackChannelLogoutUri',
+      { algorithm: 'ES256' },
+    ],
+    [
+      'Spring Authorization Server',
+      {
+        clientId: 'shop',
+        backchannelLogoutUri: URI,
+        tokenSettings: { 'settings.token.id-token-signature-algorithm': ['SignatureAlgorithm', 'ES256'] },
+      },
+      '/backchannelLogoutUri',
+      { algorithm: 'ES256' },
     ],
     [
       'Auth0',
@@ -144,7 +215,7 @@ describe('faults', () => {
       'a required sid is a fault if the issuer has none',
       withEndpoint({ backchannel_logout_session_required: true }),
       '/backchannel_logout_session_required',
-      { issuer: { name: 'main', sidSupported: false } },
+      { issuer: { ...ISSUER, sidSupported: false } },
     ],
     [
       'a required sid is a fault if tokens have only the sub',

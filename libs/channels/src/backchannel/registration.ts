@@ -12,6 +12,7 @@ import {
 import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../channel.ts'
 import { signingAlgorithmOf } from '../signing-algorithm.ts'
 import { alreadyEndedFaults } from './already-ended.ts'
+import { type ResolvedUri, resolveLogoutUri } from './logout-uri.ts'
 import type { BackchannelSettings, StoredEncryption } from './settings.ts'
 import { LOGOUT_TOKEN_TYPE } from './token.ts'
 
@@ -45,7 +46,12 @@ export const MEMBERS = {
     keycloak: [['attributes', 'id.token.encrypted.response.enc']],
     okta: [['settings', 'oauthClient', 'id_token_encrypted_response_enc']],
   },
-  jwks: { oidc: 'jwks', okta: [['settings', 'oauthClient', 'jwks']] },
+  // The text of a key set that an administrator pasted.
+  jwks: {
+    oidc: 'jwks',
+    keycloak: [['attributes', 'jwks.string']],
+    okta: [['settings', 'oauthClient', 'jwks']],
+  },
   jwksUri: {
     oidc: 'jwks_uri',
     keycloak: [['attributes', 'jwks.url']],
@@ -57,11 +63,11 @@ type At = RegisterContext<object>
 
 /** Reads the channel's part of a registration: the client's metadata, and its members of `curfew`. */
 export function readRegistration(client: ClientMetadata, at: At): Registered<BackchannelSettings> {
-  const endpoints = endpointsOf(client, at)
+  const main = mainOf(client, at)
+  const endpoints = endpointsOf(main, at)
   const { algorithm, pointer, fault } = signingAlgorithmOf(client)
   const sessionRequired = sessionRequiredOf(client)
   const encryption = encryptionOf(client, at)
-  const uri = client.member(MEMBERS.logoutUri)
   const { already_ended_errors: alreadyEnded = [] } = at.registered
   // Without an endpoint, invalid members do no harm. Exports of IdPs have many such clients.
   const tokenFaults =
@@ -85,7 +91,7 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
     signs: { algorithm, pointer },
     sendsSecret: false,
     faults: [
-      ...(uri !== null && !isText(uri.value) ? [{ pointer: uri.pointer, detail: 'must be a URI' }] : []),
+      ...(main !== null && 'fault' in main ? [{ pointer: main.pointer, detail: main.fault }] : []),
       ...furtherUriFaults(client),
       ...nameFaults(at),
       ...alreadyEndedFaults(alreadyEnded),
@@ -94,14 +100,23 @@ export function readRegistration(client: ClientMetadata, at: At): Registered<Bac
   }
 }
 
-function endpointsOf(client: ClientMetadata, { settings }: At): readonly RegisteredEndpoint[] {
-  const main = client.member(MEMBERS.logoutUri)
+/** The main endpoint of a client, or the fault of its URL; null if there is none. */
+function mainOf(client: ClientMetadata, { issuer }: At): (ResolvedUri & { readonly pointer: string }) | null {
+  const member = client.member(MEMBERS.logoutUri)
+  if (member === null) return null
+  const { pointer, value } = member
+  return isText(value)
+    ? { pointer, ...resolveLogoutUri(value, client, issuer.iss) }
+    : { pointer, fault: 'must be a URI' }
+}
+
+function endpointsOf(main: ReturnType<typeof mainOf>, { settings }: At): readonly RegisteredEndpoint[] {
   const further = (settings.endpoints ?? []).map(({ name, uri, enabled = true }, index) => ({
     ...{ name, uri, enabled },
     pointer: `/curfew/endpoints/${index}/uri`,
   }))
-  if (main === null || !isText(main.value)) return further
-  return [{ name: MAIN_ENDPOINT, uri: main.value, enabled: true, pointer: main.pointer }, ...further]
+  if (main === null || 'fault' in main) return further
+  return [{ name: MAIN_ENDPOINT, uri: main.uri, enabled: true, pointer: main.pointer }, ...further]
 }
 
 function nameFaults({ settings: { endpoints = [] } }: At): readonly Fault[] {
@@ -183,8 +198,9 @@ function encryptionOf(
     return { pointer: content?.pointer ?? '', detail: `must be one of ${CONTENT_ENCRYPTIONS.join(', ')}` }
   }
   const jwks = client.member(MEMBERS.jwks)
-  if (jwks !== null) {
-    if (hasEncryptionKey(jwks.value, alg)) return { alg, enc, jwks: jwks.value }
+  if (jwks !== null && !isUnusedText(jwks, client)) {
+    const keys = isText(jwks.value) ? parsed(jwks.value) : jwks.value
+    if (hasEncryptionKey(keys, alg)) return { alg, enc, jwks: keys }
     return {
       pointer: jwks.pointer,
       detail: `must have a public key for ${alg}, with use enc or without use`,
@@ -199,6 +215,20 @@ function encryptionOf(
   }
   const detail = targetFault(uri)
   return detail === null ? { alg, enc, jwks_uri: uri } : { pointer, detail }
+}
+
+/** Whether Keycloak has a text with keys that it does not use, because the client has a `jwks.url` now. */
+function isUnusedText({ value }: KnownMember, { document: { attributes } }: ClientMetadata): boolean {
+  return isText(value) && isObject(attributes) && attributes['use.jwks.string'] !== 'true'
+}
+
+/** A JSON text, parsed; null if it is not one. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }
 
 function isText(value: unknown): value is string {

@@ -15,7 +15,12 @@ const EVENT = { iss: 'https://idp.example/', sub: 'u1', email: 'u1@example.com',
 function read(own: object | null, client: object = {}, over: Partial<RegisterContext<object>> = {}) {
   const registered = own === null ? {} : { channels: { global_revocation: own as Record<string, unknown> } }
   return globalRevocation.endpoints(readClient(client as Readonly<Record<string, unknown>>), {
-    ...{ issuer: { name: 'main', sidSupported: true }, registered, settings: registered, own: own ?? {} },
+    ...{
+      issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true },
+      registered,
+      settings: registered,
+      own: own ?? {},
+    },
     ...{ targetFault: () => null, hasEncryptionKey: () => true },
     ...over,
   })

@@ -407,6 +407,15 @@ export const Removed = Type.Object({
 })
 export type Removed = Static<typeof Removed>
 
+/** One fault of one line of an import. */
+export const ImportFault = Type.Object({
+  line: Type.Integer({ minimum: 1 }),
+  client_id: nullable(Text),
+  pointer: Type.String({ description: 'The place in the line, as a JSON pointer.' }),
+  detail: Text,
+})
+export type ImportFault = Static<typeof ImportFault>
+
 /** The result of an import, or with dry_run the expected result. */
 export const Imported = Type.Object({
   dry_run: Type.Boolean(),
@@ -414,11 +423,31 @@ export const Imported = Type.Object({
   created: Count,
   changed: Count,
   unchanged: Count,
+  passed_over: Type.Integer({
+    minimum: 0,
+    description:
+      'Number of applications without an OAuth client in the export of Okta, such as SAML applications.',
+  }),
+  endpoints: Type.Object(
+    { clients: Count, channels: Type.Record(Text, Count) },
+    { description: 'Numbers of imported clients with an endpoint: all of them, and by channel.' },
+  ),
+  skipped: Type.Object(
+    {
+      total: Type.Integer({ minimum: 0, description: 'Number of lines.' }),
+      faults: Type.Array(ImportFault, { description: 'Their faults, at most 1000.' }),
+      faults_left_out: Count,
+    },
+    { description: 'With skip_invalid: the lines that were not imported.' },
+  ),
   notices: Type.Array(
     Type.Object({
       code: Type.String({
         description:
-          'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client.',
+          'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client. endpoint_unread: the metadata has a back-channel URL that Curfew does not use. frontchannel_only, saml_client, no_endpoint: the client is not notified. member_unused: a member that changes what the IdP sends. member_left_out: an invalid member of a client without an endpoint. no_signing_key: the issuer has no key for the algorithm. session_required: the client requires a sid, and the logouts of the issuer name none.',
+      }),
+      pointer: Type.Union([Text, Type.Null()], {
+        description: 'The place in the metadata of the clients, as a JSON pointer.',
       }),
       detail: Type.String({ description: 'The notice in words, with what to do.' }),
       total: Type.Integer({ minimum: 1, description: 'Number of clients.' }),
@@ -428,14 +457,6 @@ export const Imported = Type.Object({
   ),
 })
 export type Imported = Static<typeof Imported>
-
-/** One fault of one line of an import. */
-export interface ImportFault {
-  readonly line: number
-  readonly client_id: string | null
-  readonly pointer: string
-  readonly detail: string
-}
 
 /** The recent results of one endpoint. */
 const EndpointHealth = Type.Object({

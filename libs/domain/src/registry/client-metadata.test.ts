@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { readClient, withoutSecrets } from './client-metadata.ts'
+import { isWithoutOAuth, readClient, withoutSecrets } from './client-metadata.ts'
 
 // Goal: Curfew reads a client as its IdP exports it, and does not keep its secrets.
 // Method: a client of every product with the documented members, and a table of the values read from it.
@@ -144,8 +144,45 @@ describe('readClient', () => {
     ["reports an empty member in the standard's format", { uri: '' }, '/uri'],
     ['returns the JSON pointer of a nested member', { attributes: { uri: 'b' } }, '/attributes/uri'],
   ])('%s', (_, document, pointer) => {
-    expect(readClient({ clientId: 'shop', ...document }).member(paths)?.pointer).toBe(pointer)
+    expect(
+      readClient({ clientId: 'shop', protocol: 'openid-connect', ...document }).member(paths)?.pointer,
+    ).toBe(pointer)
   })
+})
+
+describe('readClient, of metadata with names of the standard in another spelling', () => {
+  test.each<[string, object, string]>([
+    ['camelCase', { clientId: 'shop', backchannelLogoutUri: URI }, '/backchannelLogoutUri'],
+    ['PascalCase', { ClientId: 'shop', BackChannelLogoutUri: URI }, '/BackChannelLogoutUri'],
+    [
+      'an object of a product',
+      { id: '1', name: 'Shop', oidcConfig: { clientId: 'shop', backChannelLogoutUri: URI } },
+      '/oidcConfig/backChannelLogoutUri',
+    ],
+    [
+      'attributes that are not those of Keycloak',
+      { clientId: 'shop', backchannelLogoutUri: URI, attributes: { tier: 'gold' } },
+      '/backchannelLogoutUri',
+    ],
+  ])('finds the members in %s', (_, document, pointer) => {
+    const client = readClient(document as Readonly<Record<string, unknown>>)
+    expect([client.format, client.clientId?.value]).toEqual(['oidc', 'shop'])
+    expect(client.member({ oidc: 'backchannel_logout_uri' })).toEqual({ value: URI, pointer })
+  })
+
+  test("prefers the standard's own spelling, and treats empty text in another one as unset", () => {
+    const paths = { oidc: 'backchannel_logout_uri' }
+    const both = readClient({ backchannelLogoutUri: 'https://b.example', backchannel_logout_uri: URI })
+    expect(both.member(paths)?.value).toBe(URI)
+    expect(readClient({ BackChannelLogoutUri: '' }).member(paths)).toBeNull()
+  })
+})
+
+test('an application of Okta without an OAuth client is recognised', () => {
+  const app = { label: 'App', signOnMode: 'SAML_2_0' }
+  expect(isWithoutOAuth(app)).toBe(true)
+  expect(isWithoutOAuth({ ...app, credentials: { oauthClient: { client_id: 'a' } } })).toBe(false)
+  expect(isWithoutOAuth({ client_name: 'nameless' })).toBe(false)
 })
 
 describe('withoutSecrets', () => {
@@ -160,6 +197,14 @@ describe('withoutSecrets', () => {
     const withMembers = (value: unknown): unknown =>
       JSON.parse(JSON.stringify(value, (name, member) => (left.includes(name) ? undefined : member)))
     expect(kept).toEqual(withMembers(client))
+  })
+
+  test("removes the list of a client's secrets", () => {
+    const kept = withoutSecrets({
+      ClientId: 'shop',
+      ClientSecrets: [{ Value: 'hash', Type: 'SharedSecret' }],
+    })
+    expect(kept).toEqual({ ClientId: 'shop' })
   })
 
   test('keeps flags and members that only mention secrets', () => {

@@ -1,4 +1,4 @@
-/** The format of a client's metadata. `oidc`: the standard's, which Ory uses as well. */
+/** The format of a client's metadata. `oidc`: the members of the standard, in any spelling, which Ory and many others use. */
 export type ClientFormat = 'oidc' | 'keycloak' | 'auth0' | 'okta'
 
 /** A member of a client's metadata that Curfew uses: its value, and its place as a JSON pointer. */
@@ -10,9 +10,14 @@ export interface KnownMember {
 type Metadata = Readonly<Record<string, unknown>>
 type Path = readonly (string | number)[]
 
-/** The places of a member: its name in the standard's format (`oidc`) and its paths in products' formats. The first set counts. */
+/**
+ * The places of a member: its name in the standard's format (`oidc`) and its paths in other formats. The first set counts.
+ * The standard's name is found in every spelling: `client_id` also as `clientId` or `ClientId`.
+ */
 export interface MemberPaths {
   readonly oidc: string
+  /** The paths in products whose other members have the names of the standard. */
+  readonly others?: readonly Path[]
   readonly keycloak?: readonly Path[]
   readonly auth0?: readonly Path[]
   readonly okta?: readonly Path[]
@@ -30,7 +35,6 @@ export interface ClientMetadata {
 
 const CLIENT_ID: MemberPaths = {
   oidc: 'client_id',
-  keycloak: [['clientId']],
   okta: [['credentials', 'oauthClient', 'client_id']],
 }
 const CLIENT_NAME: MemberPaths = {
@@ -40,12 +44,28 @@ const CLIENT_NAME: MemberPaths = {
   okta: [['label']],
 }
 
+/** Members that only Keycloak's clients have beside a `clientId`. */
+const KEYCLOAK_ONLY = [
+  ...['protocol', 'protocolMappers', 'surrogateAuthRequired', 'clientAuthenticatorType', 'bearerOnly'],
+  ...['standardFlowEnabled', 'fullScopeAllowed', 'publicClient', 'frontchannelLogout', 'rootUrl', 'adminUrl'],
+]
+/** The members in which products nest the metadata of a client: ZITADEL and PingFederate. */
+const NESTED = ['oidcConfig', 'oidcPolicy']
+
 const FORMATS: readonly {
   readonly format: Exclude<ClientFormat, 'oidc'>
   readonly is: (metadata: Metadata) => boolean
 }[] = [
-  // ClientRepresentation, from a realm's export or the admin API. Attributes are text, and unset ones are empty.
-  { format: 'keycloak', is: ({ clientId }) => typeof clientId === 'string' },
+  // ClientRepresentation, from a realm's export or the admin API. Attributes are text, and unset ones are empty. Other products
+  // have a `clientId` as well.
+  {
+    format: 'keycloak',
+    is: (metadata) =>
+      typeof metadata.clientId === 'string' &&
+      (KEYCLOAK_ONLY.some((name) => Object.hasOwn(metadata, name)) ||
+        (isObject(metadata.attributes) &&
+          Object.keys(metadata.attributes).some((name) => name.includes('.')))),
+  },
   // An application of the Apps API.
   {
     format: 'okta',
@@ -63,12 +83,15 @@ const FORMATS: readonly {
 /** Reads a client's metadata. The channels ask the result for the members that they need. */
 export function readClient(document: Metadata): ClientMetadata {
   const found = FORMATS.find(({ is }) => is(document))
+  let spelled: ReturnType<typeof spellingsOf> | null = null
   const member = (paths: MemberPaths): KnownMember | null => {
     const own = found === undefined ? [] : (paths[found.format] ?? [])
-    for (const path of [[paths.oidc], ...own]) {
+    spelled ??= spellingsOf(document)
+    const others = spelled.get(plainName(paths.oidc)) ?? []
+    for (const path of [[paths.oidc], ...others, ...own, ...(paths.others ?? [])]) {
       const value = path.reduce<unknown>(at, document)
       // Products write an unset member as empty text. In the standard's format, empty text is a mistake that the channel reports.
-      const unset = value === undefined || value === null || (value === '' && path.length > 1)
+      const unset = value === undefined || value === null || (value === '' && path[0] !== paths.oidc)
       if (!unset) return { value, pointer: pointerTo(path) }
     }
     return null
@@ -82,9 +105,29 @@ export function readClient(document: Metadata): ClientMetadata {
   }
 }
 
+/** Whether a document describes an application that has no OAuth client, such as a SAML application of an Okta organization. */
+export function isWithoutOAuth(document: unknown): boolean {
+  return (
+    isObject(document) && typeof document.signOnMode === 'string' && readClient(document).clientId === null
+  )
+}
+
+/** The paths of members where the standard's may be, in any spelling, by their plain names. */
+function spellingsOf(document: Metadata): ReadonlyMap<string, readonly Path[]> {
+  const within = (node: unknown, path: Path): readonly Path[] =>
+    isObject(node) ? Object.keys(node).map((key) => [...path, key]) : []
+  const paths = [...within(document, []), ...NESTED.flatMap((name) => within(document[name], [name]))]
+  return Map.groupBy(paths, (path) => plainName(String(path.at(-1))))
+}
+
+/** A name without case and separators. */
+export function plainName(name: string): string {
+  return name.toLowerCase().replace(/[._-]/g, '')
+}
+
 /** Endings of the names of secret members, in the spelling of all products. */
 const SECRET_NAME =
-  /(?:secret|secretrotated|secretexpiresat|registrationaccesstoken|(?:private|secret|master|access|api|sas)key|password|passphrase)$/
+  /(?:secrets?|secretrotated|secretexpiresat|registrationaccesstoken|(?:private|secret|master|access|api|sas)key|password|passphrase)$/
 /** Private members of a JWK (RFC 7518 6). */
 const JWK_PRIVATE = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
@@ -101,7 +144,7 @@ export function withoutSecrets(value: unknown): unknown {
     Object.entries(value)
       .filter(([name, member]) => {
         if (isJwk && JWK_PRIVATE.includes(name)) return false
-        return typeof member === 'boolean' || !SECRET_NAME.test(name.toLowerCase().replace(/[._-]/g, ''))
+        return typeof member === 'boolean' || !SECRET_NAME.test(plainName(name))
       })
       .map(([name, member]) => [name, withoutSecrets(member)]),
   )
@@ -112,7 +155,8 @@ function at(node: unknown, name: string | number): unknown {
   return isObject(node) && Object.hasOwn(node, name) ? node[name] : undefined
 }
 
-function pointerTo(path: Path): string {
+/** The JSON pointer of a path (RFC 6901). */
+export function pointerTo(path: Path): string {
   return path.map((name) => `/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }
 

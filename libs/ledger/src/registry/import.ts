@@ -8,14 +8,13 @@ import {
   type PutOutcome,
   type PutRelyingPartiesResult,
   type RelyingPartyDraft,
-  takenUris,
   writeRelyingParties,
 } from './put.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
 /** A relying party to import, with the members that are checked for all of them together. */
-export type RelyingPartyOutline = Pick<RelyingPartyDraft, 'clientId' | 'endpoints'> & {
+export type RelyingPartyOutline = Pick<RelyingPartyDraft, 'clientId'> & {
   /** The revision that the draft was made from; null if the client was not registered. */
   readonly expected: number | null
 }
@@ -66,8 +65,6 @@ export async function importRelyingParties(
     // Existing relying parties may be changed even if they exceed the quota.
     if (created > 0 && registered + created > most)
       return { ok: false, conflict: 'quota', registered, created, quota: most }
-    const taken = await takenUris(transaction, issuer, outlines)
-    if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
 
     const counts: Record<PutOutcome, number> = { created: 0, changed: 0, unchanged: 0 }
     for await (const some of drafts()) {

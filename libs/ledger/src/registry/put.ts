@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { ClientId, IssuerName } from '@curfew/domain'
+import type { IssuerName } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
@@ -17,52 +17,6 @@ export type RelyingPartyDraft = Omit<
   readonly subjectType?: RelyingPartyRecord['subjectType']
 }
 
-/** A URI that two clients would share. */
-export interface TakenUri {
-  readonly clientId: ClientId
-  readonly kind: string
-  readonly endpoint: string
-  readonly takenBy: ClientId
-}
-
-const TAKEN_URIS = `
-  select given.client_id as "clientId", given.kind, given.endpoint, min(p.client_id) as "takenBy"
-    from unnest($2::text[], $3::text[], $4::text[], $6::text[]) as given(client_id, endpoint, uri, kind)
-    join bindings b on b.uri = given.uri and b.registered
-    join relying_parties p on p.id = b.relying_party_id and p.issuer = $1
-   where not exists (select from unnest($5::text[]) as own(client_id) where own.client_id = p.client_id)
-   group by given.client_id, given.kind, given.endpoint`
-
-/** Finds the URIs of `drafts` that another client of the issuer has, registered or in `drafts`. */
-export async function takenUris(
-  db: Queryable,
-  issuer: IssuerName,
-  drafts: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
-): Promise<readonly TakenUri[]> {
-  const asked = drafts.flatMap(({ clientId, endpoints }) =>
-    endpoints.map(({ kind, name, uri }) => ({ clientId, kind, endpoint: name, uri })),
-  )
-  const first = new Map<string, ClientId>()
-  const withinDrafts = asked.flatMap(({ clientId, kind, endpoint, uri }) => {
-    const takenBy = first.get(uri) ?? clientId
-    first.set(uri, takenBy)
-    return takenBy === clientId ? [] : [{ clientId, kind, endpoint, takenBy }]
-  })
-  const { rows } = await db.query<TakenUri>({
-    name: 'taken_uris',
-    text: TAKEN_URIS,
-    values: [
-      issuer,
-      asked.map(({ clientId }) => clientId),
-      asked.map(({ endpoint }) => endpoint),
-      asked.map(({ uri }) => uri),
-      drafts.map(({ clientId }) => clientId),
-      asked.map(({ kind }) => kind),
-    ],
-  })
-  return [...withinDrafts, ...rows]
-}
-
 export type PutOutcome = 'created' | 'changed' | 'unchanged'
 
 export type PutRelyingPartiesResult =
@@ -75,7 +29,6 @@ export type PutRelyingPartiesResult =
     }
   /** `stale`: a relying party or the issuer has another revision than expected. */
   | { readonly ok: false; readonly conflict: 'stale' | 'no_issuer' }
-  | { readonly ok: false; readonly conflict: 'uri_taken'; readonly taken: readonly TakenUri[] }
   /** The issuer would exceed its quota of relying parties. */
   | {
       readonly ok: false
@@ -208,8 +161,6 @@ export async function putRelyingParties(
       if (registered + created > most)
         return { ok: false, conflict: 'quota', registered, created, quota: most }
     }
-    const taken = await takenUris(transaction, issuer, drafts)
-    if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
     await writeRelyingParties(transaction, issuer, changed, revision + 1)
     await bumpRegistry(transaction)
     const parties = await findRelyingParties(transaction, { issuer, clientIds })

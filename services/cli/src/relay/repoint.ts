@@ -1,6 +1,7 @@
 import type { Client } from '@curfew/client'
-import { clientIdIn, type Imported } from '@curfew/contract'
-import { importClients, importText, readClients } from '../rp-import.ts'
+import { clientIdIn } from '@curfew/contract'
+import type { ClientFile } from '../client-file/read.ts'
+import { type FileImported, importClients, importText } from '../rp-import.ts'
 import { callsOf, realmOf } from './calls.ts'
 import {
   type Direction,
@@ -15,29 +16,30 @@ import { planJson, planText } from './report.ts'
 /**
  * `rp import --relay` and `--restore`: shows what to set at the IdP. `relay` imports the clients first.
  *
- * @param input the clients; null: all registered clients. @returns the exit status.
+ * @param file the clients; null: all registered clients. @returns the exit status.
  */
 export async function repoint(
   client: Client,
-  input: string | null,
+  file: ClientFile | null,
   how: {
     readonly issuer: string
     readonly direction: Direction
     readonly dryRun: boolean
+    readonly skipInvalid: boolean
     readonly json: boolean
     readonly url: string | undefined
   },
 ): Promise<number> {
-  const { issuer, direction, dryRun, json } = how
+  const { issuer, direction, dryRun, skipInvalid, json } = how
   const place = await findRelay(client, issuer, direction === 'relay' ? how.url : undefined)
-  let done: Imported | null = null
-  if (input !== null && direction === 'relay') {
+  let done: FileImported | null = null
+  if (file !== null && direction === 'relay') {
     // An unknown relay is reported before anything is changed.
     templateOf(place)
-    done = await importClients(client, input, { issuer, dryRun, json })
+    done = await importClients(client, file, { issuer, dryRun, skipInvalid, json })
   }
-  const { documents, realm } = input === null ? { documents: [], realm: null } : readClients(input)
-  const only = input === null ? null : new Set(documents.flatMap((document) => clientIdIn(document) ?? []))
+  const { documents, realm } = file ?? { documents: [], realm: null }
+  const only = file === null ? null : new Set(documents.flatMap((document) => clientIdIn(document) ?? []))
   const plan = dryRun
     ? planOfDocuments(documents, place)
     : planOfParties(await registeredParties(client, issuer, only), direction, place)
@@ -47,10 +49,10 @@ export async function repoint(
     if (done !== null) process.stdout.write(`${importText(withoutUnreadable(done), issuer)}\n`)
     process.stdout.write(planText(plan, calls))
   }
-  return 0
+  return done !== null && done.skipped.total > 0 ? 1 : 0
 }
 
 /** The plan lists the clients that the relay cannot take. */
-function withoutUnreadable(done: Imported): Imported {
+function withoutUnreadable(done: FileImported): FileImported {
   return { ...done, notices: done.notices.filter(({ code }) => code !== 'relay_unreadable') }
 }

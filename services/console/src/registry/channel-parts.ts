@@ -41,7 +41,7 @@ export function partsOf(
     settings,
   }: {
     readonly client: ClientMetadata
-    readonly issuer: Pick<IssuerRecord, 'name' | 'sidSupported' | 'defaults'>
+    readonly issuer: Pick<IssuerRecord, 'name' | 'iss' | 'sidSupported' | 'defaults'>
     readonly settings: RelyingPartySettings
   },
   targetFault: (uri: string) => string | null,

@@ -2,16 +2,16 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Readable, Transform } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/contract'
-import type { ClientId, NetworkRank } from '@curfew/domain'
+import { type ClientId, type NetworkRank, NoSigningKeyError, type TokenAlgorithm } from '@curfew/domain'
 import {
   type Database,
+  findEventNames,
   findNetworkRulesLeft,
   findRelyingParties,
   type IssuerRecord,
   importRelyingParties,
   type RelyingPartyDraft,
   type RelyingPartyOutline,
-  takenUris,
 } from '@curfew/ledger'
 import {
   type BodyLine,
@@ -25,20 +25,19 @@ import {
 } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { NDJSON } from '../http/export.ts'
+import { type Body, parseLine, parseLines, readLine } from '../imports/lines.ts'
+import { createNotices } from '../imports/notices.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { networkRank } from './networks.ts'
 import { partyChange } from './party-view.ts'
 import {
-  bodyFaults,
-  clientIdOf,
   draftOf,
-  keyFaults,
+  type ReadRegistration,
   type Registration,
   type RegistrationDeps,
   type SignedDraft,
-  takenFaults,
+  signaturesOf,
 } from './registration.ts'
-import { createNotices, readImportedClient } from './relay.ts'
 import { overQuota } from './relying-parties.ts'
 
 const WRITE = {
@@ -64,15 +63,17 @@ const TICK_MS = 1_000
 const BATCH = 200
 
 /** The facts of one valid line that stay in memory. The rest is read from its bytes again. */
-interface Line extends RelyingPartyOutline, Pick<SignedDraft, 'issuer' | 'signs'> {
+interface Line extends RelyingPartyOutline, Pick<SignedDraft, 'signs'> {
   readonly line: BodyLine
 }
 
-/** A parsed line. */
-interface Body {
-  readonly line: BodyLine
-  readonly clientId: ClientId
-  readonly body: Registration['body']
+/** The valid lines of an import, and the faults of the others. */
+interface Checked extends Pick<Imported, 'passed_over'> {
+  readonly found: readonly Line[]
+  readonly faults: readonly ImportFault[]
+  readonly notices: ReturnType<typeof createNotices>
+  /** Numbers of clients with an endpoint: all, and by channel. */
+  readonly endpoints: Imported['endpoints']
 }
 
 /** The issuer of the imported clients, and the rank of the caller for network settings. */
@@ -81,7 +82,11 @@ interface Target {
   readonly rank: NetworkRank
 }
 
-type ImportDeps = RegistrationDeps & { readonly db: Database }
+type ImportDeps = RegistrationDeps & {
+  readonly db: Database
+  /** Whether the issuer has a key for an algorithm, or Curfew may make one. */
+  hasKey(issuer: IssuerRecord['name'], algorithm: TokenAlgorithm): Promise<boolean>
+}
 
 /** `POST /v1/issuers/{issuer}/relying-parties/import`: registers thousands of clients in one transaction. */
 export function registerImport(server: HttpServer, deps: ImportDeps): void {
@@ -94,10 +99,14 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
       bodyLimit: BODY_BYTES_MAX,
       schema: {
         summary:
-          'Register many relying parties, all or none. The body is NDJSON, with one line for each: the body of PUT with its client_id.',
+          'Register many relying parties, all or none, or with skip_invalid all but the invalid ones. The body is NDJSON, with one line for each: the body of PUT with its client_id.',
         params: IssuerParams,
         querystring: Type.Object({
           dry_run: Type.Boolean({ default: false, description: 'Only check the lines, and change nothing.' }),
+          skip_invalid: Type.Boolean({
+            default: false,
+            description: 'Import the valid lines although others have faults, and list these in skipped.',
+          }),
         }),
         body: Type.Unknown({ description: `Up to ${NDJSON_LINES_MAX} lines and ${BODY_BYTES_MAX} bytes.` }),
         response: { 200: Imported },
@@ -110,14 +119,16 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
       turn.during(request.raw, async () => {
         // A request without a body has no lines.
         const lines = (request.body ?? []) as readonly BodyLine[]
-        const { dry_run: dryRun } = request.query
+        const { dry_run: dryRun, skip_invalid: skipInvalid } = request.query
         if (lines.length === 0)
           throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
         for (let tries = 0; tries < TRIES_MAX; tries++) {
           const issuer = await issuerOr404(db, request.params.issuer)
           const target = { issuer, rank: networkRank(callerOf(request)) }
-          const { found, notices } = await check(deps, target, lines)
-          if (!dryRun) await signable(deps, found, lines.length)
+          const checked = await check(deps, target, lines)
+          const { found, faults } = checked
+          if (faults.length > 0 && !skipInvalid) throw refused(faults, lines.length)
+          await ensureKeys(deps, checked, { issuer: issuer.name, dryRun })
           const result = await importRelyingParties(db, {
             issuer: issuer.name,
             issuerRevision: issuer.revision,
@@ -127,7 +138,7 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
             quota: deps.relyingPartiesMax,
             dryRun,
           })
-          if (result.ok) return { dry_run: dryRun, total: found.length, ...result.counts, notices }
+          if (result.ok) return importedOf(checked, result.counts, dryRun)
           if (result.conflict === 'quota') throw overQuota(issuer.name, result)
           // Another change came first: check the lines again, and report faults by line.
         }
@@ -141,43 +152,56 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
   )
 }
 
-/** Checks every line alone and against the others. @throws a 400 problem that lists all faults by line. */
-async function check(
-  deps: ImportDeps,
-  target: Target,
-  lines: readonly BodyLine[],
-): Promise<{ found: readonly Line[]; notices: Imported['notices'] }> {
-  const notices = createNotices()
+/** Checks every line alone and against the others. */
+async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[]): Promise<Checked> {
+  const { issuer } = target
+  const notices = createNotices(issuer.name)
   const faults: ImportFault[] = []
   const firsts = new Map<ClientId, number>()
   const found: Line[] = []
+  const channels: Record<string, number> = {}
+  let [passedOver, notified] = [0, 0]
+  const names = await findEventNames(deps.db, issuer.iss)
+  const unnamed = names.subjects && !names.sessions
   for (const some of batchesOf(lines)) {
     await setImmediate()
-    const { bodies, faults: wrong } = bodiesOf(some, firsts)
-    faults.push(...wrong)
-    for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
+    const parsed = parseLines(some, firsts)
+    faults.push(...parsed.faults)
+    passedOver += parsed.passedOver
+    for (const { line, leftOut, registration } of await registrationsOf(deps, target, parsed.bodies)) {
       const { clientId, before } = registration
-      const { read: registered, notices: codes } = readImportedClient(registration, deps)
-      notices.add(clientId, codes)
-      faults.push(...registered.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
-      if (registered.faults.length > 0) continue
-      const { endpoints, signs } = await draftOf(registered, deps)
+      const { read, ...its } = readLine(registration, leftOut, deps)
+      faults.push(...its.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
+      if (its.faults.length > 0) continue
+      notices.add(clientId, its.notices)
+      if (unnamed && requiresSession(read)) notices.add(clientId, [{ code: 'session_required' }])
+      if (its.channels.length > 0) notified += 1
+      for (const channel of its.channels) channels[channel] = (channels[channel] ?? 0) + 1
       const expected = before?.revision ?? null
-      found.push({ issuer: target.issuer.name, clientId, endpoints, signs, line, expected })
+      found.push({ clientId, signs: signaturesOf(read), line, expected })
     }
   }
-  const taken = Map.groupBy(await takenUris(deps.db, target.issuer.name, found), ({ clientId }) => clientId)
-  const double = found.filter(({ clientId }) => taken.has(clientId))
-  const bodies = double.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
-  for (const { line, registration } of await registrationsOf(deps, target, bodies)) {
-    const { clientId } = registration
-    // A credential that may import may see all clients of the issuer.
-    const { read } = readImportedClient(registration, deps)
-    const wrong = takenFaults(read, taken.get(clientId) ?? [], () => true)
-    faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
+  return { found, faults, notices, passed_over: passedOver, endpoints: { clients: notified, channels } }
+}
+
+function requiresSession({ parts }: ReadRegistration): boolean {
+  return parts.some(
+    ({ registered: { endpoints, settings } }) =>
+      endpoints.length > 0 && Reflect.get(settings, 'session_required') === true,
+  )
+}
+
+/** The answer to an import that was done. */
+function importedOf(
+  { found, faults, notices, passed_over, endpoints }: Checked,
+  counts: Pick<Imported, 'created' | 'changed' | 'unchanged'>,
+  dryRun: boolean,
+): Imported {
+  return {
+    ...{ dry_run: dryRun, total: found.length, ...counts, passed_over, endpoints },
+    skipped: { total: linesOf(faults), ...listed(faults) },
+    notices: notices.list(),
   }
-  if (faults.length > 0) throw refused(faults, lines.length)
-  return { found, notices: notices.list() }
 }
 
 /** The registrations of some lines, with the present registrations of their clients. */
@@ -185,16 +209,16 @@ async function registrationsOf(
   { db }: ImportDeps,
   { issuer, rank }: Target,
   bodies: readonly Body[],
-): Promise<readonly { readonly line: BodyLine; readonly registration: Registration }[]> {
+): Promise<readonly (Pick<Body, 'line' | 'leftOut'> & { readonly registration: Registration })[]> {
   const among = { issuer: issuer.name, clientIds: bodies.map(({ clientId }) => clientId) }
   const known = await findRelyingParties(db, among)
   const rulesLeft = await findNetworkRulesLeft(db, among)
-  return bodies.map(({ line, clientId, body }) => {
+  return bodies.map(({ line, leftOut, clientId, body }) => {
     const before = known.get(clientId) ?? null
     const rule = before?.networkRule ?? rulesLeft.get(clientId) ?? null
     const networks = { rank, rule, named: true }
     return {
-      line,
+      ...{ line, leftOut },
       registration: {
         issuer,
         clientId,
@@ -208,44 +232,33 @@ async function registrationsOf(
   })
 }
 
-/** Parses some lines. @param firsts the line of each client so far. The clients of these lines are added. */
-function bodiesOf(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
-  const faults: ImportFault[] = []
-  const bodies: Body[] = []
-  for (const bodyLine of lines) {
-    const { line } = bodyLine
-    const read = bodyLine.read()
-    const wrong = 'fault' in read ? [read.fault] : bodyFaults(read.value)
-    if ('fault' in read || wrong.length > 0) {
-      faults.push(...wrong.map((fault) => ({ line, client_id: null, ...fault })))
-      continue
-    }
-    const body = read.value as Registration['body']
-    const clientId = clientIdOf(body)
-    if (typeof clientId !== 'string') {
-      faults.push({ line, client_id: null, ...clientId })
-      continue
-    }
-    const first = firsts.get(clientId)
-    if (first === undefined) {
-      firsts.set(clientId, line)
-      bodies.push({ line: bodyLine, clientId, body })
-    } else {
-      const detail = `is in line ${first} already`
-      faults.push({ line, client_id: clientId, pointer: '/client_id', detail })
-    }
+/** Makes the keys that the clients need, if the import is no dry run. A client whose key cannot be made gets a notice. */
+async function ensureKeys(
+  deps: ImportDeps,
+  { found, notices }: Checked,
+  { issuer, dryRun }: { readonly issuer: IssuerRecord['name']; readonly dryRun: boolean },
+): Promise<void> {
+  const signed = found.flatMap(({ signs, ...line }) => signs.map((signature) => ({ ...line, ...signature })))
+  for (const [algorithm, its] of Map.groupBy(signed, (line) => line.algorithm)) {
+    const possible =
+      (await deps.hasKey(issuer, algorithm)) && (dryRun || (await isEnsured(deps, issuer, algorithm)))
+    if (possible) continue
+    for (const { clientId } of its) notices.add(clientId, [{ code: 'no_signing_key', why: algorithm }])
   }
-  return { bodies, faults }
 }
 
-/** Ensures that the issuer has the signing keys for the clients. @throws a 400 problem. */
-async function signable(deps: ImportDeps, found: readonly Line[], total: number): Promise<void> {
-  const unsigned = await keyFaults(found, deps)
-  const faults = found.flatMap(({ line: { line }, clientId }) => {
-    const fault = unsigned.get(clientId)
-    return fault === undefined ? [] : [{ line, client_id: clientId, ...fault }]
-  })
-  if (faults.length > 0) throw refused(faults, total)
+async function isEnsured(
+  { ensureKey }: ImportDeps,
+  issuer: IssuerRecord['name'],
+  algorithm: TokenAlgorithm,
+): Promise<boolean> {
+  try {
+    await ensureKey(issuer, algorithm)
+    return true
+  } catch (error) {
+    if (error instanceof NoSigningKeyError) return false
+    throw error
+  }
 }
 
 /** Makes drafts of valid lines, in batches. */
@@ -256,15 +269,18 @@ async function* draftsOf(
 ): AsyncGenerator<readonly RelyingPartyDraft[]> {
   for (const some of batchesOf(found)) {
     await setImmediate()
-    const bodies = some.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
-    const registrations = await registrationsOf(deps, target, bodies)
+    const registrations = await registrationsOf(
+      deps,
+      target,
+      some.map(({ line }) => bodyOf(line)),
+    )
     yield await Promise.all(
-      registrations.map(async ({ registration }) => {
+      registrations.map(async ({ leftOut, registration }) => {
         const {
           signs: _,
           newSecret: __,
           ...draft
-        } = await draftOf(readImportedClient(registration, deps).read, deps)
+        } = await draftOf(readLine(registration, leftOut, deps).read, deps)
         return draft
       }),
     )
@@ -272,11 +288,11 @@ async function* draftsOf(
 }
 
 /** Parses a valid line again, and validates it again, which removes members that are null. */
-function bodyOf(line: BodyLine): Registration['body'] {
-  const read = line.read()
-  if ('fault' in read || bodyFaults(read.value).length > 0)
+function bodyOf(line: BodyLine): Body {
+  const body = parseLine(line)
+  if (body === null || !('clientId' in body))
     throw new Error(`line ${line.line} was valid before, and is not now`)
-  return read.value as Registration['body']
+  return body
 }
 
 function* batchesOf<Item>(items: readonly Item[]): Generator<readonly Item[]> {
@@ -363,15 +379,20 @@ function stalled(): ProblemError {
 }
 
 function refused(faults: readonly ImportFault[], total: number): ProblemError {
-  const sorted = faults.toSorted((a, b) => a.line - b.line)
-  const lines = new Set(faults.map(({ line }) => line)).size
   return new ProblemError({
     status: 400,
     title: 'Invalid import',
-    detail: `${lines} of ${total} lines have faults. Nothing was changed. Correct the faults in faults and send the request again.`,
-    extensions: {
-      faults: sorted.slice(0, FAULTS_MAX),
-      faults_left_out: Math.max(0, faults.length - FAULTS_MAX),
-    },
+    detail: `${linesOf(faults)} of ${total} lines have faults. Nothing was changed. Correct the faults in faults and send the request again, or add skip_invalid=true to import the other lines.`,
+    extensions: listed(faults),
   })
+}
+
+/** The number of lines with faults. */
+function linesOf(faults: readonly ImportFault[]): number {
+  return new Set(faults.map(({ line }) => line)).size
+}
+
+function listed(faults: readonly ImportFault[]) {
+  const sorted = faults.toSorted((a, b) => a.line - b.line)
+  return { faults: sorted.slice(0, FAULTS_MAX), faults_left_out: Math.max(0, faults.length - FAULTS_MAX) }
 }

@@ -18,13 +18,7 @@ import {
   type TokenAlgorithm,
   withoutSecrets,
 } from '@curfew/domain'
-import type {
-  IssuerRecord,
-  RelyingPartyDraft,
-  RelyingPartyRecord,
-  StoredSettings,
-  TakenUri,
-} from '@curfew/ledger'
+import type { IssuerRecord, RelyingPartyDraft, RelyingPartyRecord, StoredSettings } from '@curfew/ledger'
 import { createBodyValidator, type Fault } from '@curfew/runtime'
 import type { ClientKeySealer } from '@curfew/tokens'
 import { Type } from 'typebox'
@@ -202,23 +196,6 @@ function addressFaults(
   })
 }
 
-/** The faults of URIs that belong to other clients. @param maySee whether the caller may see a client. */
-export function takenFaults(
-  { parts }: Pick<ReadRegistration, 'parts'>,
-  taken: readonly TakenUri[],
-  maySee: (clientId: ClientId) => boolean,
-): readonly Fault[] {
-  return taken.map(({ kind, endpoint, takenBy }) => {
-    const part = parts.find(({ channel }) => channel.kind === kind)
-    const given = part?.registered.endpoints.find(({ name }) => name === endpoint)
-    const other = maySee(takenBy) ? takenBy : 'another client of the issuer'
-    return {
-      pointer: given?.pointer ?? '',
-      detail: `must not belong to another client: ${other} has this URI`,
-    }
-  })
-}
-
 /** The networks and the rule after a registration. */
 function networksAfter({ body, networks: { rank, rule, named } }: Pick<Registration, 'body' | 'networks'>): {
   readonly chosen: readonly string[] | undefined
@@ -271,11 +248,16 @@ export async function draftOf(
     clientName: (client.clientName?.value ?? null) as string | null,
     subjectType: isSubjectType(subjectType) ? subjectType : null,
     endpoints: parts.flatMap((part) => endpointsOf(part, registration, sealed)),
-    signs: parts.flatMap(({ registered: { endpoints, signs } }) =>
-      endpoints.length === 0 || signs === null ? [] : [signs],
-    ),
+    signs: signaturesOf(registration),
     newSecret: confirmation.made,
   }
+}
+
+/** The signing algorithms of the messages to a client's endpoints. */
+export function signaturesOf({ parts }: Pick<ReadRegistration, 'parts'>): SignedDraft['signs'] {
+  return parts.flatMap(({ registered: { endpoints, signs } }) =>
+    endpoints.length === 0 || signs === null ? [] : [signs],
+  )
 }
 
 /**

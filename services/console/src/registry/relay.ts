@@ -1,6 +1,5 @@
 import { relayFault } from '@curfew/channels'
-import { type Imported, readRelayAddress, relayAddress, relayTemplate } from '@curfew/contract'
-import type { ClientId } from '@curfew/domain'
+import { readRelayAddress, relayAddress, relayTemplate } from '@curfew/contract'
 import {
   type ReadRegistration,
   type Registration,
@@ -28,13 +27,11 @@ export function createRelayAddresses(publicUrl: string | null): RelayAddresses {
   }
 }
 
-/** A client of an import, and the notices about it. */
+/** A client of an import, and what concerns the relay. */
 export interface ImportedClient {
   readonly read: ReadRegistration
-  readonly notices: readonly NoticeCode[]
+  readonly notices: readonly ('relay_address_kept' | 'relay_address_crossed' | 'relay_unreadable')[]
 }
-
-type NoticeCode = 'relay_address_kept' | 'relay_address_crossed' | 'relay_unreadable'
 
 /**
  * Reads a client of an import. An export that was made after its IdP was changed has the address of the relay as the endpoint: the
@@ -108,37 +105,4 @@ function withUris(
     Reflect.set(Object(parent), last, registered)
   }
   return copy
-}
-
-/** Greatest number of client ids in a notice. */
-const IDS_MAX = 1_000
-
-const NOTICES: Readonly<Record<NoticeCode, (clients: string) => string>> = {
-  relay_address_kept: (clients) =>
-    `Kept the registered endpoint of ${clients}: the file has the relay's address.`,
-  relay_address_crossed: (clients) =>
-    `Kept the registered endpoint of ${clients}: the file has the relay's address of another client, which refuses the tokens. Set each client's own relay address at the IdP.`,
-  relay_unreadable: (clients) =>
-    `The relay cannot take the logout tokens of ${clients}: they are encrypted, and only the client has the key. Leave the client's own URL at the IdP.`,
-}
-
-/** Collects the notices of an import. */
-export function createNotices() {
-  const found = new Map<NoticeCode, ClientId[]>()
-  return {
-    add(clientId: ClientId, codes: readonly NoticeCode[]): void {
-      for (const code of codes) {
-        const clientIds = found.get(code) ?? []
-        found.set(code, clientIds)
-        clientIds.push(clientId)
-      }
-    },
-    list: (): Imported['notices'] =>
-      [...found].map(([code, clientIds]) => ({
-        code,
-        detail: NOTICES[code](clientIds.length === 1 ? '1 client' : `${clientIds.length} clients`),
-        total: clientIds.length,
-        client_ids: clientIds.slice(0, IDS_MAX),
-      })),
-  }
 }

@@ -1,5 +1,11 @@
 import { PageQuery, page, RelyingParty, RelyingPartyPatch, Removed, type Scope } from '@curfew/contract'
-import { admits, type ClientId, conditionsOf, mergePatch, ruleAfterRemoval } from '@curfew/domain'
+import {
+  type ClientId,
+  conditionsOf,
+  mergePatch,
+  ruleAfterRemoval,
+  type TokenAlgorithm,
+} from '@curfew/domain'
 import {
   countWaiting,
   type Database,
@@ -40,7 +46,6 @@ import {
   RegistrationBody,
   type RegistrationDeps,
   readRegistration,
-  takenFaults,
 } from './registration.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
@@ -253,7 +258,9 @@ async function change(
     const read = readRegistration(registration, deps)
     if (read.faults.length > 0) throw invalidParty(read.faults)
     const { signs, newSecret, ...draft } = await draftOf(read, deps)
-    const unsigned = (await keyFaults([{ ...draft, signs }], deps)).get(clientId)
+    // An import registers clients without a key. Other changes of such a client need none.
+    const added = signs.filter(({ algorithm }) => !signsWith(before, algorithm))
+    const unsigned = (await keyFaults([{ ...draft, signs: added }], deps)).get(clientId)
     if (unsigned !== undefined) throw invalidParty([unsigned])
     const result = await putRelyingParties(db, {
       issuer: issuer.name,
@@ -270,12 +277,13 @@ async function change(
       return { created: result.outcomes[0] === 'created', party, waiting, newSecret }
     }
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
-    if (result.conflict === 'uri_taken') {
-      const maySee = (other: ClientId) => admits(caller.access, { issuer: issuer.name, clientId: other })
-      throw invalidParty(takenFaults(read, result.taken, maySee))
-    }
   }
   throw keptChanging()
+}
+
+/** Whether a registered client has an endpoint whose messages are signed with an algorithm. */
+function signsWith(party: RelyingPartyRecord | null, algorithm: TokenAlgorithm): boolean {
+  return party?.endpoints.some(({ settings }) => Reflect.get(settings, 'algorithm') === algorithm) ?? false
 }
 
 /** The problem for a change that other changes kept preceding. */

@@ -1,0 +1,130 @@
+import { remarksOn } from '@curfew/channels'
+import type { ImportFault } from '@curfew/contract'
+import { type ClientId, isWithoutOAuth } from '@curfew/domain'
+import type { BodyLine, Fault } from '@curfew/runtime'
+import {
+  bodyFaults,
+  clientIdOf,
+  type ReadRegistration,
+  type Registration,
+  type RegistrationDeps,
+} from '../registry/registration.ts'
+import { readImportedClient } from '../registry/relay.ts'
+import type { Notice } from './notices.ts'
+
+/** A parsed line. */
+export interface Body {
+  readonly line: BodyLine
+  readonly clientId: ClientId
+  readonly body: Registration['body']
+  /** The faults of members that were left out of `body`. They count only if the client has an endpoint. */
+  readonly leftOut: readonly Fault[]
+}
+
+/** A client that was read, with its notices. */
+export interface ReadLine {
+  readonly read: ReadRegistration
+  readonly faults: readonly Fault[]
+  readonly notices: readonly Notice[]
+  /** The kinds of the channels in which it has an endpoint. */
+  readonly channels: readonly string[]
+}
+
+/** Parses one line. `null`: an application without an OAuth client. */
+export function parseLine(line: BodyLine): Body | readonly Fault[] | null {
+  const read = line.read()
+  if ('fault' in read) return [read.fault]
+  if (isWithoutOAuth(read.value)) return null
+  const faults = bodyFaults(read.value)
+  const leftOut = faults.filter((fault) => isTolerable(fault, read.value))
+  if (leftOut.length < faults.length) return faults
+  const body = without(read.value as Registration['body'], leftOut)
+  const clientId = clientIdOf(body)
+  return typeof clientId === 'string' ? { line, clientId, body, leftOut } : [clientId]
+}
+
+/** Parses the lines. @param firsts the line of each client so far. The clients of these lines are added. */
+export function parseLines(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
+  const faults: ImportFault[] = []
+  const bodies: Body[] = []
+  let passedOver = 0
+  for (const bodyLine of lines) {
+    const { line } = bodyLine
+    const parsed = parseLine(bodyLine)
+    if (parsed === null) passedOver += 1
+    else if (!('clientId' in parsed))
+      faults.push(...parsed.map((fault) => ({ line, client_id: null, ...fault })))
+    else {
+      const { clientId } = parsed
+      const first = firsts.get(clientId)
+      if (first === undefined) {
+        firsts.set(clientId, line)
+        bodies.push(parsed)
+      } else {
+        const detail = `is in line ${first} already`
+        faults.push({ line, client_id: clientId, pointer: '/client_id', detail })
+      }
+    }
+  }
+  return { bodies, faults, passedOver }
+}
+
+/**
+ * Reads the registration of a line. Without an endpoint, invalid metadata does no harm: it is left out, with a notice. Exports of
+ * identity providers have many such clients.
+ */
+export function readLine(
+  registration: Registration,
+  leftOut: readonly Fault[],
+  deps: Pick<RegistrationDeps, 'targetFault' | 'ceiling' | 'relay'>,
+): ReadLine {
+  const given = readImportedClient(registration, deps)
+  const channelsOf = ({ parts }: ReadRegistration) =>
+    parts.flatMap(({ channel, registered }) => (registered.endpoints.length === 0 ? [] : [channel.kind]))
+  const channels = channelsOf(given.read)
+  if (channels.length > 0) {
+    return {
+      ...{ read: given.read, channels, faults: [...leftOut, ...given.read.faults] },
+      notices: [...given.notices.map((code) => ({ code })), ...remarksOf(given.read)],
+    }
+  }
+  const name = given.read.faults.filter(({ pointer }) => pointer === given.read.client.clientName?.pointer)
+  const all = [...leftOut, ...name]
+  const read =
+    name.length === 0
+      ? given.read
+      : readImportedClient({ ...registration, body: without(registration.body, name) }, deps).read
+  const remarks = remarksOf(read)
+  return {
+    ...{ read, channels, faults: read.faults },
+    notices: [
+      ...all.map(({ pointer }) => ({ code: 'member_left_out' as const, pointer })),
+      ...remarks,
+      ...(remarks.length === 0 ? [{ code: 'no_endpoint' as const }] : []),
+    ],
+  }
+}
+
+function remarksOf({ client, parts }: ReadRegistration): readonly Notice[] {
+  return remarksOn(
+    client,
+    parts.flatMap(({ registered }) => registered.endpoints.map(({ uri }) => uri)),
+  )
+}
+
+/** Whether a client without an endpoint could do without the member of a fault. An empty URI is no endpoint. */
+function isTolerable({ pointer }: Fault, value: unknown): boolean {
+  const member = memberOf(pointer)
+  if (['', 'client_id', 'curfew'].includes(member)) return false
+  return member !== 'backchannel_logout_uri' || Reflect.get(Object(value), member) === ''
+}
+
+function without(body: Registration['body'], faults: readonly Fault[]): Registration['body'] {
+  const members = faults.map(({ pointer }) => memberOf(pointer))
+  return Object.fromEntries(Object.entries(body).filter(([name]) => !members.includes(name)))
+}
+
+/** The name of the outermost member of a pointer. */
+function memberOf(pointer: string): string {
+  return (pointer.split('/')[1] ?? '').replaceAll('~1', '/').replaceAll('~0', '~')
+}

@@ -1,0 +1,87 @@
+import type { ClientRemark } from '@curfew/channels'
+import type { Imported } from '@curfew/contract'
+import type { ClientId } from '@curfew/domain'
+import type { ImportedClient } from '../registry/relay.ts'
+
+/** A fact about one client of an import that does not prevent it. */
+export interface Notice {
+  readonly code:
+    | ClientRemark['code']
+    | ImportedClient['notices'][number]
+    | 'member_left_out'
+    | 'no_endpoint'
+    | 'no_signing_key'
+    | 'session_required'
+  /** The place in the client's metadata, as a JSON pointer. */
+  readonly pointer?: string
+  /** The consequence; or the algorithm of `no_signing_key`. */
+  readonly why?: string
+}
+
+/** Greatest number of client ids in a notice. */
+const IDS_MAX = 1_000
+/** Greatest number of notices with different places. Further ones are collected without a place. */
+const PLACES_MAX = 200
+
+interface Words {
+  readonly clients: string
+  readonly issuer: string
+  readonly pointer: string
+  readonly why: string
+}
+
+const NOTICES: Readonly<Record<Notice['code'], (words: Words) => string>> = {
+  relay_address_kept: ({ clients }) =>
+    `Kept the registered endpoint of ${clients}: the file has the relay's address.`,
+  relay_address_crossed: ({ clients }) =>
+    `Kept the registered endpoint of ${clients}: the file has the relay's address of another client, which refuses the tokens. Set each client's own relay address at the IdP.`,
+  relay_unreadable: ({ clients }) =>
+    `The relay cannot take the logout tokens of ${clients}: they are encrypted, and only the client has the key. Leave the client's own URL at the IdP.`,
+  endpoint_unread: ({ clients, pointer }) =>
+    pointer === '/adminUrl'
+      ? `The adminUrl of ${clients} takes messages of Keycloak's adapters, not logout tokens, so Curfew does not use it. Register a backchannel_logout_uri.`
+      : `Curfew does not use the back-channel URL of ${clients}${at(pointer)}. Register it as backchannel_logout_uri.`,
+  frontchannel_only: ({ clients, pointer }) =>
+    `Curfew cannot notify ${clients} with only a front-channel logout${at(pointer)}. Register a backchannel_logout_uri.`,
+  saml_client: ({ clients }) => `Curfew cannot notify ${clients} with the protocol SAML.`,
+  member_unused: ({ clients, pointer, why }) => `Curfew does not use ${pointer} of ${clients}: ${why}.`,
+  member_left_out: ({ clients, pointer }) =>
+    `Left out ${pointer} of ${clients}: it is invalid. Without an endpoint it has no effect.`,
+  no_endpoint: ({ clients }) => `Curfew does not notify ${clients} without an endpoint.`,
+  no_signing_key: ({ clients, issuer, why }) =>
+    `The logouts of ${clients} become dead letters (no_signing_key) until ${issuer}, which has keys of its own, has one for ${why}: curfew keys generate --issuer ${issuer} --alg ${why}. Then publish it at the IdP.`,
+  session_required: ({ clients, issuer }) =>
+    `The registration of ${clients} requires a session, and the logouts of ${issuer} so far name only subjects. Such deliveries become dead letters (sid_required). Post sessions, name the sid in logouts, or register backchannel_logout_session_required false.`,
+}
+
+function at(pointer: string): string {
+  return pointer === '' ? '' : ` at ${pointer}`
+}
+
+/** Collects the notices of an import. @param issuer its name. */
+export function createNotices(issuer: string) {
+  const found = new Map<string, { readonly notice: Notice; readonly clientIds: ClientId[] }>()
+  return {
+    add(clientId: ClientId, notices: readonly Notice[]): void {
+      for (const notice of notices) {
+        const { code, pointer = '', why = '' } = notice
+        const own = `${code} ${pointer} ${why}`
+        const key = found.has(own) || found.size < PLACES_MAX ? own : code
+        const kept = found.get(key) ?? { notice: key === own ? notice : { code }, clientIds: [] }
+        found.set(key, kept)
+        kept.clientIds.push(clientId)
+      }
+    },
+    list: (): Imported['notices'] =>
+      [...found.values()].map(({ notice: { code, pointer = '', why = '' }, clientIds }) => ({
+        code,
+        detail: NOTICES[code]({
+          ...{ issuer, pointer, why },
+          clients: clientIds.length === 1 ? '1 client' : `${clientIds.length} clients`,
+        }),
+        pointer: pointer === '' ? null : pointer,
+        total: clientIds.length,
+        client_ids: clientIds.slice(0, IDS_MAX),
+      })),
+  }
+}
