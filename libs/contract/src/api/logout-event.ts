@@ -122,7 +122,7 @@ export const LogoutEventInput = Type.Object(
     clients: Type.Optional(fields.clients),
     lane: Type.Optional(fields.lane),
   },
-  { additionalProperties: false, title: 'LogoutEvent' },
+  { additionalProperties: false, title: 'LogoutEventInput' },
 )
 export type LogoutEventInput = Static<typeof LogoutEventInput>
 

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, Text, Time } from './common.ts'
+import { model } from './model.ts'
 
 // Schemas of probes of a relying party's endpoint.
 
@@ -32,12 +33,12 @@ export const ProbeInput = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false, title: 'Probe' },
+  { additionalProperties: false, title: 'ProbeInput' },
 )
 export type ProbeInput = Static<typeof ProbeInput>
 
 /** One check, with its result in words for the owner of the relying party. */
-export const ProbeCheck = Type.Object({
+export const ProbeCheck = model('ProbeCheck', {
   id: Text,
   title: Text,
   level: Type.Union(
@@ -53,7 +54,7 @@ export const ProbeCheck = Type.Object({
 })
 export type ProbeCheck = Static<typeof ProbeCheck>
 
-export const ProbeFindings = Type.Object({
+export const ProbeFindings = model('ProbeFindings', {
   passed: Count,
   failed: Count,
   unknown: Count,
@@ -73,7 +74,7 @@ export const ProbeFindings = Type.Object({
 export type ProbeFindings = Static<typeof ProbeFindings>
 
 /** A probe, with its report when it is done. */
-export const Probe = Type.Object({
+export const Probe = model('Probe', {
   id: Text,
   state: Type.Union([Type.Literal('running'), Type.Literal('done')]),
   issuer: Text,

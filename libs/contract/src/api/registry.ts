@@ -6,6 +6,7 @@ import {
 import { type Static, type TSchema, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
+import { model } from './model.ts'
 
 /** TLS settings of a relying party, in PEM. */
 const ClientTls = Type.Object(
@@ -160,7 +161,7 @@ export const RelyingPartySettings = Type.Object(
     ),
     ...confirmationMembers,
   },
-  { additionalProperties: false },
+  { title: 'RelyingPartySettings', additionalProperties: false },
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
@@ -247,11 +248,11 @@ export const IssuerInput = Type.Object(
     ),
     defaults: Type.Optional(IssuerDefaults),
   },
-  { additionalProperties: false, title: 'Issuer' },
+  { additionalProperties: false, title: 'IssuerInput' },
 )
 export type IssuerInput = Static<typeof IssuerInput>
 
-export const Issuer = Type.Object({
+export const Issuer = model('Issuer', {
   name: Text,
   iss: Text,
   sla: Type.Object({
@@ -297,7 +298,7 @@ export const RelyingPartyInput = Type.Object(
     id_token_encrypted_response_alg: known(Type.String({ maxLength: 64 })),
     curfew: Type.Optional(RelyingPartySettings),
   },
-  { additionalProperties: true, title: 'RelyingParty' },
+  { additionalProperties: true, title: 'RelyingPartyInput' },
 )
 export type RelyingPartyInput = Static<typeof RelyingPartyInput>
 
@@ -373,12 +374,12 @@ export const RelyingParty = Type.Object(
       ),
     }),
   },
-  { additionalProperties: true },
+  { title: 'RelyingParty', additionalProperties: true },
 )
 export type RelyingParty = Static<typeof RelyingParty>
 
 /** A removed relying party, with the number of its waiting deliveries. */
-export const Removed = Type.Object({
+export const Removed = model('Removed', {
   client_id: Text,
   issuer: Text,
   waiting: Type.Integer({
@@ -390,7 +391,7 @@ export const Removed = Type.Object({
 export type Removed = Static<typeof Removed>
 
 /** The result of an import, or with dry_run the expected result. */
-export const Imported = Type.Object({
+export const Imported = model('Imported', {
   dry_run: Type.Boolean(),
   total: Count,
   created: Count,
@@ -452,7 +453,7 @@ const EndpointHealth = Type.Object({
   ),
 })
 
-export const RelyingPartyHealth = Type.Object({
+export const RelyingPartyHealth = model('RelyingPartyHealth', {
   client_id: Text,
   issuer: Text,
   client_name: nullable(Text),

@@ -10,6 +10,7 @@ import {
   SidText,
   SubjectText,
 } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of sessions: posted by IdPs, and read by support staff.
 
@@ -31,7 +32,7 @@ export const SessionInput = Type.Object(
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
   },
-  { additionalProperties: false, title: 'Session' },
+  { additionalProperties: false, title: 'SessionInput' },
 )
 export type SessionInput = Static<typeof SessionInput>
 
@@ -57,7 +58,7 @@ export const AcceptedSessionEnd = Type.Object(
 export type AcceptedSessionEnd = Static<typeof AcceptedSessionEnd>
 
 /** The answer to an accepted start or end of a session. */
-export const SessionAccepted = Type.Object({
+export const SessionAccepted = model('SessionAccepted', {
   status: Type.Literal('accepted'),
   links: Type.Object({ session: Text }),
 })
@@ -80,7 +81,7 @@ export const SessionsQuery = Type.Object(
 )
 
 /** A session in the session index. */
-export const Session = Type.Object({
+export const Session = model('Session', {
   iss: Text,
   sub: Text,
   email: nullable(Text),
@@ -112,7 +113,7 @@ export const OrphansQuery = Type.Object(
 )
 
 /** A session whose logout failed or lapsed. It may still be open. */
-export const OrphanedSession = Type.Object({
+export const OrphanedSession = model('OrphanedSession', {
   issuer: Type.Union([Text, Type.Null()], {
     description: 'Short name of the issuer; null if no issuer is registered with this iss.',
   }),

@@ -76,6 +76,8 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: WRITE,
       schema: {
+        operationId: 'probeRelyingParty',
+        tags: ['Relying parties'],
         summary:
           "Probe a relying party's endpoint, the registered one or another: send valid and forged requests that name no real session.",
         params: PartyParams,
@@ -99,6 +101,8 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: READ,
       schema: {
+        operationId: 'getProbe',
+        tags: ['Relying parties'],
         summary: 'Get the last probe of a relying party: its report, or its progress.',
         params: PartyParams,
         response: { 200: Probe },
