@@ -113,6 +113,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // Checks receipts by itself, because an auditor must not depend on the operator. Asks the channels where an IdP keeps the URL of a
   // client.
   'services/cli': [
+    'commander',
     '@curfew/channels',
     '@curfew/contract',
     'node:',

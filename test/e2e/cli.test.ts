@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import manifest from '../../package.json' with { type: 'json' }
 import { createTestDatabase } from '../support/database.ts'
 import { openGate } from '../support/gate.ts'
 import { useProcesses } from '../support/processes.ts'
@@ -15,44 +16,83 @@ async function run(args: readonly string[], env: Readonly<Record<string, string>
 }
 
 describe('the command', () => {
-  test.each([
-    { what: 'no command', args: [], says: 'Which command?' },
-    { what: 'an unknown command', args: ['upp'], says: 'There is no command upp.' },
-    { what: 'a name that every object has', args: ['constructor'], says: 'There is no command constructor.' },
-  ])('for $what prints the fault and the usage, and exits with 2', async ({ args, says }) => {
-    const { code, stdout, stderr } = await run(args)
-    expect(code).toBe(2)
-    expect(stderr).toContain(says)
-    expect(stderr).toContain('Usage: curfew COMMAND')
-    expect(stdout).toBe('')
+  test('without arguments prints its commands to standard error, and exits with 2', async () => {
+    const { code, stdout, stderr } = await run([])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(/^Usage: curfew COMMAND\n/)
+    expect(stderr).toContain('issuer-logout')
   })
 
   test.each([
-    { what: 'an unknown option', args: ['up', '--demi'], says: "Unknown option '--demi'" },
-    { what: 'a word too much', args: ['migrate', 'now'], says: "Unexpected argument 'now'" },
-    { what: 'a missing subcommand', args: ['dlq'], says: 'dlq what? list, show, replay.' },
-    { what: 'no key', args: ['rp', 'list'], says: 'Give an API key: --key, or CURFEW_KEY.' },
-  ])('for $what prints the fault and where to find help, and exits with 2', async ({ args, says }) => {
+    { args: ['upp'], says: "Unknown command 'upp'. Did you mean up?", see: 'curfew' },
+    { args: ['upp', '--help'], says: "Unknown command 'upp'. Did you mean up?", see: 'curfew' },
+    { args: ['constructor'], says: "Unknown command 'constructor'.", see: 'curfew' },
+    { args: ['dlq', 'lst'], says: "Unknown command 'lst'. Did you mean list?", see: 'curfew dlq' },
+    { args: ['dlq'], says: 'Give a command: list, show, replay.', see: 'curfew dlq' },
+    { args: ['up', '--demi'], says: "Unknown option '--demi'. Did you mean --demo?", see: 'curfew up' },
+    {
+      args: ['migrate', 'now'],
+      says: "Too many arguments for 'migrate'. Expected 0 arguments but got 1: now.",
+      see: 'curfew migrate',
+    },
+    { args: ['dlq', 'show'], says: "Missing required argument 'ID'.", see: 'curfew dlq show' },
+    {
+      args: ['dlq', 'list', '--limit'],
+      says: "Option '--limit <N>' argument missing.",
+      see: 'curfew dlq list',
+    },
+    {
+      args: ['dlq', 'list', '--client', '--json'],
+      says: "Option '--client <CLIENT_ID>' argument '--json' is invalid. Its value is missing.",
+      see: 'curfew dlq list',
+    },
+    { args: ['rp', 'list'], says: 'Give an API key: --key, or CURFEW_KEY.', see: 'curfew rp list' },
+  ])('for $args prints the fault and where to find help, and exits with 2', async ({ args, says, see }) => {
     const { code, stdout, lines } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-    expect(lines).toEqual([expect.stringContaining(says), `See curfew ${args[0]} --help`])
+    expect(lines).toEqual([says, `See ${see} --help`])
   })
 
   test.each([
-    ['rp', '--help'],
-    ['rp', 'import', '-h'],
-    ['help', 'rp'],
-  ])('%s %s prints the help of one command', async (...args) => {
+    { args: ['rp', 'import', '--help'] },
+    { args: ['rp', 'import', 'realm.json', '-h'] },
+    { args: ['help', 'rp', 'import'] },
+    { args: ['rp', 'help', 'import'] },
+  ])('$args prints the help of that command alone', async ({ args }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout).toContain('rp import FILE')
-    expect(stdout).not.toContain('webhooks')
+    expect(stdout).toMatch(/^Usage: curfew rp import \[options\] \[FILE\]\n/)
+    expect(stdout).toContain('--dry-run')
+    expect(stdout).toContain('Examples:\n  curfew rp import realm.json --dry-run\n')
+    expect(stdout).not.toContain('export')
   })
 
-  test('--help prints the usage to standard output, and exits with 0', async () => {
-    const { code, stdout, stderr } = await run(['--help'])
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout).toContain('up [--demo]')
+  test.each([{ args: ['rp', '--help'] }, { args: ['help', 'rp'] }])(
+    '$args lists the subcommands',
+    async ({ args }) => {
+      const { code, stdout, stderr } = await run(args)
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      expect(stdout).toMatch(/^ {2}import \[options\] \[FILE\] +register many relying parties/m)
+      expect(stdout).not.toContain('webhooks')
+    },
+  )
+
+  test.each([{ args: ['--help'] }, { args: ['help'] }])(
+    '$args prints the commands to standard output, and exits with 0',
+    async ({ args }) => {
+      const { code, stdout, stderr } = await run(args)
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      expect(stdout).toContain('dead letters')
+    },
+  )
+
+  test('--version prints the version of the release', async () => {
+    expect(await run(['--version'])).toMatchObject({ code: 0, stdout: `${manifest.version}\n`, stderr: '' })
+  })
+
+  test('the help has no colours, also where the environment asks for them', async () => {
+    const { stdout } = await run(['dlq', 'list', '--help'], { FORCE_COLOR: '1' })
+    expect(stdout).not.toContain('\u001b')
   })
 })
 

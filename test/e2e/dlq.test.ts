@@ -170,9 +170,9 @@ describe('a running replay', () => {
 
 describe('exit statuses and error texts', () => {
   test.each([
-    { args: [], says: 'dlq what? list, show, replay.' },
-    { args: ['lst'], says: 'There is no command dlq lst.' },
-    { args: ['show'], says: 'Give just one' },
+    { args: [], says: 'Give a command: list, show, replay.' },
+    { args: ['lst'], says: "Unknown command 'lst'" },
+    { args: ['show'], says: "Missing required argument 'ID'" },
     { args: ['list', '--lmit', '1'], says: "Unknown option '--lmit'" },
     { args: ['list', '--limit', '0'], says: '--limit must be' },
     { args: ['list', '--url', 'nowhere'], says: 'nowhere is not an http(s) URL' },

@@ -109,7 +109,7 @@ test('a wrong command is reported with its exit status', async () => {
   expect(await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).toMatchObject({
     code: 2,
     stdout: '',
-    stderr: expect.stringMatching(/^Curfew answered 400: \/lane .*\nSee curfew events --help\n$/),
+    stderr: expect.stringMatching(/^Curfew answered 400: \/lane .*\nSee curfew events post --help\n$/),
   })
   expect((await run('show', 'x', '--wait', '31')).code).toBe(2)
   const none = await run('show', '01938c2e-0000-7000-8000-000000000009')

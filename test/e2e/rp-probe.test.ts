@@ -65,9 +65,9 @@ test('--json prints JSON to standard output and progress to standard error, and 
 
 describe('exit statuses and error texts', () => {
   test.each([
-    { args: [], says: 'rp what? list, show' },
-    { args: ['prod'], says: 'There is no command rp prod.' },
-    { args: ['probe', '--issuer', 'main'], says: 'Give just one' },
+    { args: [], says: 'Give a command: list, show' },
+    { args: ['prod'], says: "Unknown command 'prod'" },
+    { args: ['probe', '--issuer', 'main'], says: "Missing required argument 'ID'" },
     {
       args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'],
       says: 'nowhere is not an http(s) URL',

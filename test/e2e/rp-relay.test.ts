@@ -265,7 +265,7 @@ test('an unknown address of the relay is reported before anything is imported, a
 test.each([
   { what: 'without a file', args: [], says: 'Give a file to import' },
   { what: 'with --dry-run alone', args: ['--relay', '--dry-run'], says: '--dry-run needs a file' },
-  { what: 'with two files', args: ['a', 'b', '--relay'], says: 'at most one' },
+  { what: 'with two files', args: ['a', 'b', '--relay'], says: 'Too many arguments' },
 ])('rp import $what is wrong usage', async ({ args, says }) => {
   expect(await run(args)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(says) })
 })

@@ -1,16 +1,40 @@
 import type { ApiKey, ApiKeyInput } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, type Given, group, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { table } from './table.ts'
 
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const CREATE = {
+  name: text('NAME', 'the name of the key'),
+  scope: texts('SCOPE', 'a scope of the key'),
+  issuer: text('NAME', 'bind the key to this issuer'),
+  client: texts('CLIENT_ID', 'bind the key to this relying party of the issuer'),
+  rate: text('REQUESTS', 'limit the key to this number of requests a second'),
+  expires: text('TIME', 'the end of the key'),
+  ...CONNECTION_OPTIONS,
+} as const
 const PAGE_MAX = 500
 
-/** `curfew api-keys list|create|revoke`. */
-export const apiKeys = group('api-keys', { list, create, revoke })
+export const apiKeys = group('keys of this API', {
+  list: command({ about: 'list API keys', options: CONNECTION_OPTIONS }, list),
+  create: command(
+    {
+      about: 'create an API key, and show it once',
+      options: CREATE,
+      examples: ['curfew api-keys create --name idp --scope events:write --issuer main'],
+    },
+    create,
+  ),
+  revoke: command(
+    {
+      about: 'revoke an API key',
+      words: { '<ID>': 'the id of the key, as in api-keys list' },
+      options: CONNECTION_OPTIONS,
+    },
+    revoke,
+  ),
+})
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, OPTIONS)
+async function list({ values }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const client = connect(values)
   const items: ApiKey[] = []
   let cursor: string | null = null
@@ -56,16 +80,7 @@ function minute(time: string | null): string {
   return time === null ? 'never' : time.slice(0, 16).replace('T', ' ')
 }
 
-async function create(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...OPTIONS,
-    name: { type: 'string' },
-    scope: { type: 'string', multiple: true },
-    issuer: { type: 'string' },
-    client: { type: 'string', multiple: true },
-    rate: { type: 'string' },
-    expires: { type: 'string' },
-  })
+async function create({ values }: Given<typeof CREATE>): Promise<number> {
   const { name, scope, issuer, client, rate, expires, json } = values
   if (name === undefined || scope === undefined)
     throw new UsageError('Give --name, and at least one --scope.')
@@ -89,8 +104,7 @@ async function create(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function revoke(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function revoke({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const revoked = await answered(connect(values).revokeApiKey(positionals[0] ?? ''))
   process.stdout.write(
     values.json === true ? `${JSON.stringify(revoked)}\n` : `${revoked.name} is revoked.\n`,

@@ -1,9 +1,21 @@
 import { ApiError, type Client, createClient } from '@curfew/client'
 import { readEnvironment, readOrExit } from '@curfew/runtime/environment'
-import { UsageError } from './arguments.ts'
+import { flag, text, UsageError } from './arguments.ts'
+
+const HEADING = 'Global options:'
+
+/** The option of commands that can print their result for programs. */
+export const JSON_OPTION = { json: { ...flag('print JSON'), heading: HEADING } } as const
 
 /** The options of commands that call the API. */
-export const CONNECTION_OPTIONS = { url: { type: 'string' }, key: { type: 'string' } } as const
+export const CONNECTION_OPTIONS = {
+  url: {
+    ...text('URL', 'the address of Curfew (default: CURFEW_URL, or http://127.0.0.1:8480)'),
+    heading: HEADING,
+  },
+  key: { ...text('KEY', 'the API key (default: CURFEW_KEY)'), heading: HEADING },
+  ...JSON_OPTION,
+} as const
 
 const DEFAULT_URL = 'http://127.0.0.1:8480'
 

@@ -1,16 +1,15 @@
 import type { DeadLetterFilterInput } from '@curfew/contract'
+import { type Given, text } from './arguments.ts'
 
 /** The options that select dead letters. */
 export const FILTER_OPTIONS = {
-  issuer: { type: 'string' },
-  client: { type: 'string' },
-  channel: { type: 'string' },
-  reason: { type: 'string' },
-  from: { type: 'string' },
-  to: { type: 'string' },
+  issuer: text('NAME', 'only of this issuer'),
+  client: text('CLIENT_ID', 'only of this relying party'),
+  channel: text('KIND', 'only of this channel'),
+  reason: text('REASON', 'only with this reason'),
+  from: text('TIME', 'only dead since this time'),
+  to: text('TIME', 'only dead before this time'),
 } as const
-
-type Values = { readonly [Option in keyof typeof FILTER_OPTIONS]?: string | undefined }
 
 /** The filter from the options. The server validates it, and lists the valid reasons. */
 export function filterOf({
@@ -20,7 +19,7 @@ export function filterOf({
   reason,
   from,
   to,
-}: Values): Omit<DeadLetterFilterInput, 'ids'> {
+}: Given<typeof FILTER_OPTIONS>['values']): Omit<DeadLetterFilterInput, 'ids'> {
   return {
     ...(issuer !== undefined && { issuer }),
     ...(client !== undefined && { client_id: client }),

@@ -1,10 +1,21 @@
 import type { Client } from '@curfew/client'
 import type { Replay, ReplayPreview } from '@curfew/contract'
-import { parse, UsageError } from './arguments.ts'
+import { flag, type Given, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { table } from './table.ts'
+
+export const REPLAY_OPTIONS = {
+  ...FILTER_OPTIONS,
+  id: texts('ID', 'only this dead letter'),
+  'include-lapsed': flag('also dead letters of expired sessions'),
+  'dry-run': flag('only show the number'),
+  yes: flag('do not ask for confirmation'),
+  follow: text('ID', 'watch a running replay'),
+  cancel: text('ID', 'stop a replay'),
+  ...CONNECTION_OPTIONS,
+} as const
 
 /**
  * `curfew dlq replay`.
@@ -12,18 +23,7 @@ import { table } from './table.ts'
  * @returns the exit status: 1 if the replay failed or was cancelled, if the person declined or left, or if an id is not a dead
  * letter.
  */
-export async function replay(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    ...FILTER_OPTIONS,
-    id: { type: 'string', multiple: true },
-    'include-lapsed': { type: 'boolean' },
-    'dry-run': { type: 'boolean' },
-    yes: { type: 'boolean' },
-    follow: { type: 'string' },
-    cancel: { type: 'string' },
-    json: { type: 'boolean' },
-  })
+export async function replay({ values }: Given<typeof REPLAY_OPTIONS>): Promise<number> {
   const json = values.json === true
   const print = (job: Replay) => process.stdout.write(json ? `${JSON.stringify(job)}\n` : summary(job))
   if (values.cancel !== undefined) {

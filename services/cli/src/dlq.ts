@@ -1,25 +1,43 @@
 import type { DeadLetter, DeadLetterWithAttempts } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, type Given, group } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
-import { replay } from './dlq-replay.ts'
+import { REPLAY_OPTIONS, replay } from './dlq-replay.ts'
+import { LIMIT_OPTION, limitOf } from './pages.ts'
 import { plain, table } from './table.ts'
 
 const PAGE_MAX = 500
-const LIMIT_DEFAULT = 50
+const LIST = { ...FILTER_OPTIONS, ...LIMIT_OPTION, ...CONNECTION_OPTIONS } as const
 
-/** `curfew dlq list|show|replay`. */
-export const dlq = group('dlq', { list, show, replay })
+export const dlq = group('dead letters, which wait for a person', {
+  list: command(
+    {
+      about: 'list dead letters, with their faults and how to correct them',
+      options: LIST,
+      examples: ['curfew dlq list --client shop --reason timeout'],
+    },
+    list,
+  ),
+  show: command(
+    {
+      about: 'show a dead letter with all its attempts',
+      words: { '<ID>': 'the id of the dead letter, as in dlq list' },
+      options: CONNECTION_OPTIONS,
+    },
+    show,
+  ),
+  replay: command(
+    {
+      about: 'replay dead letters; shows the number, then asks for confirmation',
+      options: REPLAY_OPTIONS,
+      examples: ['curfew dlq replay --client shop --dry-run', 'curfew dlq replay --client shop --yes'],
+    },
+    replay,
+  ),
+})
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    ...FILTER_OPTIONS,
-    limit: { type: 'string' },
-    json: { type: 'boolean' },
-  })
-  const limit = Number(values.limit ?? LIMIT_DEFAULT)
-  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+async function list({ values }: Given<typeof LIST>): Promise<number> {
+  const limit = limitOf(values)
   const client = connect(values)
   const items: DeadLetter[] = []
   let cursor: string | null = null
@@ -59,8 +77,7 @@ async function list(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...CONNECTION_OPTIONS, json: { type: 'boolean' } }, 1)
+async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const letter = await answered(connect(values).getDeadLetter(positionals[0] ?? ''))
   process.stdout.write(values.json === true ? `${JSON.stringify(letter)}\n` : inWords(letter))
   return 0

@@ -1,6 +1,6 @@
 import { ApiError, type Client } from '@curfew/client'
 import type { EventLogView, Issuer, KeysCheck } from '@curfew/contract'
-import { parse, UsageError } from './arguments.ts'
+import { command, type Given, text, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { allIssuers } from './issuer.ts'
 import { plain, table } from './table.ts'
@@ -47,13 +47,20 @@ const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: str
   },
 }
 
-/** `curfew doctor`: checks the deployment, and prints the findings. @returns the exit status: 1 if something is wrong. */
-export async function doctor(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    issuer: { type: 'string' },
-    json: { type: 'boolean' },
-  })
+const OPTIONS = { issuer: text('NAME', 'only this issuer'), ...CONNECTION_OPTIONS } as const
+
+export const doctor = command(
+  {
+    about:
+      'check the database, event log, Kafka topics, master key, clock, quarantine, public URL, whether the IdP publishes our keys, and whether the relay can verify its tokens',
+    options: OPTIONS,
+    notes: 'Exit status 0: no faults.',
+  },
+  runDoctor,
+)
+
+/** Checks the deployment, and prints the findings. @returns the exit status: 1 if something is wrong. */
+async function runDoctor({ values }: Given<typeof OPTIONS>): Promise<number> {
   const client = connect(values)
   const findings = [
     ...(await ofService(client)),

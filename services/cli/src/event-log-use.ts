@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { identifyKafka, readKafkaConnection } from '@curfew/broker'
 import { chooseEventLog, countUnread, openDatabase, POSTGRES_LOG } from '@curfew/ledger'
 import { readEnvironment, readOrExit } from '@curfew/runtime'
-import { parse, UsageError } from './arguments.ts'
+import { UsageError } from './arguments.ts'
 import { agreed } from './jobs.ts'
 
 /**
@@ -11,15 +11,13 @@ import { agreed } from './jobs.ts'
  *
  * @returns the exit status: 1 if the person declined.
  */
-export async function useCommand(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { yes: { type: 'boolean' } })
+export async function runUse({ yes }: { yes: boolean }): Promise<number> {
   const { databaseUrl, kafka } = readOrExit((env) =>
     readEnvironment(env, (read) => ({
       databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
       kafka: readKafkaConnection(read),
     })),
   )
-  const yes = values.yes === true
   if (!yes && !process.stdin.isTTY)
     throw new UsageError('There is no terminal to ask for confirmation: give --yes to change the event log.')
   const name = kafka === null ? POSTGRES_LOG : await identifyKafka({ ...kafka, clientId: 'curfew-cli' })

@@ -1,30 +1,50 @@
 import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, flag, type Given, group, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 const WAIT_S_MAX = 30
+const POST = {
+  iss: text('ISS', 'the issuer, as in ID tokens'),
+  sub: text('SUB', 'the subject'),
+  sid: text('SID', 'the session'),
+  email: text('EMAIL', 'the email address of the subject'),
+  scope: text('session|subject|device', 'the sessions to end'),
+  device: text('DEVICE', 'the device, with --scope device'),
+  reason: text('REASON', 'the reason of the logout'),
+  initiator: text('CLIENT_ID', 'the relying party that started the logout; it is not notified'),
+  'include-initiator': flag('notify the initiator as well'),
+  client: texts('CLIENT_ID', 'notify only this relying party'),
+  lane: text('interactive|bulk', 'the lane'),
+  id: text('UUID', 'the id of the event, which makes a repetition harmless'),
+  ...CONNECTION_OPTIONS,
+} as const
+const SHOW = {
+  wait: text('SECONDS', `wait until every delivery is settled, for at most SECONDS (up to ${WAIT_S_MAX})`),
+  issuer: text('NAME', 'the issuer of the event, if several issuers use the id'),
+  ...CONNECTION_OPTIONS,
+} as const
 
-/** `curfew events post|show`. */
-export const events = group('events', { post, show })
+export const events = group('logout events', {
+  post: command(
+    {
+      about: 'log out a user: --iss, and --sub or --sid or both',
+      options: POST,
+      examples: ['curfew events post --iss https://idp.example.com --sub alice'],
+    },
+    post,
+  ),
+  show: command(
+    {
+      about: 'show a logout and its deliveries',
+      words: { '<ID>': 'the id of the event' },
+      options: SHOW,
+    },
+    show,
+  ),
+})
 
-async function post(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...OPTIONS,
-    iss: { type: 'string' },
-    sub: { type: 'string' },
-    sid: { type: 'string' },
-    email: { type: 'string' },
-    scope: { type: 'string' },
-    device: { type: 'string' },
-    reason: { type: 'string' },
-    initiator: { type: 'string' },
-    'include-initiator': { type: 'boolean' },
-    client: { type: 'string', multiple: true },
-    lane: { type: 'string' },
-    id: { type: 'string' },
-  })
+async function post({ values }: Given<typeof POST>): Promise<number> {
   const {
     iss,
     client: clients,
@@ -51,12 +71,7 @@ async function post(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    { ...OPTIONS, wait: { type: 'string' }, issuer: { type: 'string' } },
-    1,
-  )
+async function show({ values, positionals }: Given<typeof SHOW>): Promise<number> {
   const [id = ''] = positionals
   const wait = Number(values.wait ?? 0)
   if (!Number.isInteger(wait) || wait < 0 || wait > WAIT_S_MAX)

@@ -1,38 +1,34 @@
-import { migrate as migrateLedger, openDatabase } from '@curfew/ledger'
-import { readEnvironment, readOrExit } from '@curfew/runtime'
-import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
-import { parse } from './arguments.ts'
+import { command, flag, group } from './arguments.ts'
 
-// The commands that work on this machine and do not call the API.
+// The commands that work on this machine and do not call the API. They need the code of the services, so that code is loaded only
+// when they run.
 
-/** `curfew up`: runs all services in one process. */
-export async function up(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { demo: { type: 'boolean' } })
-  return runStandalone(readOrExit(readStandaloneConfig), {
-    demo: values.demo === true,
-    print: (text) => process.stdout.write(text),
-  })
-}
+const UP = { demo: flag('with three relying parties on loopback and one logout') }
 
-/** `curfew migrate`: migrates the database of `DATABASE_URL` to the schema of this release. */
-export async function migrate(args: readonly string[]): Promise<number> {
-  parse(args, {})
-  const { databaseUrl } = readOrExit((env) =>
-    readEnvironment(env, (read) => ({
-      databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
-    })),
-  )
-  const db = await openDatabase(databaseUrl, {
-    applicationName: 'curfew migrate',
-    onWait: (error) => process.stderr.write(`${error.message}; waiting for it.\n`),
-  })
-  try {
-    const applied = await migrateLedger(db)
-    process.stdout.write(
-      applied.length === 0 ? 'The ledger is up to date.\n' : `Applied ${applied.join(', ')}.\n`,
-    )
-    return 0
-  } finally {
-    await db.end()
-  }
-}
+export const up = command(
+  {
+    about: 'run all services in one process, with an embedded PostgreSQL',
+    options: UP,
+    examples: ['curfew up --demo'],
+  },
+  async ({ values }) => (await import('./up.ts')).runUp({ demo: values.demo === true }),
+)
+
+export const migrate = command(
+  { about: 'migrate the ledger in DATABASE_URL to the schema of this release', options: {} },
+  async () => (await import('./migrate.ts')).runMigrate(),
+)
+
+const USE = { yes: flag('do not ask for confirmation') }
+
+export const eventLog = group('the event log that all services use', {
+  use: command(
+    {
+      about:
+        'make all services of the ledger in DATABASE_URL use the event log of the present KAFKA_… settings, or, without KAFKA_BROKERS, that in PostgreSQL',
+      options: USE,
+      notes: 'First check with curfew doctor that no records wait in the old event log.',
+    },
+    async ({ values }) => (await import('./event-log-use.ts')).runUse({ yes: values.yes === true }),
+  ),
+})

@@ -1,30 +1,38 @@
 import { ApiError, type Client } from '@curfew/client'
 import type { IssuerLogout, IssuerLogoutPreview, LogoutEventInput } from '@curfew/contract'
-import { parse, UsageError } from './arguments.ts'
+import { command, flag, type Given, text, texts, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { plain, table } from './table.ts'
 
+const OPTIONS = {
+  issuer: text('NAME', 'the issuer by its name'),
+  iss: text('ISS', 'the issuer, as in ID tokens'),
+  reason: text('REASON', 'the reason of the logout'),
+  client: texts('CLIENT_ID', 'notify only this relying party'),
+  initiator: text('CLIENT_ID', 'the relying party that started the logout; it is not notified'),
+  'dry-run': flag('only count'),
+  yes: flag('do not ask for confirmation'),
+  follow: text('ID', 'watch a running issuer logout'),
+  cancel: text('ID', 'stop an issuer logout; no more subjects are logged out'),
+  ...CONNECTION_OPTIONS,
+} as const
+
+export const issuerLogout = command(
+  {
+    about: 'log out all subjects of an issuer; counts them, then asks for confirmation',
+    options: OPTIONS,
+    notes: '--follow and --cancel take --issuer NAME, if several issuers use the id.',
+    examples: ['curfew issuer-logout --issuer main --dry-run'],
+  },
+  runIssuerLogout,
+)
+
 /**
- * `curfew issuer-logout`.
- *
  * @returns the exit status: 1 if the job failed or was cancelled, if the person declined or left, or if no relying party can be
  * notified.
  */
-export async function issuerLogout(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    issuer: { type: 'string' },
-    iss: { type: 'string' },
-    reason: { type: 'string' },
-    client: { type: 'string', multiple: true },
-    initiator: { type: 'string' },
-    'dry-run': { type: 'boolean' },
-    yes: { type: 'boolean' },
-    follow: { type: 'string' },
-    cancel: { type: 'string' },
-    json: { type: 'boolean' },
-  })
+async function runIssuerLogout({ values }: Given<typeof OPTIONS>): Promise<number> {
   const json = values.json === true
   const print = (job: IssuerLogout) => process.stdout.write(json ? `${JSON.stringify(job)}\n` : summary(job))
   const client = connect(values)

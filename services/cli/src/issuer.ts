@@ -1,27 +1,41 @@
 import type { Client } from '@curfew/client'
 import type { Issuer, IssuerInput } from '@curfew/contract'
-import { type Command, group, parse, UsageError } from './arguments.ts'
+import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 /** Each setting that may be on or off has two options, because an absent option leaves the setting unchanged. */
-const SETTINGS = {
-  iss: { type: 'string' },
-  'session-index': { type: 'string' },
-  'jwks-uri': { type: 'string' },
-  'no-jwks-uri': { type: 'boolean' },
-  'lenient-logout-tokens': { type: 'boolean' },
-  'no-lenient-logout-tokens': { type: 'boolean' },
-  widen: { type: 'boolean' },
-  'no-widen': { type: 'boolean' },
+const PUT = {
+  iss: text('ISS', 'the issuer, as in ID tokens; needed for a new issuer'),
+  'session-index': text('off|partial|complete', 'which sessions the IdP posts'),
+  'jwks-uri': text('URL', 'the keys that the relay verifies with'),
+  'no-jwks-uri': flag('the relay verifies with the keys that discovery names'),
+  'lenient-logout-tokens': flag('the relay accepts logout tokens without exp and typ'),
+  'no-lenient-logout-tokens': flag('the relay refuses logout tokens without exp or typ'),
+  widen: flag('a relayed logout notifies the other relying parties as well'),
+  'no-widen': flag('a relayed logout notifies only the relying party that it names'),
+  ...CONNECTION_OPTIONS,
 } as const
+const WORDS = { '<NAME>': 'the name of the issuer' }
 
-/** `curfew issuer …`. Each subcommand returns the exit status. */
-export const issuer: Command = group('issuer', { list, show, put })
+export const issuer = group('identity providers', {
+  list: command({ about: 'list issuers', options: CONNECTION_OPTIONS }, list),
+  show: command(
+    { about: 'show an issuer, and the address of its relay', words: WORDS, options: CONNECTION_OPTIONS },
+    show,
+  ),
+  put: command(
+    {
+      about: 'register an issuer, or change the given settings; the others stay',
+      words: WORDS,
+      options: PUT,
+      examples: ['curfew issuer put main --iss https://idp.example.com --session-index partial'],
+    },
+    put,
+  ),
+})
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, OPTIONS)
+async function list({ values }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const items = await allIssuers(connect(values))
   if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
   else if (items.length === 0) process.stdout.write('This key may see no issuer.\n')
@@ -29,20 +43,18 @@ async function list(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   return print(values.json, await answered(connect(values).getIssuer(positionals[0] ?? '')))
 }
 
-async function put(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...OPTIONS, ...SETTINGS }, 1)
+async function put({ values, positionals }: Given<typeof PUT>): Promise<number> {
   const [name = ''] = positionals
   const changes = {
     ...(values['session-index'] !== undefined && { session_index: values['session-index'] }),
     ...(values['jwks-uri'] !== undefined && { jwks_uri: values['jwks-uri'] }),
     ...(values['no-jwks-uri'] === true && { jwks_uri: null }),
-    ...flag('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
-    ...flag('widen', values.widen, values['no-widen']),
+    ...chosen('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
+    ...chosen('widen', values.widen, values['no-widen']),
   } as Partial<IssuerInput>
   if (values['jwks-uri'] !== undefined && values['no-jwks-uri'] === true)
     throw new UsageError('Give --jwks-uri or --no-jwks-uri, not both.')
@@ -55,7 +67,7 @@ async function put(args: readonly string[]): Promise<number> {
 }
 
 /** The setting that a pair of options chooses; none if neither is given. @throws {UsageError} if both are given. */
-function flag(name: string, on: boolean | undefined, off: boolean | undefined): Record<string, boolean> {
+function chosen(name: string, on: boolean | undefined, off: boolean | undefined): Record<string, boolean> {
   const option = name.replaceAll('_', '-')
   if (on === true && off === true) throw new UsageError(`Give --${option} or --no-${option}, not both.`)
   return on === true ? { [name]: true } : off === true ? { [name]: false } : {}
@@ -97,6 +109,9 @@ export async function allIssuers(client: Client): Promise<readonly Issuer[]> {
     if (cursor === null) return items
   }
 }
+
+/** The option of commands about one issuer. */
+export const ISSUER_OPTION = { issuer: text('NAME', 'the issuer, if there are several') } as const
 
 /** The name of the given issuer, or of the only one. @throws {UsageError} if there are several or none. */
 export async function issuerOf(client: Client, named: string | undefined): Promise<string> {

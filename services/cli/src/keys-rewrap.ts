@@ -1,10 +1,8 @@
 import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { rewrapSecrets } from '@curfew/standalone'
-import { parse } from './arguments.ts'
 
 /** `curfew keys rewrap`: changes the ledger directly, as `migrate` does. @returns the exit status. */
-export async function rewrapCommand(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { json: { type: 'boolean' } })
+export async function runRewrap({ json }: { json: boolean }): Promise<number> {
   const { databaseUrl, current, old } = readOrExit((env) =>
     readEnvironment(env, (read) => ({
       databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
@@ -18,7 +16,7 @@ export async function rewrapCommand(args: readonly string[]): Promise<number> {
         `${progress.seen} secrets checked, ${progress.rewrapped} sealed with the new master key\n`,
       )
   })
-  if (values.json === true) process.stdout.write(`${JSON.stringify({ seen, rewrapped, unreadable })}\n`)
+  if (json) process.stdout.write(`${JSON.stringify({ seen, rewrapped, unreadable })}\n`)
   else {
     process.stdout.write(`${rewrapped} of ${seen} secrets were sealed with CURFEW_MASTER_KEY.\n`)
     for (const object of unreadable)

@@ -1,53 +1,74 @@
 import { readFile } from 'node:fs/promises'
 import type { SigningKeyInput, SigningKeys } from '@curfew/contract'
-import { parse, UsageError } from './arguments.ts'
-import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { issuerOf } from './issuer.ts'
+import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect, JSON_OPTION } from './connect.ts'
+import { ISSUER_OPTION, issuerOf } from './issuer.ts'
 import { table } from './table.ts'
 
-const COMMON = { ...CONNECTION_OPTIONS, issuer: { type: 'string' }, json: { type: 'boolean' } } as const
-const LEAD = { 'lead-hours': { type: 'string' } } as const
+const LEAD = { 'lead-hours': text('H', 'publish the key for H hours before it signs') } as const
+const COMMON = { ...ISSUER_OPTION, ...CONNECTION_OPTIONS } as const
+const LIST = { all: flag('also retired keys'), ...COMMON } as const
+const GENERATE = { alg: text('ALG', 'the algorithm, such as ES256'), ...LEAD, ...COMMON } as const
+const IMPORT = {
+  kid: text('KID', 'the key of a JWK Set to import'),
+  alg: text('ALG', 'the algorithm, if the key does not say it'),
+  'sign-now': flag('sign with the key at once'),
+  ...LEAD,
+  ...COMMON,
+} as const
+const ROTATE = {
+  alg: text('ALG', 'only keys of this algorithm'),
+  immediately: flag('sign at once; relying parties refuse tokens until they have fetched the key'),
+  'every-days': text('N', 'set a schedule of N days and rotate nothing; never: end the schedule'),
+  ...LEAD,
+  ...COMMON,
+} as const
+const RETIRE = { compromised: flag('remove the key from the key set at once'), ...COMMON } as const
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
-  list,
-  generate,
-  import: importKey,
-  rotate,
-  retire,
-  // It changes the ledger directly and needs the code of the services, so it is loaded only on use.
-  rewrap: async (args) => (await import('./keys-rewrap.ts')).rewrapCommand(args),
-}
+export const keys = group('signing keys', {
+  list: command({ about: 'list signing keys and when they sign', options: LIST }, list),
+  generate: command(
+    { about: 'generate a key', options: GENERATE, examples: ['curfew keys generate --alg ES256'] },
+    generate,
+  ),
+  import: command(
+    {
+      about: 'import the private key of an IdP',
+      words: { '<FILE>': 'a private JWK or a JWK Set' },
+      options: IMPORT,
+    },
+    importKey,
+  ),
+  rotate: command(
+    { about: 'replace the generated keys; a new key is published before it signs', options: ROTATE },
+    rotate,
+  ),
+  retire: command(
+    { about: 'take a key out of service', words: { '<KID>': 'the id of the key' }, options: RETIRE },
+    retire,
+  ),
+  rewrap: command(
+    {
+      about: 'seal the secrets in DATABASE_URL with CURFEW_MASTER_KEY in place of CURFEW_MASTER_KEY_OLD',
+      options: JSON_OPTION,
+    },
+    // It changes the ledger directly and needs the code of the services, so it is loaded only on use.
+    async ({ values }) => (await import('./keys-rewrap.ts')).runRewrap({ json: values.json === true }),
+  ),
+})
 
-/** `curfew keys list|generate|import|rotate|retire|rewrap`. @returns the exit status. */
-export async function keys([name, ...args]: readonly string[]): Promise<number> {
-  if (name === undefined) throw new UsageError('keys what? list, generate, import, rotate, retire, rewrap.')
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-  if (command === undefined) throw new UsageError(`There is no command keys ${name}.`)
-  return command(args)
-}
-
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { ...COMMON, all: { type: 'boolean' } })
+async function list({ values }: Given<typeof LIST>): Promise<number> {
   const client = connect(values)
   const found = await answered(client.listKeys(await issuerOf(client, values.issuer)))
   return show(found, { json: values.json, all: values.all })
 }
 
-async function generate(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { ...COMMON, ...LEAD, alg: { type: 'string' } })
+async function generate({ values }: Given<typeof GENERATE>): Promise<number> {
   if (values.alg === undefined) throw new UsageError('The algorithm is missing. Give --alg, such as ES256.')
   return add(values, { alg: values.alg as NonNullable<SigningKeyInput['alg']> })
 }
 
-async function importKey(args: readonly string[]): Promise<number> {
-  const options = {
-    ...COMMON,
-    ...LEAD,
-    alg: { type: 'string' },
-    kid: { type: 'string' },
-    'sign-now': { type: 'boolean' },
-  } as const
-  const { values, positionals } = parse(args, options, 1)
+async function importKey({ values, positionals }: Given<typeof IMPORT>): Promise<number> {
   const jwk = await readJwk(positionals[0] ?? '', values.kid)
   return add(values, {
     jwk,
@@ -56,15 +77,7 @@ async function importKey(args: readonly string[]): Promise<number> {
   })
 }
 
-async function rotate(args: readonly string[]): Promise<number> {
-  const options = {
-    ...COMMON,
-    ...LEAD,
-    alg: { type: 'string' },
-    immediately: { type: 'boolean' },
-    'every-days': { type: 'string' },
-  } as const
-  const { values } = parse(args, options)
+async function rotate({ values }: Given<typeof ROTATE>): Promise<number> {
   const client = connect(values)
   const every = values['every-days']
   if (every !== undefined && every !== 'never' && !/^[1-9]\d*$/.test(every))
@@ -80,8 +93,7 @@ async function rotate(args: readonly string[]): Promise<number> {
   return show(rotated, values)
 }
 
-async function retire(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...COMMON, compromised: { type: 'boolean' } }, 1)
+async function retire({ values, positionals }: Given<typeof RETIRE>): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const compromised = values.compromised === true

@@ -2,22 +2,45 @@ import type { Client } from '@curfew/client'
 import type { AuditedReceipt } from '@curfew/contract'
 import { type Checkpoint, createPartialTree, leafHash, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, sha256, type TrustedLogKey, verifyCheckpoint } from '@curfew/tokens'
-import { group, parse } from './arguments.ts'
+import { command, type Given, group, text } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { readCheckpoint, readKey, writeText } from './files.ts'
 import { createProgress, type Progress } from './progress.ts'
 import { plain } from './table.ts'
 
-/** `curfew log checkpoint|verify`. */
-export const log = group('log', { checkpoint, verify })
+const CHECKPOINT = {
+  out: text('FILE', 'the file to write (default: standard output)'),
+  ...CONNECTION_OPTIONS,
+} as const
+const VERIFY = {
+  checkpoint: text('FILE', 'an older checkpoint: the receipt log must have grown from it'),
+  'log-key': text('FILE', 'the trusted key'),
+  ...CONNECTION_OPTIONS,
+} as const
+
+export const log = group('the log of receipts', {
+  checkpoint: command(
+    {
+      about: 'fetch the signed checkpoint of the receipt log, to keep for later checks',
+      options: CHECKPOINT,
+    },
+    checkpoint,
+  ),
+  verify: command(
+    {
+      about: 'recompute the receipt log, and compare the stored receipts and the ledger with it',
+      options: VERIFY,
+      notes: 'Exit status 0: nothing was altered.',
+    },
+    verify,
+  ),
+})
 
 const PAGE = 500
 /** Greatest number of faults that are printed. */
 const FAULTS_MAX = 100
 
-async function checkpoint(args: readonly string[]): Promise<number> {
-  const options = { ...CONNECTION_OPTIONS, out: { type: 'string' }, json: { type: 'boolean' } } as const
-  const { values } = parse(args, options)
+async function checkpoint({ values }: Given<typeof CHECKPOINT>): Promise<number> {
   const note = await answered(connect(values).getCheckpoint())
   await writeText(values.out, values.json === true ? `${JSON.stringify({ checkpoint: note })}\n` : note)
   return 0
@@ -33,13 +56,7 @@ interface Audit {
 }
 
 /** Recomputes the whole receipt log and compares the ledger with it. Exit status 1 if anything was altered. */
-async function verify(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    checkpoint: { type: 'string' },
-    'log-key': { type: 'string' },
-    json: { type: 'boolean' },
-  })
+async function verify({ values }: Given<typeof VERIFY>): Promise<number> {
   const client = connect(values)
   const given = await readKey(values['log-key'])
   const key = given ?? (await readLogKey(JSON.stringify(await answered(client.getLogKeys()))))

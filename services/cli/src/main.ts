@@ -1,72 +1,56 @@
 #!/usr/bin/env node
-import { apiKeys } from './api-keys.ts'
-import { type Command, group, UsageError } from './arguments.ts'
-import { dlq } from './dlq.ts'
-import { doctor } from './doctor.ts'
-import { events } from './events.ts'
-import { issuer } from './issuer.ts'
-import { issuerLogout } from './issuer-logout.ts'
-import { keys } from './keys.ts'
-import { log } from './log.ts'
-import { quarantine } from './quarantine.ts'
-import { receipt } from './receipt.ts'
-import { rp } from './rp.ts'
-import { sessions } from './sessions.ts'
-import { sla } from './sla.ts'
-import { subjects } from './subjects.ts'
-import { usage, usageHint } from './usage.ts'
-import { webhooks } from './webhooks.ts'
+import manifest from '../package.json' with { type: 'json' }
+import { type Command, type Group, UsageError } from './arguments.ts'
+import { COMMANDS } from './commands.ts'
+import { createProgram, parseArguments } from './program.ts'
 
 // The curfew command. Exit status: 0 success, 1 failure or a negative answer, 2 wrong usage (a UsageError).
 
-/** The commands that need the code of all services. They are loaded only on use, so that the other commands start fast. */
-const here =
-  (name: 'up' | 'migrate'): Command =>
-  async (args) =>
-    (await import('./here.ts'))[name](args)
+const EPILOGUE = `One command with its options: curfew COMMAND --help
 
-const COMMANDS: Readonly<Record<string, Command>> = {
-  up: here('up'),
-  migrate: here('migrate'),
-  events,
-  'issuer-logout': issuerLogout,
-  dlq,
-  quarantine,
-  'api-keys': apiKeys,
-  keys,
-  doctor,
-  'event-log': group('event-log', {
-    // It needs the code of the services, so it is loaded only on use.
-    use: async (args) => (await import('./event-log-use.ts')).useCommand(args),
-  }),
-  issuer,
-  rp,
-  sla,
-  sessions,
-  subjects,
-  webhooks,
-  receipt,
-  log,
-}
+Commands that call a running Curfew take --url URL and --key KEY, or CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY.
+--json prints JSON for programs. Settings come from the environment; docs/reference/settings.md lists them.
+Exit status: 0 success; 1 failure or a negative answer; 2 wrong usage, or a request that the server finds invalid.`
 
-async function main([name, ...args]: readonly string[]): Promise<number> {
-  if (name === 'help' || [name, ...args].some((word) => word === '--help' || word === '-h')) {
-    process.stdout.write(usage(name === 'help' ? args[0] : name))
-    return 0
-  }
+async function main(given: readonly string[]): Promise<number> {
+  const args = withHelp(given)
+  const named = { path: 'curfew' }
+  let status = 0
   try {
-    if (name === undefined) throw new UsageError('Which command?')
-    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-    if (command === undefined) throw new UsageError(`There is no command ${name}.`)
-    return await command(args)
-  } catch (error) {
-    if (error instanceof UsageError) {
-      process.stderr.write(`${error.message}\n${usageHint(name)}`)
+    const program = createProgram(await declarationsOf(args[0]), {
+      version: manifest.version,
+      epilogue: EPILOGUE,
+      named,
+      onStatus: (ended) => {
+        status = ended
+      },
+    })
+    if (args.length === 0) {
+      process.stderr.write(program.helpInformation())
       return 2
     }
+    await parseArguments(program, args)
+    return status
+  } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-    return 1
+    if (!(error instanceof UsageError)) return 1
+    process.stderr.write(`See ${named.path} --help\n`)
+    return 2
   }
+}
+
+/** `help X` as `X --help`, because the parser's own command `help` reads one word only. Help about an unknown command is an error. */
+function withHelp(given: readonly string[]): readonly string[] {
+  const [first = '', ...rest] = given
+  if (first === 'help') return withHelp([...rest, '--help'])
+  return first.startsWith('-') || Object.hasOwn(COMMANDS, first) ? given : given.slice(0, 1)
+}
+
+/** The declarations that a command line needs. Those of one command load faster than all. */
+async function declarationsOf(name: string | undefined): Promise<Readonly<Record<string, Command | Group>>> {
+  if (name === '--version') return {}
+  const names = name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS)
+  return Object.fromEntries(await Promise.all(names.map(async (each) => [each, await COMMANDS[each]?.()])))
 }
 
 // A reader such as `head` closes the pipe when it has enough, which is not a failure.

@@ -1,45 +1,56 @@
 import type { Client, QuarantineFilter } from '@curfew/client'
 import type { QuarantinedContent, QuarantinedRecord } from '@curfew/contract'
-import { group, parse, parseMany, UsageError } from './arguments.ts'
+import { command, type Given, group, text } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { upTo } from './pages.ts'
+import { LIMIT_OPTION, limitOf, upTo } from './pages.ts'
 import { plain, table } from './table.ts'
 
-const LIMIT_DEFAULT = 50
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const LIST = {
+  issuer: text('NAME', 'only of this issuer'),
+  lane: text('interactive|bulk|sessions', 'only of this lane'),
+  kind: text('unreadable|conflict|refused', 'only of this kind'),
+  state: text('waiting|requeue_requested|requeued|dismissed', 'only in this state'),
+  ...LIMIT_OPTION,
+  ...CONNECTION_OPTIONS,
+} as const
+const IDS = { '<ID...>': 'the ids of the records, as in quarantine list' }
 
-/** `curfew quarantine list|show|requeue|dismiss`. */
-export const quarantine = group('quarantine', {
-  list,
-  show,
-  requeue: (args) =>
+export const quarantine = group('accepted records that cannot be planned or applied', {
+  list: command(
+    { about: 'list records', options: LIST, examples: ['curfew quarantine list --state waiting'] },
+    list,
+  ),
+  show: command(
+    {
+      about: 'show a record, why it is in quarantine, and how to correct it',
+      words: { '<ID>': 'the id of the record, as in quarantine list' },
+      options: CONNECTION_OPTIONS,
+    },
+    show,
+  ),
+  requeue: command(
+    { about: 'append records to the event log again', words: IDS, options: CONNECTION_OPTIONS },
+    (given) =>
+      decide(
+        given,
+        ({ state }) =>
+          state === 'requeued'
+            ? 'was requeued already: nothing was changed'
+            : 'will be appended to the event log again',
+        (client, id) => client.requeueQuarantined(id),
+      ),
+  ),
+  dismiss: command({ about: 'ignore records for good', words: IDS, options: CONNECTION_OPTIONS }, (given) =>
     decide(
-      args,
-      ({ state }) =>
-        state === 'requeued'
-          ? 'was requeued already: nothing was changed'
-          : 'will be appended to the event log again',
-      (client, id) => client.requeueQuarantined(id),
-    ),
-  dismiss: (args) =>
-    decide(
-      args,
+      given,
       () => 'is dismissed',
       (client, id) => client.dismissQuarantined(id),
     ),
+  ),
 })
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...OPTIONS,
-    issuer: { type: 'string' },
-    lane: { type: 'string' },
-    kind: { type: 'string' },
-    state: { type: 'string' },
-    limit: { type: 'string' },
-  })
-  const limit = Number(values.limit ?? LIMIT_DEFAULT)
-  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+async function list({ values }: Given<typeof LIST>): Promise<number> {
+  const limit = limitOf(values)
   const { issuer, lane, kind, state } = values
   const filter: QuarantineFilter = {
     ...(issuer !== undefined && { issuer }),
@@ -75,8 +86,7 @@ async function list(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const record = await answered(connect(values).getQuarantined(positionals[0] ?? ''))
   process.stdout.write(values.json === true ? `${JSON.stringify(record)}\n` : inWords(record))
   return 0
@@ -111,11 +121,10 @@ function inWords(record: QuarantinedContent): string {
 
 /** Requeues or dismisses the named records. Exit status 1 if one of them failed. */
 async function decide(
-  args: readonly string[],
+  { values, positionals }: Given<typeof CONNECTION_OPTIONS>,
   done: (record: QuarantinedRecord) => string,
   decision: (client: Client, id: string) => Promise<QuarantinedRecord>,
 ): Promise<number> {
-  const { values, positionals } = parseMany(args, OPTIONS)
   const client = connect(values)
   const items: QuarantinedRecord[] = []
   let failed = false

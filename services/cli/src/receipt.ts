@@ -1,25 +1,48 @@
 import { ApiError } from '@curfew/client'
 import { LEVEL_MEANINGS, LEVELS, weaker } from '@curfew/domain'
-import { group, parse, UsageError } from './arguments.ts'
-import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect, JSON_OPTION } from './connect.ts'
 import { readCheckpoint, readKey, readText, writeText } from './files.ts'
 import { type CheckedReceipt, checkReceipt, readReceiptFile } from './receipt-check.ts'
 import { plain, table } from './table.ts'
 
-/** `curfew receipt get|verify`. */
-export const receipt = group('receipt', { get, verify })
+const GET = {
+  issuer: text('NAME', 'the issuer of the event, if several issuers use the id'),
+  out: text('FILE', 'the file to write (default: standard output)'),
+  checkpoint: text('FILE', 'also prove that the receipt log begins with the log of this checkpoint'),
+  'subject-key': flag('also fetch the key that the subject is hashed with'),
+  // The output is always JSON.
+  ...CONNECTION_OPTIONS,
+} as const
+const VERIFY = {
+  checkpoint: text('FILE', 'an older checkpoint: the receipt log must have grown from it'),
+  key: text('FILE', 'the trusted key: a verifier key (C2SP signed-note), a JWK or a JWK Set'),
+  sub: text('SUB', 'the subject that the receipt should name'),
+  sid: text('SID', 'the session that the receipt should name'),
+  ...JSON_OPTION,
+} as const
 
-async function get(args: readonly string[]): Promise<number> {
-  const options = {
-    ...CONNECTION_OPTIONS,
-    checkpoint: { type: 'string' },
-    issuer: { type: 'string' },
-    out: { type: 'string' },
-    'subject-key': { type: 'boolean' },
-    // The output is always JSON.
-    json: { type: 'boolean' },
-  } as const
-  const { values, positionals } = parse(args, options, 1)
+export const receipt = group('proofs of logouts', {
+  get: command(
+    {
+      about: 'fetch the receipt of a logout, with everything that an offline check needs',
+      words: { '<EVENT_ID>': 'the id of the event' },
+      options: GET,
+    },
+    get,
+  ),
+  verify: command(
+    {
+      about: 'check a receipt offline',
+      words: { '<FILE>': 'the output of receipt get, or a receipt alone' },
+      options: VERIFY,
+      notes: 'Exit status 0: all requested checks have passed.',
+    },
+    verify,
+  ),
+})
+
+async function get({ values, positionals }: Given<typeof GET>): Promise<number> {
   const from = (await readCheckpoint(values.checkpoint))?.says.size
   const [id = ''] = positionals
   const asked = connect(values).getReceipt(id, {
@@ -45,18 +68,7 @@ function asShrunk(error: unknown): unknown {
 }
 
 /** Checks a receipt offline. Exit status 1 if a requested check fails. */
-async function verify(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    {
-      checkpoint: { type: 'string' },
-      key: { type: 'string' },
-      sub: { type: 'string' },
-      sid: { type: 'string' },
-      json: { type: 'boolean' },
-    },
-    1,
-  )
+async function verify({ values, positionals }: Given<typeof VERIFY>): Promise<number> {
   const [path = ''] = positionals
   const file = readReceiptFile(await readText(path))
   if (file === null) throw new UsageError(`${path} is not a receipt.`)

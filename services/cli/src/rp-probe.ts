@@ -1,28 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '@curfew/client'
 import type { Probe, ProbeFindings } from '@curfew/contract'
-import { parse } from './arguments.ts'
+import { type Given, text } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { issuerOf } from './issuer.ts'
+import { ISSUER_OPTION, issuerOf } from './issuer.ts'
 import { createProgress } from './progress.ts'
 import { plain, table } from './table.ts'
 
 const POLL_MS = 300
 
+export const PROBE_OPTIONS = {
+  uri: text('URI', 'another endpoint, registered or not'),
+  channel: text('KIND', 'the endpoint of this channel, if there are several'),
+  alg: text('ALG', 'the signing algorithm, if not the registered one'),
+  ...ISSUER_OPTION,
+  ...CONNECTION_OPTIONS,
+} as const
+
 /** `curfew rp probe`. @returns the exit status: 1 if a check of level must has not passed. */
-export async function probe(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    {
-      ...CONNECTION_OPTIONS,
-      issuer: { type: 'string' },
-      uri: { type: 'string' },
-      channel: { type: 'string' },
-      alg: { type: 'string' },
-      json: { type: 'boolean' },
-    },
-    1,
-  )
+export async function probe({ values, positionals }: Given<typeof PROBE_OPTIONS>): Promise<number> {
   const { uri, channel, alg } = values
   const [clientId = ''] = positionals
   const client = connect(values)

@@ -3,40 +3,93 @@ import { Writable } from 'node:stream'
 import { text as readAll } from 'node:stream/consumers'
 import type { Page } from '@curfew/client'
 import { clientIdIn, type RelyingParty, type RelyingPartyInput } from '@curfew/contract'
-import { type Command, group, parse, parseOptional, UsageError } from './arguments.ts'
+import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { issuerOf } from './issuer.ts'
+import { ISSUER_OPTION, issuerOf } from './issuer.ts'
+import { LIMIT_OPTION, limitOf } from './pages.ts'
 import { channelPatch, endpointPatch, partyPatch } from './rp-enable.ts'
 import { importClients, importText } from './rp-import.ts'
-import { probe } from './rp-probe.ts'
+import { PROBE_OPTIONS, probe } from './rp-probe.ts'
 import { healthText, partyTable, partyText } from './rp-text.ts'
 
 const PAGE_MAX = 500
-const LIMIT_DEFAULT = 50
-const OPTIONS = {
-  ...CONNECTION_OPTIONS,
-  issuer: { type: 'string' },
-  json: { type: 'boolean' },
+const COMMON = { ...ISSUER_OPTION, ...CONNECTION_OPTIONS } as const
+const LIST = { ...LIMIT_OPTION, ...COMMON } as const
+const PUT = { client: text('CLIENT_ID', 'if the file has no client_id'), ...COMMON } as const
+const ENABLE = {
+  channel: text('KIND', 'only one of its channels (default: all)'),
+  endpoint: text('NAME', 'only one of its curfew.endpoints'),
+  ...COMMON,
 } as const
+const IMPORT = {
+  'dry-run': flag('only check'),
+  relay: flag(
+    'then show the URL of the relay to set for each client at the IdP, for Keycloak and Hydra as calls',
+  ),
+  restore: flag('import nothing, and show how to set the URLs of the relying parties at the IdP again'),
+  ...COMMON,
+} as const
+const ID = { '<ID>': 'the client_id of the relying party' }
 
-/** `curfew rp …`. Each subcommand returns the exit status. */
-export const rp: Command = group('rp', {
-  list,
-  show,
-  put,
-  delete: remove,
-  enable: (args) => enable(args, true),
-  disable: (args) => enable(args, false),
-  import: importFile,
-  export: exportAll,
-  health,
-  probe,
+export const rp = group('relying parties', {
+  list: command({ about: 'list relying parties with their endpoints', options: LIST }, list),
+  show: command({ about: 'show a relying party', words: ID, options: COMMON }, show),
+  put: command(
+    {
+      about: 'register or replace a relying party',
+      words: {
+        '<FILE>': 'OIDC client metadata in JSON, or the export of its IdP; - for standard input',
+      },
+      options: PUT,
+    },
+    put,
+  ),
+  delete: command({ about: 'remove a relying party; its history stays', words: ID, options: COMMON }, remove),
+  enable: command({ about: 'enable a relying party', words: ID, options: ENABLE }, (given) =>
+    enable(given, true),
+  ),
+  disable: command({ about: 'disable a relying party', words: ID, options: ENABLE }, (given) =>
+    enable(given, false),
+  ),
+  import: command(
+    {
+      about: 'register many relying parties, all or none',
+      words: { '[FILE]': 'NDJSON, a JSON list, or a Keycloak realm; - for standard input' },
+      options: IMPORT,
+      notes:
+        '--relay and --restore without FILE are for all registered clients. Then --url is the relay, if CURFEW_PUBLIC_URL is not set.',
+      examples: ['curfew rp import realm.json --dry-run', 'curfew rp import --relay'],
+    },
+    importFile,
+  ),
+  export: command(
+    {
+      about: 'export all relying parties of an issuer as NDJSON, the format of import',
+      options: COMMON,
+    },
+    exportAll,
+  ),
+  health: command(
+    {
+      about: 'show waiting deliveries, recent acknowledgements and their duration',
+      words: ID,
+      options: COMMON,
+    },
+    health,
+  ),
+  probe: command(
+    {
+      about: 'send valid and forged requests to the endpoint of a relying party, and report the faults',
+      words: ID,
+      options: PROBE_OPTIONS,
+      notes: 'Exit status 0: all checks of level must have passed.',
+    },
+    probe,
+  ),
 })
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { ...OPTIONS, limit: { type: 'string' } })
-  const limit = Number(values.limit ?? LIMIT_DEFAULT)
-  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+async function list({ values }: Given<typeof LIST>): Promise<number> {
+  const limit = limitOf(values)
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const items: RelyingParty[] = []
@@ -58,8 +111,7 @@ async function list(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function show({ values, positionals }: Given<typeof COMMON>): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const party = await answered(client.getRelyingParty(issuer, positionals[0] ?? ''))
@@ -67,8 +119,7 @@ async function show(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function put(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...OPTIONS, client: { type: 'string' } }, 1)
+async function put({ values, positionals }: Given<typeof PUT>): Promise<number> {
   const body = readJson(await readInput(positionals[0] ?? ''))
   const clientId = values.client ?? clientIdIn(body)
   if (clientId === null) throw new UsageError('The file has no client_id. Give --client.')
@@ -84,8 +135,7 @@ async function put(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function remove(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function remove({ values, positionals }: Given<typeof COMMON>): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const removed = await answered(client.deleteRelyingParty(issuer, positionals[0] ?? ''))
@@ -97,12 +147,7 @@ async function remove(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function enable(args: readonly string[], enabled: boolean): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    { ...OPTIONS, endpoint: { type: 'string' }, channel: { type: 'string' } },
-    1,
-  )
+async function enable({ values, positionals }: Given<typeof ENABLE>, enabled: boolean): Promise<number> {
   const { endpoint, channel } = values
   if (endpoint !== undefined && channel !== undefined)
     throw new UsageError('Give --endpoint or --channel, not both.')
@@ -118,13 +163,7 @@ async function enable(args: readonly string[], enabled: boolean): Promise<number
   return 0
 }
 
-async function importFile(args: readonly string[]): Promise<number> {
-  const switches = {
-    'dry-run': { type: 'boolean' },
-    relay: { type: 'boolean' },
-    restore: { type: 'boolean' },
-  } as const
-  const { values, positionals } = parseOptional(args, { ...OPTIONS, ...switches })
+async function importFile({ values, positionals }: Given<typeof IMPORT>): Promise<number> {
   const [file] = positionals
   const direction = values.restore === true ? 'restore' : values.relay === true ? 'relay' : null
   if (values.relay === true && values.restore === true)
@@ -147,9 +186,8 @@ async function importFile(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function exportAll(args: readonly string[]): Promise<number> {
-  // The output is lines of JSON, with or without --json.
-  const { values } = parse(args, OPTIONS)
+/** Prints lines of JSON, with or without --json. */
+async function exportAll({ values }: Given<typeof COMMON>): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const lines = await answered(client.exportRelyingParties(issuer))
@@ -164,8 +202,7 @@ async function exportAll(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function health(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function health({ values, positionals }: Given<typeof COMMON>): Promise<number> {
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const found = await answered(client.getRelyingPartyHealth(issuer, positionals[0] ?? ''))

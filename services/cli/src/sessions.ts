@@ -1,30 +1,44 @@
 import type { OrphansFilter, Page, SessionsFilter } from '@curfew/client'
 import type { OrphanedSession, Session } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { upTo } from './pages.ts'
+import { LIMIT_OPTION, limitOf, upTo } from './pages.ts'
 import { table } from './table.ts'
 
-const LIMIT_DEFAULT = 50
-const OPTIONS = { ...CONNECTION_OPTIONS, limit: { type: 'string' }, json: { type: 'boolean' } } as const
+const LIST = {
+  iss: text('ISS', 'the issuer, as in ID tokens'),
+  sub: text('SUB', 'the subject'),
+  sid: text('SID', 'the session'),
+  ...LIMIT_OPTION,
+  ...CONNECTION_OPTIONS,
+} as const
+const ORPHANS = {
+  issuer: text('NAME', 'only this issuer'),
+  client: text('CLIENT_ID', 'only this relying party'),
+  ...LIMIT_OPTION,
+  ...CONNECTION_OPTIONS,
+} as const
 
-/** `curfew sessions list|orphans`. */
-export const sessions = group('sessions', { list, orphans })
+export const sessions = group('the sessions that the IdP posted', {
+  list: command(
+    {
+      about: 'list posted sessions',
+      options: LIST,
+      examples: ['curfew sessions list --iss https://idp.example.com --sub alice'],
+    },
+    list,
+  ),
+  orphans: command({ about: 'list sessions whose logout failed or lapsed', options: ORPHANS }, orphans),
+})
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, {
-    ...OPTIONS,
-    iss: { type: 'string' },
-    sub: { type: 'string' },
-    sid: { type: 'string' },
-  })
+async function list({ values }: Given<typeof LIST>): Promise<number> {
   const { iss, sub, sid } = values
   if (iss === undefined) throw new UsageError('The issuer is missing. Give --iss, as in ID tokens.')
   let filter: SessionsFilter
   if (sub !== undefined && sid === undefined) filter = { iss, sub }
   else if (sid !== undefined && sub === undefined) filter = { iss, sid }
   else throw new UsageError('Give either --sub or --sid.')
-  const limit = limitOf(values.limit)
+  const limit = limitOf(values)
   const client = connect(values)
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
   return show(values.json, page, 'No sessions.\n', [
@@ -51,14 +65,13 @@ function logoutWords({ logout }: Session): string {
     : `failed or lapsed at ${minute(logout.orphaned_at)}: ${logout.event_id ?? NOT_KEPT}`
 }
 
-async function orphans(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { ...OPTIONS, issuer: { type: 'string' }, client: { type: 'string' } })
+async function orphans({ values }: Given<typeof ORPHANS>): Promise<number> {
   const { issuer, client: client_id } = values
   const filter: OrphansFilter = {
     ...(issuer !== undefined && { issuer }),
     ...(client_id !== undefined && { client_id }),
   }
-  const limit = limitOf(values.limit)
+  const limit = limitOf(values)
   const client = connect(values)
   const page = await upTo<OrphanedSession>(limit, (part) =>
     answered(client.listOrphans({ ...filter, ...part })),
@@ -76,12 +89,6 @@ async function orphans(args: readonly string[]): Promise<number> {
       item.event_id ?? '',
     ]),
   ])
-}
-
-function limitOf(text: string | undefined): number {
-  const limit = Number(text ?? LIMIT_DEFAULT)
-  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
-  return limit
 }
 
 function show(

@@ -1,23 +1,31 @@
 import type { Sla, SlaGroup } from '@curfew/contract'
-import { type Command, parse, UsageError } from './arguments.ts'
+import { command, type Given, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
 
-/**
- * `curfew sla`: prints the SLA report. Exit status 1 if the error budget of the range is exceeded, or the report is unavailable.
- */
-export const sla: Command = async (args) => {
-  const { values } = parse(args, {
-    ...CONNECTION_OPTIONS,
-    issuer: { type: 'string' },
-    client: { type: 'string' },
-    by: { type: 'string' },
-    from: { type: 'string' },
-    to: { type: 'string' },
-    json: { type: 'boolean' },
-  })
+const OPTIONS = {
+  by: text('relying-party|hour', 'group the figures'),
+  client: text('CLIENT_ID', 'only this relying party'),
+  from: text('TIME', 'the beginning of the range of the time of acceptance, in full hours'),
+  to: text('TIME', 'the end of the range'),
+  issuer: text('NAME', 'the issuer, if there are several'),
+  ...CONNECTION_OPTIONS,
+} as const
+
+export const sla = command(
+  {
+    about: 'show the SLA report: share of kept deliveries, error budget, burn rate, deliveries at risk',
+    options: OPTIONS,
+    notes: 'Exit status 1: the error budget is exceeded.',
+    examples: ['curfew sla --by relying-party'],
+  },
+  runSla,
+)
+
+/** Prints the SLA report. Exit status 1 if the error budget of the range is exceeded, or the report is unavailable. */
+async function runSla({ values }: Given<typeof OPTIONS>): Promise<number> {
   const { issuer, client, by, from, to } = values
   if (by !== undefined && !Object.hasOwn(GROUPS, by))
     throw new UsageError(`--by must be ${Object.keys(GROUPS).join(' or ')}.`)

@@ -1,27 +1,42 @@
 import type { Erasure } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { issuerOf } from './issuer.ts'
+import { ISSUER_OPTION, issuerOf } from './issuer.ts'
 import { agreed, whyFailed } from './jobs.ts'
 
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const ERASE = {
+  email: text(
+    'ADDRESS',
+    'also logouts that name only this address and a session that the index did not know',
+  ),
+  abandon: flag('also data that a person could still act on, such as dead letters'),
+  yes: flag('do not ask for confirmation'),
+  ...ISSUER_OPTION,
+  ...CONNECTION_OPTIONS,
+} as const
 
-/** `curfew subjects erase|show`. */
-export const subjects = group('subjects', { erase, show })
+export const subjects = group('the erasure of subjects', {
+  erase: command(
+    {
+      about: 'permanently erase a subject from events, deliveries, sessions and receipts',
+      words: { '<SUB>': 'the subject' },
+      options: ERASE,
+      notes: 'Exit status 0: nothing is left. 1: some data must be settled first, or needs a person.',
+    },
+    erase,
+  ),
+  show: command(
+    {
+      about: 'show a request to erase a subject',
+      words: { '<ID>': 'the id of the request' },
+      options: CONNECTION_OPTIONS,
+    },
+    show,
+  ),
+})
 
 /** Erases a subject. Exit status 1 if data is left, or the person declined. */
-async function erase(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    {
-      ...OPTIONS,
-      issuer: { type: 'string' },
-      email: { type: 'string' },
-      abandon: { type: 'boolean' },
-      yes: { type: 'boolean' },
-    },
-    1,
-  )
+async function erase({ values, positionals }: Given<typeof ERASE>): Promise<number> {
   const [sub = ''] = positionals
   const abandon = values.abandon === true
   if (values.yes !== true && !process.stdin.isTTY)
@@ -40,8 +55,7 @@ async function erase(args: readonly string[]): Promise<number> {
   return report(await answered(erasure), values.json === true)
 }
 
-async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   return report(await answered(connect(values).getErasure(positionals[0] ?? '')), values.json === true)
 }
 

@@ -1,21 +1,43 @@
 import type { Client } from '@curfew/client'
 import type { Webhook, WebhookDelivery, WebhookInput } from '@curfew/contract'
-import { group, parse, UsageError } from './arguments.ts'
+import { command, flag, type Given, group, text, texts, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { table } from './table.ts'
 
-const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const PUT = {
+  to: text('URL', 'the address that receives the notifications'),
+  type: texts('TYPE', 'only notifications of this type'),
+  issuer: text('NAME', 'only notifications about this issuer'),
+  disabled: flag('send nothing to it'),
+  ...CONNECTION_OPTIONS,
+} as const
 const PAGE_MAX = 500
 /** Longest wait for the result of a test, in milliseconds. */
 const TEST_WAIT_MS = 15_000
 /** Interval of checking for the result, in milliseconds. */
 const TEST_POLL_MS = 250
 
-/** `curfew webhooks list|put|delete|test`. */
-export const webhooks = group('webhooks', { list, put, delete: remove, test })
+const NAME = { '<NAME>': 'the name of the webhook' }
 
-async function list(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, OPTIONS)
+export const webhooks = group('receivers of notifications for operators', {
+  list: command({ about: 'list the webhooks', options: CONNECTION_OPTIONS }, list),
+  put: command(
+    {
+      about: 'register or change a webhook; shows the secret of a new webhook once',
+      words: NAME,
+      options: PUT,
+      examples: ['curfew webhooks put oncall --to https://hooks.example.com/curfew'],
+    },
+    put,
+  ),
+  delete: command({ about: 'delete a webhook', words: NAME, options: CONNECTION_OPTIONS }, remove),
+  test: command(
+    { about: 'send a test notification, and show the answer', words: NAME, options: CONNECTION_OPTIONS },
+    test,
+  ),
+})
+
+async function list({ values }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   // The limit of webhooks is lower than a page.
   const { items } = await answered(connect(values).listWebhooks({ limit: PAGE_MAX }))
   if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
@@ -38,18 +60,7 @@ function stateOf({ enabled, disabled_reason }: Webhook): string {
   return disabled_reason === null ? 'enabled' : `disabled: ${disabled_reason}`
 }
 
-async function put(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(
-    args,
-    {
-      ...OPTIONS,
-      to: { type: 'string' },
-      type: { type: 'string', multiple: true },
-      issuer: { type: 'string' },
-      disabled: { type: 'boolean' },
-    },
-    1,
-  )
+async function put({ values, positionals }: Given<typeof PUT>): Promise<number> {
   const { to, type, issuer, disabled } = values
   if (to === undefined) throw new UsageError('The URL is missing. Give --to URL.')
   const webhook = await answered(
@@ -70,8 +81,7 @@ async function put(args: readonly string[]): Promise<number> {
   return 0
 }
 
-async function remove(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function remove({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const [name = ''] = positionals
   await answered(connect(values).deleteWebhook(name))
   process.stdout.write(values.json === true ? `${JSON.stringify({ deleted: name })}\n` : `Deleted ${name}.\n`)
@@ -79,8 +89,7 @@ async function remove(args: readonly string[]): Promise<number> {
 }
 
 /** Sends a test notification. Exit status 1 if the receiver did not accept it. */
-async function test(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, OPTIONS, 1)
+async function test({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const [name = ''] = positionals
   const client = connect(values)
   const { id } = await answered(client.testWebhook(name))
