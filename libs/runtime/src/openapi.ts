@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import type { FastifySchema } from 'fastify'
@@ -51,15 +52,20 @@ export function createDocument(render: () => object): () => { readonly etag: str
   let written: { readonly etag: string; readonly body: string } | null = null
   return () => {
     if (written === null) {
-      const body = JSON.stringify(withSharedSchemas(withUsedTags(render())))
+      const body = JSON.stringify(withSharedSchemas(withAnswers(withUsedTags(render()))))
       written = { etag: `"${hash('sha256', body, 'base64url')}"`, body }
     }
     return written
   }
 }
 
+interface Operation {
+  readonly tags?: readonly string[]
+  readonly responses: Readonly<Record<string, { readonly description: string }>>
+}
+
 interface Document {
-  readonly paths?: Readonly<Record<string, Readonly<Record<string, { readonly tags?: readonly string[] }>>>>
+  readonly paths?: Readonly<Record<string, Readonly<Record<string, Operation>>>>
   readonly tags?: readonly { readonly name: string }[]
   readonly components?: object
 }
@@ -69,6 +75,31 @@ function withUsedTags(document: Document): Document {
   const operations = Object.values(document.paths ?? {}).flatMap((path) => Object.values(path))
   const used = new Set(operations.flatMap(({ tags = [] }) => tags))
   return { ...document, tags: (document.tags ?? []).filter(({ name }) => used.has(name)) }
+}
+
+/** The description that the plugin gives to an answer without its own. */
+const UNDESCRIBED = 'Default Response'
+
+/** Describes the answers without a description by the name of their status. */
+function withAnswers(document: Document): Document {
+  const paths = mapValues(document.paths ?? {}, (path) =>
+    mapValues(path, (operation) => ({
+      ...operation,
+      responses: mapValues(operation.responses, (answer, status) =>
+        answer.description === UNDESCRIBED
+          ? { ...answer, description: STATUS_CODES[status] ?? status }
+          : answer,
+      ),
+    })),
+  )
+  return { ...document, paths }
+}
+
+function mapValues<From, To>(
+  members: Readonly<Record<string, From>>,
+  map: (value: From, name: string) => To,
+): Record<string, To> {
+  return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, map(value, name)]))
 }
 
 /**
@@ -138,10 +169,11 @@ interface QuerySchema {
 }
 
 const TEXT = { type: 'string' }
-/** Equal to `Problem` in the contract, which shares its name in the document. */
+const PROBLEM = 'Problem'
+/** Equal to `Problem` in the contract, because both have the same title. */
 const PROBLEM_SCHEMA = {
   type: 'object',
-  title: 'Problem',
+  title: PROBLEM,
   description: 'RFC 9457.',
   required: ['type', 'title', 'status'],
   properties: {

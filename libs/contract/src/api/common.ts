@@ -53,15 +53,22 @@ export const Accepted = model('Accepted', {
 export type Accepted = Static<typeof Accepted>
 
 /** An error body (RFC 9457). */
-export const Problem = model('Problem', {
-  type: Text,
-  title: Text,
-  status: Type.Integer(),
-  detail: Type.Optional(Text),
-  instance: Type.Optional(Text),
-  errors: Type.Optional(Type.Array(Type.Object({ pointer: Text, detail: Text }))),
-  trace_id: Type.Optional(Text),
-})
+export const Problem = Type.Object(
+  {
+    type: Text,
+    title: Text,
+    status: Type.Integer(),
+    detail: Type.Optional(Text),
+    instance: Type.Optional(Text),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object({ pointer: Type.String({ description: 'JSON pointer (RFC 6901).' }), detail: Text }),
+      ),
+    ),
+    trace_id: Type.Optional(Text),
+  },
+  { title: 'Problem', description: 'RFC 9457.' },
+)
 export type Problem = Static<typeof Problem>
 
 /** A refused element of a posted array, if others of it were accepted. */

@@ -248,7 +248,10 @@ export const IssuerInput = Type.Object(
     ),
     defaults: Type.Optional(IssuerDefaults),
   },
-  { additionalProperties: false, title: 'IssuerInput' },
+  {
+    ...{ additionalProperties: false, title: 'IssuerInput' },
+    examples: [{ iss: 'https://idp.example', sla: { within_ms: 5_000, objective: 0.999 } }],
+  },
 )
 export type IssuerInput = Static<typeof IssuerInput>
 

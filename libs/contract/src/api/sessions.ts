@@ -32,7 +32,15 @@ export const SessionInput = Type.Object(
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
   },
-  { additionalProperties: false, title: 'SessionInput' },
+  {
+    ...{ additionalProperties: false, title: 'SessionInput' },
+    examples: [
+      {
+        ...{ iss: 'https://idp.example', sub: '248289761001', sid: '08a5019c-17e1-4977-8f42-65a12843ea02' },
+        ...{ client_id: 'wiki', started_at: '2026-11-21T04:00:00Z', expires_at: '2026-11-21T14:00:00Z' },
+      },
+    ],
+  },
 )
 export type SessionInput = Static<typeof SessionInput>
 
