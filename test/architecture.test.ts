@@ -20,6 +20,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/domain',
     'fastify',
     '@fastify/swagger',
+    '@fastify/swagger-ui',
     '@fastify/type-provider-typebox',
     'typebox',
     'ajv',

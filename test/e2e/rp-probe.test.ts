@@ -93,7 +93,10 @@ describe('exit statuses and error texts', () => {
       says: 'nowhere is not an http(s) URL',
     },
     { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
-    { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
+    {
+      args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'],
+      says: 'must not be none: a logout token must be signed',
+    },
   ])('a usage fault exits with 2: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })

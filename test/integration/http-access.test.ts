@@ -1,6 +1,7 @@
 import { SCOPES, type Scope } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew, type Route } from '../support/curfew.ts'
+import { withoutReferences } from '../support/openapi.ts'
 
 // Goal: every route, also a future one, refuses a caller whose key lacks its scope. The service documents itself correctly.
 // Method: the server lists its registered routes.
@@ -168,7 +169,7 @@ describe('/openapi.json', () => {
 
   test('is OpenAPI 3.1 and names itself', () => {
     expect(document.openapi).toMatch(/^3\.1\.\d+$/)
-    expect(document.info).toEqual({
+    expect(document.info).toMatchObject({
       title: expect.any(String),
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
       description: expect.stringContaining('1048576 bytes'),
@@ -188,7 +189,7 @@ describe('/openapi.json', () => {
       if (!limited) unlimited.push(path)
       for (const [name, member] of Object.entries(schema)) walk(member, `${path}/${name}`)
     }
-    for (const [path, operations] of Object.entries(document.paths))
+    for (const [path, operations] of Object.entries(withoutReferences(document).paths))
       for (const [method, { requestBody }] of Object.entries(operations))
         for (const { schema } of Object.values(requestBody?.content ?? {})) walk(schema, `${method} ${path}`)
     expect(unlimited).toEqual([])
@@ -215,7 +216,7 @@ describe('/openapi.json', () => {
       else if (route.path.endsWith('/import')) expect(bodies).toEqual(['application/x-ndjson'])
       else if (['PUT', 'POST'].includes(route.method)) expect(bodies).toEqual(['application/json'])
       const statuses = Object.keys(operation.responses)
-      expect(statuses).toContain('default')
+      expect(statuses).toEqual(expect.arrayContaining(['4XX', '5XX']))
       expect(statuses.some((status) => /^2\d\d$/.test(status))).toBe(true)
       for (const response of Object.values(operation.responses))
         expect(response.description).toBeTypeOf('string')

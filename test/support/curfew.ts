@@ -5,7 +5,7 @@ import { createKafkaEventLog } from '@curfew/broker'
 import { type Client, createClient } from '@curfew/client'
 import { openSpool } from '@curfew/client/spool'
 import { createConsole } from '@curfew/console'
-import type { Scope } from '@curfew/contract'
+import { API_DESCRIPTION, API_TAGS, type Scope } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
 import {
   type AccessFilter,
@@ -256,6 +256,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const spool = options.spool === undefined ? null : await openSpool(options.spool)
   const server = await createHttpServer({
     title: 'Curfew',
+    api: { description: API_DESCRIPTION, tags: API_TAGS, url: publicUrl },
     log,
     metrics,
     // Accepts the keys of `keyFor` besides those created through the API.

@@ -32,6 +32,7 @@ export {
   ReplayInput,
   ReplayPreview,
 } from './api/dead-letters.ts'
+export { API_DESCRIPTION, API_TAGS } from './api/description.ts'
 export { Erasure, ErasureParams, ErasureQuery } from './api/erasures.ts'
 export { EventLogView } from './api/event-log.ts'
 export { parseInstant } from './api/instant.ts'

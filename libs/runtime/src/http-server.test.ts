@@ -236,7 +236,9 @@ describe('the routes of every service', () => {
             ]),
             responses: {
               200: { content: { 'application/json': { schema: { required: ['id'] } } } },
-              default: { content: { 'application/problem+json': { schema: { type: 'object' } } } },
+              '4XX': {
+                content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+              },
             },
           },
         },

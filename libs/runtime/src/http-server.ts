@@ -31,12 +31,12 @@ import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { createDocument, documented } from './openapi.ts'
+import { type ApiDescription, createDocument, documentOptions } from './openapi.ts'
+import { addPages, isPage } from './pages.ts'
 import { ProblemError } from './problem.ts'
 import { createReadLimits, type ReadLimits, type ReadLimitsOptions } from './read-limits.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
 import { bodyAjv, bounded, closed, closedBody, textAjv } from './validator.ts'
-import { VERSION } from './version.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig extends Partial<RouteAccess> {}
@@ -65,6 +65,8 @@ export type HttpServer = FastifyInstance<
 
 export interface HttpServerOptions {
   readonly title: string
+  /** Absent if the service has no API of its own. It then has no `/docs`. */
+  readonly api?: ApiDescription
   readonly log: Log
   readonly metrics: Metrics
   readonly authenticate: Authenticate
@@ -88,15 +90,20 @@ const CHECK_MS_MAX = 2_000
 const READY_KEPT_MS = 1_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
+const NO_API: ApiDescription = { description: '', tags: [], url: null }
 const BODIES = `A request body has at most ${BODY_BYTES_MAX} bytes, unless its operation states another limit. An optional member that is null counts as absent, unless its description gives null a meaning.`
+
+function withBodies(api: ApiDescription): ApiDescription {
+  return { ...api, description: `${api.description}\n\n${BODIES}`.trim() }
+}
 
 /**
  * Makes a server with everything except the service's own routes: strictly validated JSON, bearer authentication by the scope
- * of each route (RFC 6750), problems (RFC 9457), `/openapi.json`, `/healthz`, `/readyz` and `/metrics`. It throws when a route
+ * of each route (RFC 6750), problems (RFC 9457), `/`, `/docs`, `/openapi.json`, `/healthz`, `/readyz` and `/metrics`. It throws when a route
  * is registered without `config: { scope }`.
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { title, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
+  const { title, api, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
   // A flood of requests to public pages must not fill the places of credentials.
   const reads = { ofCredentials: createReadLimits(options.reads), ofPublic: createReadLimits(options.reads) }
   const limits = createRequestLimits({
@@ -133,18 +140,11 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   })
   addHooks(server, { metrics, authenticate, limits, reads, life })
   server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
-  await server.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: { title, version: VERSION, description: BODIES },
-      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
-    },
-    transform: ({ schema, url, route }) => ({
-      url,
-      schema: documented(schema ?? {}, route.config ?? {}),
-    }),
-  })
+  await server.register(swagger, documentOptions(title, withBodies(api ?? NO_API)))
+  const document = createDocument(() => server.swagger())
+  await addPages(server, { title, document, hasApi: api !== undefined })
   addOwnRoutes(server, {
+    document,
     expose: options.metricsApart === true ? null : createExposition(metrics),
     checks: Object.keys(checks),
     readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX, keptMs: READY_KEPT_MS }),
@@ -187,6 +187,7 @@ function addHooks(
     ['method', 'route', 'status'],
   )
   server.addHook('onRoute', (route) => {
+    if (isPage(route.url)) route.config = { ...route.config, scope: PUBLIC }
     const { scope, access } = route.config ?? {}
     if (scope === undefined) throw new Error(`route ${route.url} declares no scope`)
     if (scope !== PUBLIC && access === undefined) throw new Error(`route ${route.url} declares no access`)
@@ -233,11 +234,13 @@ function addHooks(
 function addOwnRoutes(
   server: HttpServer,
   {
+    document,
     expose,
     checks,
     readiness,
     life,
   }: {
+    document: ReturnType<typeof createDocument>
     expose: Exposition | null
     checks: readonly string[]
     readiness: () => Promise<Readiness>
@@ -247,7 +250,6 @@ function addOwnRoutes(
   const hidden = { schema: { hide: true }, config: { scope: PUBLIC } }
   const limits = createAddressLimits()
   const limited = { ...hidden, onRequest: async ({ ip }: FastifyRequest) => refuseTooMany(limits.take(ip)) }
-  const document = createDocument(() => server.swagger())
   server.get('/openapi.json', limited, async (request, reply) => {
     const { etag, body } = document()
     reply.headers({ etag, 'cache-control': 'no-cache' })

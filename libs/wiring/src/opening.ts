@@ -7,7 +7,7 @@ import {
   identifyKafka,
 } from '@curfew/broker'
 import { openSpool, type Spool } from '@curfew/client/spool'
-import { SCOPES } from '@curfew/contract'
+import { API_DESCRIPTION, API_TAGS, SCOPES } from '@curfew/contract'
 import type { EventLogMonitor } from '@curfew/domain'
 import {
   createDatabase,
@@ -60,6 +60,10 @@ export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkC
     'event-log': () => eventLog.check(),
     'event-log-choice': () => eventLog.checkChoice(),
   }
+}
+
+type ServerOptions = Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'> & {
+  readonly hasApi?: boolean
 }
 
 export function createOpening({ name, config, scope, log }: OpeningOptions) {
@@ -148,9 +152,11 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
         log,
         now,
       }),
-    server: (options: Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'>) =>
+    /** @param hasApi whether the service has routes of the API. */
+    server: ({ hasApi = false, ...options }: ServerOptions) =>
       createHttpServer({
         ...{ ...options, log, metrics, metricsApart: metricsPort !== null },
+        ...(hasApi && { api: { description: API_DESCRIPTION, tags: API_TAGS, url: publicUrl } }),
         ...(trustedProxies.length > 0 && { trustProxy: trustedProxies.join(',') }),
       }),
     /** The listeners: the server, and `/metrics` if it has its own port. */

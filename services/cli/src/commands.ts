@@ -20,6 +20,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command | Group>>> 
   subjects: async () => (await import('./subjects.ts')).subjects,
   webhooks: async () => (await import('./webhooks.ts')).webhooks,
   receipt: async () => (await import('./receipt.ts')).receipt,
+  openapi: async () => (await import('./openapi.ts')).openapi,
   log: async () => (await import('./log.ts')).log,
   completion: async () => (await import('./completion.ts')).completion,
 }

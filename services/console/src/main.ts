@@ -28,6 +28,7 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
   })
   const server = await open.server({
     title: 'Curfew console',
+    hasApi: true,
     authenticate: credentials.authenticate,
     requestsPerSecond: access.requestsPerSecond,
     checks: {

@@ -11,6 +11,8 @@ export function registerGetEvent(server: HttpServer, deps: RequestedEventDeps): 
       // Thousands of requests may wait at once. The event reader limits their load on the database.
       config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getLogoutEvent',
+        tags: ['Logout events'],
         summary: 'Get a logout event and the states of its deliveries.',
         params: EventParams,
         querystring: EventQuery,

@@ -15,6 +15,8 @@ export function registerGetSummary(
       // Thousands of requests may wait at once. The event reader limits their load on the database.
       config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getLogoutEventSummary',
+        tags: ['Logout events'],
         summary: 'Get a summary of a logout event in words for the user who logged out.',
         params: EventParams,
         querystring: EventQuery,

@@ -21,6 +21,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
   const spool = config.spool && (await open.spool(config.spool))
   const server = await open.server({
     title: 'Curfew ingest',
+    hasApi: true,
     authenticate: credentials.authenticate,
     requestsPerSecond: access.requestsPerSecond,
     checks: {

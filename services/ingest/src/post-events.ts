@@ -64,6 +64,8 @@ const ROUTE = {
     elementsMax: ELEMENTS_MAX,
   } satisfies RouteAccess<Scope>,
   schema: {
+    operationId: 'postLogoutEvents',
+    tags: ['Logout events'],
     summary: 'Post a logout event, or an array of up to 1,000.',
     body: Type.Union([
       LogoutEventInput,

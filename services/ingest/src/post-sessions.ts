@@ -69,6 +69,8 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
       config: WRITE,
       validatorCompiler: checkAllButBody(server),
       schema: {
+        operationId: 'postSessions',
+        tags: ['Sessions'],
         summary:
           'Post a session of a client, or an array of up to 1,000. Post a session again when it is extended.',
         body: Type.Union([SessionInput, Type.Array(SessionInput, { minItems: 1, maxItems: ELEMENTS_MAX })]),
@@ -97,6 +99,8 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     {
       config: WRITE,
       schema: {
+        operationId: 'endSession',
+        tags: ['Sessions'],
         summary:
           'Report that a session ended by itself, at one client or at all. No relying party is notified.',
         querystring: SessionEndQuery,

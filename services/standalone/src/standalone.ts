@@ -118,6 +118,7 @@ export async function runStandalone(
       const spool = await open.spool(config.spool)
       const server = await open.server({
         title: 'Curfew',
+        hasApi: true,
         authenticate: credentials.authenticate,
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {

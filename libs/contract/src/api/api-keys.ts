@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox'
 import { nullable, SCOPES, type Scope, Text, Time } from './common.ts'
 import { Instant } from './instant.ts'
 import { ClientIdText } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of API keys.
 
@@ -44,12 +45,12 @@ export const ApiKeyInput = Type.Object(
     ),
     expires_at: Type.Optional(Instant),
   },
-  { additionalProperties: false, title: 'ApiKey' },
+  { additionalProperties: false, title: 'ApiKeyInput' },
 )
 export type ApiKeyInput = Static<typeof ApiKeyInput>
 
 /** An API key without its secret value. */
-export const ApiKey = Type.Object({
+export const ApiKey = model('ApiKey', {
   id: Text,
   name: Text,
   hint: Type.String({ description: 'The first characters of the key.' }),
@@ -67,7 +68,7 @@ export const ApiKey = Type.Object({
 })
 export type ApiKey = Static<typeof ApiKey>
 
-export const NewApiKey = Type.Object({
+export const NewApiKey = model('NewApiKey', {
   ...ApiKey.properties,
   key: Type.String({
     description: 'The key itself. Curfew shows it only in this answer, and stores only its hash.',

@@ -2,6 +2,7 @@ import { LEVEL_MEANINGS, LEVELS, type Level } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
 import { instantParameter } from './instant.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
+import { model } from './model.ts'
 
 /** All scopes of credentials. `admin` includes the others. */
 export const SCOPES = [
@@ -34,7 +35,7 @@ const levelOf = (description: string) =>
 export const Channel = Type.String({ description: 'Kind of the channel.' })
 
 /** The result of one check, in words. */
-export const Finding = Type.Object({
+export const Finding = model('Finding', {
   ok: Type.Boolean(),
   what: Type.String({ description: 'The result in words.' }),
   fix: Type.Union([Text, Type.Null()], { description: 'How to correct it; null if nothing is wrong.' }),
@@ -45,7 +46,7 @@ export const page = <Item extends TSchema>(item: Item) =>
   Type.Object({ items: Type.Array(item), next_cursor: nullable(Text) })
 
 /** The answer to an accepted event. */
-export const Accepted = Type.Object({
+export const Accepted = model('Accepted', {
   id: Type.String({ description: 'The id that the issuer gave, or a new one if it gave none.' }),
   status: Type.Literal('accepted'),
   links: Type.Object({ self: Text, receipt: Text }),
@@ -53,19 +54,26 @@ export const Accepted = Type.Object({
 export type Accepted = Static<typeof Accepted>
 
 /** An error body (RFC 9457). */
-export const Problem = Type.Object({
-  type: Text,
-  title: Text,
-  status: Type.Integer(),
-  detail: Type.Optional(Text),
-  instance: Type.Optional(Text),
-  errors: Type.Optional(Type.Array(Type.Object({ pointer: Text, detail: Text }))),
-  trace_id: Type.Optional(Text),
-})
+export const Problem = Type.Object(
+  {
+    type: Text,
+    title: Text,
+    status: Type.Integer(),
+    detail: Type.Optional(Text),
+    instance: Type.Optional(Text),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object({ pointer: Type.String({ description: 'JSON pointer (RFC 6901).' }), detail: Text }),
+      ),
+    ),
+    trace_id: Type.Optional(Text),
+  },
+  { title: 'Problem', description: 'RFC 9457.' },
+)
 export type Problem = Static<typeof Problem>
 
 /** A refused element of a posted array, if others of it were accepted. */
-export const Rejected = Type.Object({
+export const Rejected = model('Rejected', {
   id: Type.Optional(Text),
   status: Type.Literal('rejected'),
   problem: Problem,
@@ -84,7 +92,7 @@ export const AttemptCount = Type.Integer({
 })
 
 /** A failed attempt. */
-export const LastError = Type.Object({
+export const LastError = model('LastError', {
   at: Time,
   status: Type.Union([Type.Integer(), Type.Null()], {
     description: 'HTTP status; null if there was no answer.',
@@ -98,7 +106,7 @@ export const LastError = Type.Object({
 export type LastError = Static<typeof LastError>
 
 /** One delivery, without its attempts. */
-export const Delivery = Type.Object({
+export const Delivery = model('Delivery', {
   id: Text,
   event_id: Text,
   issuer: Text,
@@ -143,7 +151,7 @@ export const Delivery = Type.Object({
 export type Delivery = Static<typeof Delivery>
 
 /** One POST to the RP and its answer, or a round in which nothing could be sent. */
-export const Attempt = Type.Object({
+export const Attempt = model('Attempt', {
   number: Type.Integer({ minimum: 1, description: 'Rounds in which nothing could be sent are counted too.' }),
   started_at: Time,
   duration_ms: Count,
@@ -165,11 +173,14 @@ export const Attempt = Type.Object({
 })
 export type Attempt = Static<typeof Attempt>
 
-export const DeliveryWithAttempts = Type.Object({ ...Delivery.properties, attempts: Type.Array(Attempt) })
+export const DeliveryWithAttempts = model('DeliveryWithAttempts', {
+  ...Delivery.properties,
+  attempts: Type.Array(Attempt),
+})
 export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>
 
 /** The progress of an issuer logout. */
-export const IssuerLogoutProgress = Type.Object({
+export const IssuerLogoutProgress = model('IssuerLogoutProgress', {
   state: Type.Union(
     [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
     {
@@ -188,7 +199,7 @@ export const IssuerLogoutProgress = Type.Object({
 })
 
 /** A logout event in the ledger, with the state of each delivery. */
-export const LogoutEventStatus = Type.Object({
+export const LogoutEventStatus = model('LogoutEventStatus', {
   id: Text,
   iss: Text,
   sub: nullable(Text),
@@ -250,7 +261,7 @@ export const LogoutEventStatus = Type.Object({
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
 
 /** The summary of a logout for the person who logged out. */
-export const EventSummary = Type.Object({
+export const EventSummary = model('EventSummary', {
   event_id: Text,
   status: Type.Union([Type.Literal('complete'), Type.Literal('in_progress'), Type.Literal('incomplete')], {
     description:
@@ -296,7 +307,7 @@ export const EventSummary = Type.Object({
 })
 export type EventSummary = Static<typeof EventSummary>
 
-export const Jwks = Type.Object({
+export const Jwks = model('Jwks', {
   keys: Type.Array(Type.Object({ kid: Text }, { additionalProperties: true })),
 })
 export type Jwks = Static<typeof Jwks>

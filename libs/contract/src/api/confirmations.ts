@@ -1,6 +1,7 @@
 import type { Confirmation as Facts } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Text, Time } from './common.ts'
+import { model } from './model.ts'
 import { WebhookDeliveriesQuery } from './webhooks.ts'
 
 // Confirmations: the messages to the clients that start logouts.
@@ -13,7 +14,7 @@ export const ConfirmationsQuery = Type.Object(
 )
 
 /** The confirmation of one logout. */
-export const Confirmation = Type.Object({
+export const Confirmation = model('Confirmation', {
   id: Type.String({ description: '`webhook-id`: the same in every attempt.' }),
   event_id: Text,
   state: Type.Union([Type.Literal('pending'), Type.Literal('delivered'), Type.Literal('failed')]),

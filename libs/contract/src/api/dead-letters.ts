@@ -3,6 +3,7 @@ import { type Static, Type } from 'typebox'
 import { Attempt, AttemptCount, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
 import { instantParameter } from './instant.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of dead letters, replays and the audit log.
 
@@ -32,7 +33,7 @@ export const DeadLettersQuery = Type.Object(
 )
 
 /** A delivery that Curfew has given up on, with the reason and the remedy in words. */
-export const DeadLetter = Type.Object({
+export const DeadLetter = model('DeadLetter', {
   id: Text,
   event_id: Text,
   issuer: Text,
@@ -71,7 +72,10 @@ export const DeadLetter = Type.Object({
 })
 export type DeadLetter = Static<typeof DeadLetter>
 
-export const DeadLetterWithAttempts = Type.Object({ ...DeadLetter.properties, attempts: Type.Array(Attempt) })
+export const DeadLetterWithAttempts = model('DeadLetterWithAttempts', {
+  ...DeadLetter.properties,
+  attempts: Type.Array(Attempt),
+})
 export type DeadLetterWithAttempts = Static<typeof DeadLetterWithAttempts>
 
 export const DeadLetterFilterInput = Type.Object(
@@ -99,12 +103,12 @@ export const ReplayInput = Type.Object(
       Type.Boolean({ description: 'Default false. True: only report what a replay would include.' }),
     ),
   },
-  { additionalProperties: false, title: 'Replay' },
+  { additionalProperties: false, title: 'ReplayInput' },
 )
 export type ReplayInput = Static<typeof ReplayInput>
 
 /** The result of a dry run: the dead letters that a replay would include. */
-export const ReplayPreview = Type.Object({
+export const ReplayPreview = model('ReplayPreview', {
   dry_run: Type.Literal(true),
   total: Type.Integer({ minimum: 0, description: 'Number of dead letters that would be replayed.' }),
   lapsed: Type.Integer({
@@ -132,7 +136,7 @@ export const ReplayPreview = Type.Object({
 export type ReplayPreview = Static<typeof ReplayPreview>
 
 /** A replay and its progress. */
-export const Replay = Type.Object({
+export const Replay = model('Replay', {
   id: Text,
   state: Type.Union(
     [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
@@ -177,7 +181,7 @@ export const Replay = Type.Object({
 export type Replay = Static<typeof Replay>
 
 /** One recorded action of an operator. */
-export const AuditEntry = Type.Object({
+export const AuditEntry = model('AuditEntry', {
   id: Type.Integer(),
   at: Time,
   credential: Type.String({ description: 'Name of the credential.' }),

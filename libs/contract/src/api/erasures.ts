@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { EmailText, SubjectText } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of requests to erase a subject. No answer names the subject.
 
@@ -29,7 +30,7 @@ export const ErasureQuery = Type.Object(
 )
 
 /** A request to erase a subject, and its progress. */
-export const Erasure = Type.Object({
+export const Erasure = model('Erasure', {
   id: Text,
   issuer: Text,
   subject_digest: Type.String({

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, Finding, Text, Time } from './common.ts'
+import { model } from './model.ts'
 
 // Schema of the state of the event log.
 
@@ -37,7 +38,7 @@ const TopicView = Type.Object({
 })
 
 /** The backlog of each lane, and the check of the topics. */
-export const EventLogView = Type.Object({
+export const EventLogView = model('EventLogView', {
   ok: Type.Boolean(),
   store: Type.Union([Type.Literal('kafka'), Type.Literal('postgresql')]),
   checked_at: Time,

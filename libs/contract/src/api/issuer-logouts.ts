@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { Count, IssuerLogoutProgress, nullable, PageQuery, Text, Time } from './common.ts'
 import { IssuerUrl } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of issuer logouts.
 
@@ -10,7 +11,7 @@ export const IssuerLogoutsQuery = Type.Object(
 )
 
 /** The result of a dry run: the sessions that an issuer logout would end. */
-export const IssuerLogoutPreview = Type.Object({
+export const IssuerLogoutPreview = model('IssuerLogoutPreview', {
   dry_run: Type.Literal(true),
   iss: Text,
   plan_basis: Type.Union(
@@ -33,7 +34,7 @@ export const IssuerLogoutPreview = Type.Object({
 export type IssuerLogoutPreview = Static<typeof IssuerLogoutPreview>
 
 /** An issuer logout and its progress. */
-export const IssuerLogout = Type.Object({
+export const IssuerLogout = model('IssuerLogout', {
   id: Type.String({ description: 'Id of its logout event.' }),
   iss: Text,
   ...IssuerLogoutProgress.properties,

@@ -1,6 +1,7 @@
 import { TOKEN_ALGORITHMS, type TokenAlgorithm } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Finding, nullable, Text, Time } from './common.ts'
+import { model } from './model.ts'
 
 // Schemas of signing keys. No answer has the private part of a key.
 
@@ -19,7 +20,7 @@ const LeadS = Type.Integer({
 })
 
 /** A signing key with the times of its signatures and its publication. */
-export const SigningKey = Type.Object({
+export const SigningKey = model('SigningKey', {
   kid: Text,
   alg: Text,
   source: Type.Union([Type.Literal('generated'), Type.Literal('imported'), Type.Literal('remote')]),
@@ -41,7 +42,7 @@ export const SigningKey = Type.Object({
 export type SigningKey = Static<typeof SigningKey>
 
 /** A key that was just added. */
-export const AddedKey = Type.Object({
+export const AddedKey = model('AddedKey', {
   ...SigningKey.properties,
   kid_reason: Type.Union([Type.String(), Type.Null()], {
     description:
@@ -50,7 +51,7 @@ export const AddedKey = Type.Object({
 })
 export type AddedKey = Static<typeof AddedKey>
 
-export const SigningKeys = Type.Object({
+export const SigningKeys = model('SigningKeys', {
   items: Type.Array(SigningKey),
   next_cursor: Type.Null(),
   every_days: Type.Union([Type.Integer(), Type.Null()], {
@@ -101,7 +102,7 @@ export const SigningKeyInput = Type.Object(
     ),
     lead_s: Type.Optional(LeadS),
   },
-  { additionalProperties: false, title: 'SigningKey' },
+  { additionalProperties: false, title: 'SigningKeyInput' },
 )
 export type SigningKeyInput = Static<typeof SigningKeyInput>
 
@@ -122,7 +123,7 @@ export const RotateInput = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false, title: 'Rotation' },
+  { additionalProperties: false, title: 'RotateInput' },
 )
 export type RotateInput = Static<typeof RotateInput>
 
@@ -135,12 +136,12 @@ export const RetireInput = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false, title: 'Retirement' },
+  { additionalProperties: false, title: 'RetireInput' },
 )
 export type RetireInput = Static<typeof RetireInput>
 
 /** The check whether the IdP publishes our keys, from the view of its relying parties. */
-export const KeysCheck = Type.Object({
+export const KeysCheck = model('KeysCheck', {
   ok: Type.Boolean(),
   issuer: Text,
   iss: Text,

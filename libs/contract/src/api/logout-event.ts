@@ -115,7 +115,17 @@ export const LogoutEventInput = Type.Object(
     clients: Type.Optional(fields.clients),
     lane: Type.Optional(fields.lane),
   },
-  { additionalProperties: false, title: 'LogoutEvent' },
+  {
+    ...{ additionalProperties: false, title: 'LogoutEventInput' },
+    examples: [
+      { iss: 'https://idp.example', sub: '248289761001', reason: 'user' },
+      {
+        ...{ id: '01938c2e-7f1a-7c4b-9d2e-3a5b6c7d8e9f', iss: 'https://idp.example' },
+        ...{ sub: '248289761001', sid: '08a5019c-17e1-4977-8f42-65a12843ea02' },
+        ...{ initiator: 'web-shop', occurred_at: '2026-11-21T05:00:00.000Z' },
+      },
+    ],
+  },
 )
 export type LogoutEventInput = Static<typeof LogoutEventInput>
 

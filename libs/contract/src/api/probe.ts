@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { SidText, SubjectText } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of probes of a relying party's endpoint.
 
@@ -44,7 +45,7 @@ export const ProbeInput = Type.Object(
       ),
     ),
   },
-  { additionalProperties: false, title: 'Probe' },
+  { additionalProperties: false, title: 'ProbeInput' },
 )
 export type ProbeInput = Static<typeof ProbeInput>
 
@@ -55,12 +56,12 @@ const SessionOver = Type.Union([Type.Literal('yes'), Type.Literal('no'), Type.Li
 /** The word of the owner after a probe of a real session. */
 export const ProbeSessionInput = Type.Object(
   { probe: Type.String({ maxLength: 64, description: 'The id of the probe.' }), over: SessionOver },
-  { additionalProperties: false, title: 'ProbeSession' },
+  { additionalProperties: false, title: 'ProbeSessionInput' },
 )
 export type ProbeSessionInput = Static<typeof ProbeSessionInput>
 
 /** The token for a real session, and its answer. */
-export const ProbeSession = Type.Object({
+export const ProbeSession = model('ProbeSession', {
   named: Type.Array(Type.Union([Type.Literal('sub'), Type.Literal('sid')]), {
     description: 'The claims that named the session. Their values are not kept.',
   }),
@@ -87,7 +88,7 @@ export const ProbeSession = Type.Object({
 export type ProbeSession = Static<typeof ProbeSession>
 
 /** One check, with its result in words for the owner of the relying party. */
-export const ProbeCheck = Type.Object({
+export const ProbeCheck = model('ProbeCheck', {
   id: Text,
   title: Text,
   level: Type.Union(
@@ -103,7 +104,7 @@ export const ProbeCheck = Type.Object({
 })
 export type ProbeCheck = Static<typeof ProbeCheck>
 
-export const ProbeFindings = Type.Object({
+export const ProbeFindings = model('ProbeFindings', {
   passed: Count,
   failed: Count,
   unknown: Count,
@@ -124,7 +125,7 @@ export const ProbeFindings = Type.Object({
 export type ProbeFindings = Static<typeof ProbeFindings>
 
 /** A probe, with its report when it is done. */
-export const Probe = Type.Object({
+export const Probe = model('Probe', {
   id: Text,
   state: Type.Union([Type.Literal('running'), Type.Literal('done')]),
   issuer: Text,

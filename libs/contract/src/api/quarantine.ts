@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, PageQuery, Text, Time } from './common.ts'
+import { model } from './model.ts'
 
 // Schemas of quarantined records.
 
@@ -46,7 +47,7 @@ export const QuarantineQuery = Type.Object(
 )
 
 /** A record that was accepted, but could not be planned or applied. */
-export const QuarantinedRecord = Type.Object({
+export const QuarantinedRecord = model('QuarantinedRecord', {
   id: Text,
   lane,
   position: Type.String({ description: 'Position of the record in the event log.' }),
@@ -81,7 +82,7 @@ export const QuarantinedRecord = Type.Object({
 export type QuarantinedRecord = Static<typeof QuarantinedRecord>
 
 /** A quarantined record with its content. */
-export const QuarantinedContent = Type.Object({
+export const QuarantinedContent = model('QuarantinedContent', {
   ...QuarantinedRecord.properties,
   key: Text,
   headers: Type.Record(Text, Text),

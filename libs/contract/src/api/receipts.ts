@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, Jwks, nullable, Text } from './common.ts'
+import { model } from './model.ts'
 
 // Schemas of receipts and of the receipt log. Hashes are in base64, the encoding of C2SP.
 
@@ -9,7 +10,7 @@ const Size = Type.Integer({ minimum: 0, description: 'Number of leaves of the re
 const Proof = Type.Array(Hash)
 
 /** The public keys of the receipt log. */
-export const LogKeys = Type.Object({
+export const LogKeys = model('LogKeys', {
   origin: Type.String({ description: 'Name of the receipt log, in checkpoints and receipts.' }),
   vkey: Type.String({ description: 'The same key in the format of C2SP signed-note, for witnesses.' }),
   ...Jwks.properties,
@@ -17,7 +18,7 @@ export const LogKeys = Type.Object({
 export type LogKeys = Static<typeof LogKeys>
 
 /** A receipt with everything that an offline check needs, except a trusted key. */
-export const ReceiptBundle = Type.Object({
+export const ReceiptBundle = model('ReceiptBundle', {
   receipt: Type.String({ description: 'Compact JWS.' }),
   index: Index,
   checkpoint: Type.String({ description: 'C2SP tlog-checkpoint.' }),
@@ -34,17 +35,17 @@ export const ReceiptBundle = Type.Object({
 export type ReceiptBundle = Static<typeof ReceiptBundle>
 
 /** One leaf of the receipt log. */
-export const LogEntry = Type.Object({
+export const LogEntry = model('LogEntry', {
   index: Index,
   digest: Type.String({ description: 'SHA-256 of the payload of the receipt, in base64.' }),
   leaf_hash: Type.String({ description: 'SHA-256 of a zero byte and the digest, in base64 (RFC 9162).' }),
 })
 export type LogEntry = Static<typeof LogEntry>
 
-export const LogEntries = Type.Object({ items: Type.Array(LogEntry), size: Size })
+export const LogEntries = model('LogEntries', { items: Type.Array(LogEntry), size: Size })
 export type LogEntries = Static<typeof LogEntries>
 
-export const InclusionProof = Type.Object({
+export const InclusionProof = model('InclusionProof', {
   index: Index,
   size: Size,
   leaf_hash: Hash,
@@ -53,7 +54,7 @@ export const InclusionProof = Type.Object({
 })
 export type InclusionProof = Static<typeof InclusionProof>
 
-export const ConsistencyProof = Type.Object({
+export const ConsistencyProof = model('ConsistencyProof', {
   from: Size,
   to: Size,
   from_root: Hash,
@@ -63,7 +64,7 @@ export const ConsistencyProof = Type.Object({
 export type ConsistencyProof = Static<typeof ConsistencyProof>
 
 /** A leaf compared with the ledger. */
-export const AuditedReceipt = Type.Object({
+export const AuditedReceipt = model('AuditedReceipt', {
   ...LogEntry.properties,
   event_id: nullable(Text),
   receipt: Type.Unsafe<'intact' | 'altered' | 'erased' | 'gone'>(
@@ -88,5 +89,5 @@ export const AuditedReceipt = Type.Object({
 })
 export type AuditedReceipt = Static<typeof AuditedReceipt>
 
-export const LogAudit = Type.Object({ items: Type.Array(AuditedReceipt), size: Count })
+export const LogAudit = model('LogAudit', { items: Type.Array(AuditedReceipt), size: Count })
 export type LogAudit = Static<typeof LogAudit>

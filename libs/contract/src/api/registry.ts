@@ -6,6 +6,7 @@ import {
 import { type Static, Type } from 'typebox'
 import { Count, LastError, nullable, Text, Time } from './common.ts'
 import { ClientIdText, IssuerUrl } from './logout-event.ts'
+import { model } from './model.ts'
 
 /** TLS settings of a relying party, in PEM. */
 const ClientTls = Type.Object(
@@ -174,7 +175,7 @@ export const RelyingPartySettings = Type.Object(
     ),
     ...confirmationMembers,
   },
-  { additionalProperties: false },
+  { title: 'RelyingPartySettings', additionalProperties: false },
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
@@ -267,11 +268,14 @@ export const IssuerInput = Type.Object(
     ),
     defaults: Type.Optional(IssuerDefaults),
   },
-  { additionalProperties: false, title: 'Issuer' },
+  {
+    ...{ additionalProperties: false, title: 'IssuerInput' },
+    examples: [{ iss: 'https://idp.example', sla: { within_ms: 5_000, objective: 0.999 } }],
+  },
 )
 export type IssuerInput = Static<typeof IssuerInput>
 
-export const Issuer = Type.Object({
+export const Issuer = model('Issuer', {
   name: Text,
   iss: Text,
   sla: Type.Object({
@@ -315,7 +319,7 @@ export const RelyingPartyInput = Type.Object(
     id_token_encrypted_response_alg: Type.Optional(Type.String({ maxLength: 64 })),
     curfew: Type.Optional(RelyingPartySettings),
   },
-  { additionalProperties: true, title: 'RelyingParty' },
+  { additionalProperties: true, title: 'RelyingPartyInput' },
 )
 export type RelyingPartyInput = Static<typeof RelyingPartyInput>
 
@@ -391,12 +395,12 @@ export const RelyingParty = Type.Object(
       ),
     }),
   },
-  { additionalProperties: true },
+  { title: 'RelyingParty', additionalProperties: true },
 )
 export type RelyingParty = Static<typeof RelyingParty>
 
 /** A removed relying party, with the number of its waiting deliveries. */
-export const Removed = Type.Object({
+export const Removed = model('Removed', {
   client_id: Text,
   issuer: Text,
   waiting: Type.Integer({
@@ -408,7 +412,7 @@ export const Removed = Type.Object({
 export type Removed = Static<typeof Removed>
 
 /** One fault of one line of an import. */
-export const ImportFault = Type.Object({
+export const ImportFault = model('ImportFault', {
   line: Type.Integer({ minimum: 1 }),
   client_id: nullable(Text),
   pointer: Type.String({ description: 'The place in the line, as a JSON pointer.' }),
@@ -417,7 +421,7 @@ export const ImportFault = Type.Object({
 export type ImportFault = Static<typeof ImportFault>
 
 /** The result of an import, or with dry_run the expected result. */
-export const Imported = Type.Object({
+export const Imported = model('Imported', {
   dry_run: Type.Boolean(),
   total: Count,
   created: Count,
@@ -494,7 +498,7 @@ const EndpointHealth = Type.Object({
   ),
 })
 
-export const RelyingPartyHealth = Type.Object({
+export const RelyingPartyHealth = model('RelyingPartyHealth', {
   client_id: Text,
   issuer: Text,
   client_name: nullable(Text),

@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Problem, Text, Time } from './common.ts'
 import { Instant, instantOf } from './instant.ts'
 import { ClientIdText, DeviceText, EmailText, IssuerUrl, SidText, SubjectText } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of sessions: posted by IdPs, and read by support staff.
 
@@ -32,7 +33,15 @@ export const SessionInput = Type.Object(
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
   },
-  { additionalProperties: false, title: 'Session' },
+  {
+    ...{ additionalProperties: false, title: 'SessionInput' },
+    examples: [
+      {
+        ...{ iss: 'https://idp.example', sub: '248289761001', sid: '08a5019c-17e1-4977-8f42-65a12843ea02' },
+        ...{ client_id: 'wiki', started_at: '2026-11-21T04:00:00Z', expires_at: '2026-11-21T14:00:00Z' },
+      },
+    ],
+  },
 )
 export type SessionInput = Static<typeof SessionInput>
 
@@ -58,7 +67,7 @@ export const AcceptedSessionEnd = Type.Object(
 export type AcceptedSessionEnd = Static<typeof AcceptedSessionEnd>
 
 /** The answer to an accepted start or end of a session. */
-export const SessionAccepted = Type.Object({
+export const SessionAccepted = model('SessionAccepted', {
   status: Type.Literal('accepted'),
   links: Type.Object({ session: Text }),
 })
@@ -83,7 +92,7 @@ export const SessionsQuery = Type.Object(
 const ExpiresAt = Type.Union([Time, Type.Null()], { description: 'Null: the session has no end.' })
 
 /** A session in the session index. */
-export const Session = Type.Object({
+export const Session = model('Session', {
   iss: Text,
   sub: Text,
   email: nullable(Text),
@@ -115,7 +124,7 @@ export const OrphansQuery = Type.Object(
 )
 
 /** A session whose logout failed or lapsed. It may still be open. */
-export const OrphanedSession = Type.Object({
+export const OrphanedSession = model('OrphanedSession', {
   issuer: Type.Union([Text, Type.Null()], {
     description: 'Short name of the issuer; null if no issuer is registered with this iss.',
   }),

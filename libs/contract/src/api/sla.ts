@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
 import { instantParameter } from './instant.ts'
 import { ClientIdText } from './logout-event.ts'
+import { model } from './model.ts'
 
 // Schemas of the SLA report.
 
@@ -91,7 +92,7 @@ const figures = {
 }
 
 /** The SLA figures of one relying party, or of one hour. */
-export const SlaGroup = Type.Object({
+export const SlaGroup = model('SlaGroup', {
   client_id: Type.Optional(Text),
   promise: Type.Optional(Type.Object(promise)),
   hour: Type.Optional(Time),
@@ -99,7 +100,7 @@ export const SlaGroup = Type.Object({
 })
 export type SlaGroup = Static<typeof SlaGroup>
 
-export const Sla = Type.Object({
+export const Sla = model('Sla', {
   issuer: Text,
   client_id: nullable(Text),
   from: Time,

@@ -1,6 +1,7 @@
 import type { NotificationRecord } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Text, Time } from './common.ts'
+import { model } from './model.ts'
 
 // Schemas of webhooks and of the notifications to them.
 
@@ -56,11 +57,11 @@ export const WebhookInput = Type.Object(
     ),
     secret: Type.Optional(secret('Only allowed for a new webhook.')),
   },
-  { additionalProperties: false, title: 'Webhook' },
+  { additionalProperties: false, title: 'WebhookInput' },
 )
 export type WebhookInput = Static<typeof WebhookInput>
 
-export const Webhook = Type.Object({
+export const Webhook = model('Webhook', {
   name: Text,
   url: Text,
   types: nullable(Type.Array(Text)),
@@ -83,7 +84,7 @@ export type Webhook = Static<typeof Webhook>
 
 export const RotateSecretInput = Type.Object(
   { secret: Type.Optional(secret('The previous secret signs too for 24 hours.')) },
-  { additionalProperties: false, title: 'RotateSecret' },
+  { additionalProperties: false, title: 'RotateSecretInput' },
 )
 export type RotateSecretInput = Static<typeof RotateSecretInput>
 
@@ -98,7 +99,7 @@ export const WebhookDeliveriesQuery = Type.Object(
 )
 
 /** The delivery of a notification to one webhook. */
-export const WebhookDelivery = Type.Object({
+export const WebhookDelivery = model('WebhookDelivery', {
   id: Type.String({ description: '`webhook-id`: the same in every attempt.' }),
   type: Text,
   state: Type.Union([Type.Literal('pending'), Type.Literal('delivered'), Type.Literal('failed')]),
@@ -115,7 +116,7 @@ export const WebhookDelivery = Type.Object({
 export type WebhookDelivery = Static<typeof WebhookDelivery>
 
 /** The answer to the request for a test notification. */
-export const WebhookTest = Type.Object({ id: Text, links: Type.Object({ deliveries: Text }) })
+export const WebhookTest = model('WebhookTest', { id: Text, links: Type.Object({ deliveries: Text }) })
 export type WebhookTest = Static<typeof WebhookTest>
 
 /** The body of a notification, for webhooks (Standard Webhooks, "Payload structure") and for Kafka. */

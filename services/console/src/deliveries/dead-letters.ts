@@ -31,6 +31,8 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
     {
       config: READ,
       schema: {
+        operationId: 'listDeadLetters',
+        tags: ['Dead letters'],
         summary:
           'List dead letters, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: DeadLettersQuery,
@@ -60,6 +62,8 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
     {
       config: READ,
       schema: {
+        operationId: 'getDeadLetter',
+        tags: ['Dead letters'],
         summary: 'Get a dead letter with its stored attempts.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: DeadLetterWithAttempts },

@@ -24,6 +24,8 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
     {
       config: READ,
       schema: {
+        operationId: 'listDeliveries',
+        tags: ['Deliveries'],
         summary:
           'List deliveries, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: DeliveriesQuery,
@@ -61,6 +63,8 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
     {
       config: READ,
       schema: {
+        operationId: 'getDelivery',
+        tags: ['Deliveries'],
         summary: 'Get a delivery with all its attempts.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: DeliveryWithAttempts },

@@ -45,6 +45,8 @@ export function registerReplays(
       // Both a dry run and a replay count all matching dead letters, so the request counts as a read.
       config: { ...REPLAY, load: 'read' },
       schema: {
+        operationId: 'replayDeadLetters',
+        tags: ['Dead letters'],
         summary: 'Replay dead letters. With dry_run, only report which dead letters a replay would include.',
         body: ReplayInput,
         response: { 200: ReplayPreview, 202: Replay },
@@ -73,7 +75,13 @@ export function registerReplays(
     '/v1/replays/:id',
     {
       config: READ,
-      schema: { summary: 'Get a replay with its progress.', params: ReplayParams, response: { 200: Replay } },
+      schema: {
+        operationId: 'getReplay',
+        tags: ['Dead letters'],
+        summary: 'Get a replay with its progress.',
+        params: ReplayParams,
+        response: { 200: Replay },
+      },
     },
     async (request) => replayView(await ownReplay(request)),
   )
@@ -83,6 +91,8 @@ export function registerReplays(
     {
       config: REPLAY,
       schema: {
+        operationId: 'cancelReplay',
+        tags: ['Dead letters'],
         summary:
           'Cancel a replay, so that no more dead letters are replayed. A replay that has ended is unchanged.',
         params: ReplayParams,

@@ -37,6 +37,8 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
     {
       config: { scope: 'clients:read', access: 'path', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'checkSigningKeys',
+        tags: ['Signing keys'],
         summary:
           "Check whether the IdP's own key set has Curfew's keys. Relying parties verify tokens with that key set.",
         params: IssuerParams,

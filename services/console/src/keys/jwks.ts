@@ -23,6 +23,8 @@ export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
       // The console does not cache the key set, so a withdrawn key leaves it at once.
       config: { scope: 'public', load: 'read' },
       schema: {
+        operationId: 'getJwks',
+        tags: ['Signing keys'],
         summary: 'Get the public signing keys of an issuer (JWK Set).',
         params: IssuerParams,
         response: {

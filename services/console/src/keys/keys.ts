@@ -75,6 +75,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: READ,
       schema: {
+        operationId: 'listSigningKeys',
+        tags: ['Signing keys'],
         summary: 'List the signing keys of an issuer, including retired keys.',
         params: IssuerParams,
         response: { 200: SigningKeys },
@@ -88,6 +90,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: MAKE,
       schema: {
+        operationId: 'createSigningKey',
+        tags: ['Signing keys'],
         summary:
           'Generate a key, import a key, or add a remote key. It becomes the successor of the current key of its algorithm.',
         params: IssuerParams,
@@ -134,6 +138,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: MAKE,
       schema: {
+        operationId: 'rotateSigningKeys',
+        tags: ['Signing keys'],
         summary: 'Rotate the generated keys, or set the schedule of their rotation.',
         params: IssuerParams,
         body: RotateInput,
@@ -195,6 +201,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     {
       config: WRITE,
       schema: {
+        operationId: 'retireSigningKey',
+        tags: ['Signing keys'],
         summary:
           'Retire the next key before it signs. With compromised, a previous key can be retired too, and leaves the key set at once.',
         params: KeyParams,

@@ -51,6 +51,8 @@ export function registerIssuerLogouts(
     {
       config: READ,
       schema: {
+        operationId: 'listIssuerLogouts',
+        tags: ['Issuer logouts'],
         summary: 'List issuer logouts, the latest first.',
         querystring: IssuerLogoutsQuery,
         response: { 200: page(IssuerLogout) },
@@ -84,6 +86,8 @@ export function registerIssuerLogouts(
     {
       config: READ,
       schema: {
+        operationId: 'getIssuerLogout',
+        tags: ['Issuer logouts'],
         summary: 'Get an issuer logout with its progress.',
         params: Params,
         querystring: Query,
@@ -98,6 +102,8 @@ export function registerIssuerLogouts(
     {
       config: CANCEL,
       schema: {
+        operationId: 'cancelIssuerLogout',
+        tags: ['Issuer logouts'],
         summary:
           'Cancel an issuer logout, so that no more subjects are logged out. Logouts that are planned already are still delivered. An issuer logout that has ended is unchanged.',
         params: Params,

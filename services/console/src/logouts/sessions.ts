@@ -34,6 +34,8 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
     {
       config: READ,
       schema: {
+        operationId: 'listSessions',
+        tags: ['Sessions'],
         summary:
           'List the posted sessions of a subject, or the posted clients of one session. Give either sub or sid.',
         querystring: SessionsQuery,
@@ -70,6 +72,8 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
     {
       config: READ,
       schema: {
+        operationId: 'listOrphanedSessions',
+        tags: ['Sessions'],
         summary:
           'List sessions whose logout failed or lapsed, the latest first. A page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: OrphansQuery,

@@ -43,6 +43,8 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
+        operationId: 'createApiKey',
+        tags: ['Access'],
         summary: 'Create an API key. Only this answer has the key itself.',
         body: ApiKeyInput,
         response: { 201: NewApiKey },
@@ -105,6 +107,8 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
+        operationId: 'listApiKeys',
+        tags: ['Access'],
         summary: 'List API keys, including revoked keys, the latest first.',
         querystring: PageQuery,
         response: { 200: page(ApiKey) },
@@ -125,6 +129,8 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
+        operationId: 'getApiKey',
+        tags: ['Access'],
         summary: 'Get an API key, without the key itself.',
         params: Params,
         response: { 200: ApiKey },
@@ -138,6 +144,8 @@ export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: A
     {
       config: ACCESS,
       schema: {
+        operationId: 'revokeApiKey',
+        tags: ['Access'],
         summary: 'Revoke an API key. Other processes refuse it within a few seconds.',
         params: Params,
         response: { 200: ApiKey },

@@ -11,6 +11,8 @@ export function registerAudit(server: HttpServer, { db, pages }: { db: Database;
     {
       config: { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'listAuditEntries',
+        tags: ['Access'],
         summary: 'List the audit log of changes and replays, the latest entry first.',
         querystring: PageQuery,
         response: { 200: page(AuditEntry) },

@@ -36,6 +36,8 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     {
       config: { scope: 'admin', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'eraseSubject',
+        tags: ['Privacy'],
         summary: 'Erase a subject from events, deliveries, sessions and receipts.',
         description:
           'The request stays open until its data is settled, and also erases data that arrives late. ' +
@@ -84,6 +86,8 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     {
       config: { scope: 'admin', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getErasure',
+        tags: ['Privacy'],
         summary: 'Get a request to erase a subject, with its progress.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         response: { 200: Erasure },

@@ -26,6 +26,8 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
     {
       config: { scope: 'admin', access: 'unbound', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getEventLog',
+        tags: ['Event log'],
         summary: 'Get the backlog of the event log, and the check of its topics.',
         response: { 200: EventLogView },
       },

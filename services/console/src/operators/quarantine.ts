@@ -35,6 +35,8 @@ export function registerQuarantine(
     {
       config: READ,
       schema: {
+        operationId: 'listQuarantinedRecords',
+        tags: ['Event log'],
         summary: 'List records that were accepted but could not be planned or applied, the latest first.',
         querystring: QuarantineQuery,
         response: { 200: page(QuarantinedRecord) },
@@ -67,6 +69,8 @@ export function registerQuarantine(
     {
       config: READ,
       schema: {
+        operationId: 'getQuarantinedRecord',
+        tags: ['Event log'],
         summary: 'Get a quarantined record with its content.',
         params: RecordParams,
         response: { 200: QuarantinedContent },
@@ -84,6 +88,8 @@ export function registerQuarantine(
     {
       config: DECIDE,
       schema: {
+        operationId: 'requeueQuarantinedRecord',
+        tags: ['Event log'],
         summary:
           'Requeue a quarantined record: the bookkeeper appends it to the event log again. A repeated request has no further effect.',
         params: RecordParams,
@@ -104,6 +110,8 @@ export function registerQuarantine(
     {
       config: DECIDE,
       schema: {
+        operationId: 'dismissQuarantinedRecord',
+        tags: ['Event log'],
         summary:
           'Dismiss a quarantined record, so that it is never planned or applied. It is kept as dismissed until its retention ends.',
         params: RecordParams,

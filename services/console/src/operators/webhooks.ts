@@ -59,6 +59,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
+        operationId: 'putWebhook',
+        tags: ['Webhooks'],
         summary:
           'Register a webhook, or change its settings. Only the answer for a new webhook has its secret.',
         params: WebhookParams,
@@ -97,7 +99,13 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     '/v1/webhooks/:name',
     {
       config: ACCESS,
-      schema: { summary: 'Get a webhook.', params: WebhookParams, response: { 200: Webhook } },
+      schema: {
+        operationId: 'getWebhook',
+        tags: ['Webhooks'],
+        summary: 'Get a webhook.',
+        params: WebhookParams,
+        response: { 200: Webhook },
+      },
     },
     async ({ params: { name } }) => webhookView(foundOr404(await findWebhook(db, name), name)),
   )
@@ -106,7 +114,13 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     '/v1/webhooks',
     {
       config: ACCESS,
-      schema: { summary: 'List webhooks.', querystring: PageQuery, response: { 200: page(Webhook) } },
+      schema: {
+        operationId: 'listWebhooks',
+        tags: ['Webhooks'],
+        summary: 'List webhooks.',
+        querystring: PageQuery,
+        response: { 200: page(Webhook) },
+      },
     },
     async (request) => {
       const { limit, cursor } = request.query
@@ -121,6 +135,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
+        operationId: 'deleteWebhook',
+        tags: ['Webhooks'],
         summary: 'Delete a webhook with its pending notifications.',
         params: WebhookParams,
         response: { 204: Type.Null() },
@@ -139,6 +155,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
+        operationId: 'rotateWebhookSecret',
+        tags: ['Webhooks'],
         summary: 'Change the secret of a webhook. The previous secret signs too for 24 hours.',
         params: WebhookParams,
         body: RotateSecretInput,
@@ -164,6 +182,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: { ...ACCESS, cost: 5 },
       schema: {
+        operationId: 'testWebhook',
+        tags: ['Webhooks'],
         summary: 'Send a test notification (webhook.test) to a webhook.',
         params: WebhookParams,
         body: Type.Object({}, { title: 'SendTest' }),
@@ -188,6 +208,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
     {
       config: ACCESS,
       schema: {
+        operationId: 'listWebhookDeliveries',
+        tags: ['Webhooks'],
         summary: 'List the sent and pending notifications of a webhook, the latest first.',
         params: WebhookParams,
         querystring: WebhookDeliveriesQuery,

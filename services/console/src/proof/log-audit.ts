@@ -38,6 +38,8 @@ export function registerLogAudit(server: HttpServer, { db, reader, keeper }: Log
     {
       config: { scope: 'ledger:read', access: 'unbound', cost: 50 } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'auditReceiptLog',
+        tags: ['Receipts'],
         summary:
           'Compare the stored receipts with the receipt log, and events, deliveries and attempts with the receipts.',
         querystring: Type.Object(

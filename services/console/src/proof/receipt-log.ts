@@ -17,6 +17,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
+        operationId: 'getCheckpoint',
+        tags: ['Receipts'],
         summary: 'Get the signed checkpoint of the receipt log (C2SP tlog-checkpoint).',
         produces: ['text/plain'],
         response: { 200: Type.String() },
@@ -33,6 +35,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: { scope: 'public' },
       schema: {
+        operationId: 'getLogKeys',
+        tags: ['Receipts'],
         summary: 'Get the public keys of the receipt log, as a JWK Set and for witnesses.',
         response: { 200: LogKeys },
       },
@@ -45,6 +49,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
+        operationId: 'listLogEntries',
+        tags: ['Receipts'],
         summary:
           'List leaves of the receipt log, which are digests of receipts, from start to before end, at most 1,000.',
         querystring: Type.Object(
@@ -67,6 +73,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
+        operationId: 'getLogEntry',
+        tags: ['Receipts'],
         summary: 'Get one leaf of the receipt log.',
         params: Type.Object({ index: Place }),
         response: { 200: LogEntry },
@@ -91,6 +99,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
+        operationId: 'getInclusionProof',
+        tags: ['Receipts'],
         summary: 'Get the proof that a leaf is in the receipt log of a size (RFC 9162 section 2.1.3).',
         querystring: Type.Object(
           { index: Place, size: Type.Optional(Place) },
@@ -122,6 +132,8 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
+        operationId: 'getConsistencyProof',
+        tags: ['Receipts'],
         summary:
           'Get the proof that the receipt log of one size begins with the log of a smaller size (RFC 9162 section 2.1.4).',
         querystring: Type.Object({ from: Place, to: Type.Optional(Place) }, { additionalProperties: false }),

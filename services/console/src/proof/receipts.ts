@@ -32,6 +32,8 @@ export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
     {
       config: { scope: 'events:read', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getReceipt',
+        tags: ['Receipts'],
         summary:
           'Get the receipt of a settled event, a JWS. With Accept: application/json also the checkpoint and the proofs to verify it.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),

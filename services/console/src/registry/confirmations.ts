@@ -46,6 +46,8 @@ export function registerConfirmations(server: HttpServer, deps: ConfirmationsDep
     {
       config: READ,
       schema: {
+        operationId: 'listConfirmations',
+        tags: ['Relying parties'],
         summary: 'List the confirmations of the logouts that a client started, the latest first.',
         params: PartyParams,
         querystring: ConfirmationsQuery,
@@ -79,6 +81,8 @@ export function registerConfirmations(server: HttpServer, deps: ConfirmationsDep
     {
       config: WRITE,
       schema: {
+        operationId: 'rotateConfirmationSecret',
+        tags: ['Relying parties'],
         summary:
           'Change the secret that signs the confirmations of a client. The previous secret signs too for 24 hours.',
         params: PartyParams,

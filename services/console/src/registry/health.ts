@@ -10,6 +10,8 @@ export function registerHealth(server: HttpServer, { db }: { db: Database }): vo
     {
       config: { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
+        operationId: 'getRelyingPartyHealth',
+        tags: ['Relying parties'],
         summary: 'Get the recent results of each endpoint of a relying party.',
         params: PartyParams,
         response: { 200: RelyingPartyHealth },

@@ -98,6 +98,8 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
       config: WRITE,
       bodyLimit: BODY_BYTES_MAX,
       schema: {
+        operationId: 'importRelyingParties',
+        tags: ['Relying parties'],
         summary:
           'Register many relying parties, all or none, or with skip_invalid all but the invalid ones. The body is NDJSON, with one line for each: the body of PUT with its client_id.',
         params: IssuerParams,

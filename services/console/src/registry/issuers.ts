@@ -73,6 +73,8 @@ export function registerIssuers(
     {
       config: WRITE,
       schema: {
+        operationId: 'putIssuer',
+        tags: ['Issuers'],
         summary: 'Register an issuer, or change its SLA and defaults.',
         params: IssuerParams,
         body: IssuerInput,
@@ -144,7 +146,16 @@ export function registerIssuers(
 
   server.get(
     PATH,
-    { config: READ, schema: { summary: 'Get an issuer.', params: IssuerParams, response: { 200: Issuer } } },
+    {
+      config: READ,
+      schema: {
+        operationId: 'getIssuer',
+        tags: ['Issuers'],
+        summary: 'Get an issuer.',
+        params: IssuerParams,
+        response: { 200: Issuer },
+      },
+    },
     async (request, reply) => {
       const issuer = await issuerOr404(db, request.params.issuer)
       reply.header('etag', etagOf(issuer))
@@ -158,6 +169,8 @@ export function registerIssuers(
     {
       config: WRITE,
       schema: {
+        operationId: 'deleteIssuer',
+        tags: ['Issuers'],
         summary: 'Remove an issuer that has no relying parties. Its history and keys stay.',
         params: IssuerParams,
         response: { 200: Issuer },
@@ -186,6 +199,8 @@ export function registerIssuers(
     {
       config: { ...READ, access: 'handler' },
       schema: {
+        operationId: 'listIssuers',
+        tags: ['Issuers'],
         summary: 'List the issuers that the credential may see.',
         querystring: PageQuery,
         response: { 200: page(Issuer) },

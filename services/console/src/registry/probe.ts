@@ -98,6 +98,8 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: WRITE,
       schema: {
+        operationId: 'probeRelyingParty',
+        tags: ['Relying parties'],
         summary:
           "Probe a relying party's endpoint, the registered one or another: send valid and forged requests. They name no real session, unless session is given.",
         params: PartyParams,
@@ -123,6 +125,8 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: WRITE,
       schema: {
+        operationId: 'putProbedSession',
+        tags: ['Relying parties'],
         summary: 'Store whether the real session of the last probe is over, by the word of its owner.',
         params: PartyParams,
         body: ProbeSessionInput,
@@ -150,6 +154,8 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     {
       config: READ,
       schema: {
+        operationId: 'getProbe',
+        tags: ['Relying parties'],
         summary: 'Get the last probe of a relying party: its report, or its progress.',
         params: PartyParams,
         response: { 200: Probe },

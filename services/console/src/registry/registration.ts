@@ -65,7 +65,16 @@ export const RegistrationBody = Type.Object(
       ),
     ),
   },
-  { additionalProperties: true, title: 'RelyingParty' },
+  {
+    ...{ additionalProperties: true, title: 'RelyingPartyInput' },
+    examples: [
+      {
+        ...{ client_id: 'wiki', client_name: 'Wiki' },
+        ...{ backchannel_logout_uri: 'https://wiki.example/backchannel-logout' },
+        ...{ backchannel_logout_session_required: true, curfew: { timeout_ms: 5_000 } },
+      },
+    ],
+  },
 )
 
 /** A requested registration. */

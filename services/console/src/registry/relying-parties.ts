@@ -79,6 +79,8 @@ export function registerRelyingParties(
     {
       config: WRITE,
       schema: {
+        operationId: 'putRelyingParty',
+        tags: ['Relying parties'],
         summary:
           'Register a relying party, or replace its registration. The body is its OIDC client metadata, with settings in curfew.',
         params: PartyParams,
@@ -104,6 +106,8 @@ export function registerRelyingParties(
     {
       config: PATCH,
       schema: {
+        operationId: 'patchRelyingParty',
+        tags: ['Relying parties'],
         summary: 'Change parts of a registration with a JSON Merge Patch (RFC 7396).',
         params: PartyParams,
         body: RelyingPartyPatch,
@@ -135,7 +139,13 @@ export function registerRelyingParties(
     PATH,
     {
       config: READ,
-      schema: { summary: 'Get a relying party.', params: PartyParams, response: { 200: RelyingParty } },
+      schema: {
+        operationId: 'getRelyingParty',
+        tags: ['Relying parties'],
+        summary: 'Get a relying party.',
+        params: PartyParams,
+        response: { 200: RelyingParty },
+      },
     },
     async (request, reply) => {
       const { issuer, client_id: clientId } = request.params
@@ -152,6 +162,8 @@ export function registerRelyingParties(
     {
       config: WRITE,
       schema: {
+        operationId: 'deleteRelyingParty',
+        tags: ['Relying parties'],
         summary: 'Remove a relying party, so that it gets no new deliveries. Its history stays.',
         params: PartyParams,
         response: { 200: Removed },
@@ -185,6 +197,8 @@ export function registerRelyingParties(
     {
       config: LIST,
       schema: {
+        operationId: 'listRelyingParties',
+        tags: ['Relying parties'],
         summary: `List the relying parties of an issuer. With Accept: ${NDJSON} export all of them, one line for each, in the format of the import.`,
         params: IssuerParams,
         querystring: PageQuery,

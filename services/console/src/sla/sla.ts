@@ -33,6 +33,8 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
     {
       config: READ,
       schema: {
+        operationId: 'getSla',
+        tags: ['SLA'],
         summary:
           'Get the SLA report: share of kept deliveries, percentiles, error budget, burn rate, deliveries at risk.',
         querystring: SlaQuery,

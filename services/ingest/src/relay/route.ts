@@ -20,6 +20,8 @@ const Refusal = Type.Object({
 const Empty = Type.Null({ description: 'The logout is durable. The body is empty.' })
 
 const SCHEMA = {
+  operationId: 'postLogoutToken',
+  tags: ['Relay'],
   summary: 'Post a logout token to the relay, as to the backchannel_logout_uri of a client.',
   params: Type.Object({
     issuer: Type.String({ description: 'Short name of the issuer.' }),
