@@ -64,7 +64,7 @@ describe('the command', () => {
     expect(stdout).toMatch(/^Usage: curfew rp import \[options\] \[FILE\]\n/)
     expect(stdout).toContain('--dry-run')
     expect(stdout).toContain('Examples:\n  curfew rp import realm.json --dry-run\n')
-    expect(stdout).not.toContain('export')
+    expect(stdout).not.toContain('rp probe')
   })
 
   test.each([{ args: ['rp', '--help'] }, { args: ['help', 'rp'] }])(
