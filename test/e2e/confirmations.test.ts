@@ -82,4 +82,4 @@ test('a client learns of incomplete and complete logouts, and loses no confirmat
       (await second.client.listConfirmations('main', 'portal')).items.map(({ state }) => state),
     )
     .toEqual(['delivered', 'delivered', 'delivered', 'delivered'])
-})
+}, 180_000)
