@@ -31,6 +31,7 @@ const KEYS = createApiKeyAuthenticator([
     scopes: new Set(['things:read']),
     access: EVERYTHING,
     requestsPerSecond: null,
+    expiresAt: null,
   },
   {
     name: 'bound',
@@ -38,6 +39,7 @@ const KEYS = createApiKeyAuthenticator([
     scopes: new Set(['admin']),
     access: BOUND,
     requestsPerSecond: null,
+    expiresAt: null,
   },
 ])
 export const READER = { authorization: 'Bearer reader-key' }
