@@ -48,7 +48,13 @@ test('a credential does not contain the hash of its key', async () => {
 })
 
 test('a credential has the rights of its scopes, and admin has every right', async () => {
-  const idp = { name: 'idp', scopes: new Set(['events:write']), access: EVERYTHING, requestsPerSecond: null, expiresAt: null }
+  const idp = {
+    name: 'idp',
+    scopes: new Set(['events:write']),
+    access: EVERYTHING,
+    requestsPerSecond: null,
+    expiresAt: null,
+  }
   expect(hasScope(idp, 'events:write')).toBe(true)
   expect(hasScope(idp, 'events:read')).toBe(false)
   expect(hasScope({ scopes: new Set(['admin']) }, 'events:read')).toBe(true)

@@ -60,7 +60,14 @@ export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate
 
 /** A key with every right. @param hash the result of `hashApiKey`. */
 export function adminKey(name: string, hash: Uint8Array): ApiKey {
-  return { name, hash, scopes: new Set(['admin']), access: EVERYTHING, requestsPerSecond: null, expiresAt: null }
+  return {
+    name,
+    hash,
+    scopes: new Set(['admin']),
+    access: EVERYTHING,
+    requestsPerSecond: null,
+    expiresAt: null,
+  }
 }
 
 /** The caller of a route that is not public, for the audit and for the access filter. */

@@ -115,6 +115,16 @@ describe('authentication', () => {
     ])
   })
 
+  test('a route of scope any needs a valid credential, with any scopes', async () => {
+    expect(await challenge('/me', {})).toEqual([401, 'Bearer'])
+    expect(await challenge('/me', { authorization: 'Bearer reader-kez' })).toEqual([
+      401,
+      'Bearer error="invalid_token"',
+    ])
+    expect(await challenge('/me', READER)).toEqual([200, null])
+    expect(await challenge('/me', { authorization: 'Bearer bound-key' })).toEqual([200, null])
+  })
+
   test('the scheme is case-insensitive, and admin may do everything', async () => {
     expect(await challenge('/things/1', { authorization: 'bearer admin-key' })).toEqual([200, null])
     expect(await challenge('/things/2', { authorization: 'Bearer admin-key' })).toEqual([204, null])

@@ -143,7 +143,9 @@ function documented(
   })
   const { description } = schema as { readonly description?: string }
   const needs =
-    scope === PUBLIC ? [] : [scope === ANY ? 'Any valid credential may call it.' : `Needs the scope \`${scope}\`.`]
+    scope === PUBLIC
+      ? []
+      : [scope === ANY ? 'Any valid credential may call it.' : `Needs the scope \`${scope}\`.`]
   return {
     ...schema,
     description: [...(description === undefined ? [] : [description]), ...needs].join('\n\n'),

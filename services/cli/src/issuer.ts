@@ -147,10 +147,7 @@ async function onlyIssuer(client: Client, option: string): Promise<IssuerNames> 
 const NAMES_SHOWN = 10
 
 /** The error of a command that is about one issuer. */
-export function severalIssuers(
-  issuers: readonly IssuerNames[],
-  option = '--issuer NAME',
-): UsageError {
+export function severalIssuers(issuers: readonly IssuerNames[], option = '--issuer NAME'): UsageError {
   const member = option.startsWith('--issuer') ? 'name' : 'iss'
   const names = issuers.slice(0, NAMES_SHOWN).map((issuer) => issuer[member])
   return new UsageError(
