@@ -94,7 +94,7 @@ describe('paths and queries', () => {
 
 describe('authentication', () => {
   const challenge = async (path: string, headers: Record<string, string>) => {
-    const response = await fetch(url + path, { headers, method: path === '/things/1' ? 'GET' : 'DELETE' })
+    const response = await fetch(url + path, { headers, method: path === '/things/2' ? 'DELETE' : 'GET' })
     return [response.status, response.headers.get('www-authenticate')]
   }
 
