@@ -138,10 +138,10 @@ test('the issuer is inferred where only one is possible', async () => {
     scopes: ['events:write', 'clients:read', 'sessions:write', 'events:read', 'ledger:read'],
     issuer: 'other',
   })
-  const poster = await curfew.client.createApiKey({
-    ...{ name: 'poster', scopes: ['events:write'], issuer: 'other' },
+  const writer = await curfew.client.createApiKey({
+    ...{ name: 'writer', scopes: ['events:write'], issuer: 'other' },
   })
-  expect(await run(poster.key, ...post)).toMatchObject({ code: 0, stderr: '' })
+  expect(await run(writer.key, ...post)).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, ...post)).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, 'sessions', 'list', '--sub', 'alice')).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, 'rp', 'list')).toMatchObject({ code: 0, stdout: 'No relying parties at other.\n' })
