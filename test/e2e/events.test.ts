@@ -138,9 +138,27 @@ test('the issuer is inferred where only one is possible', async () => {
     scopes: ['events:write', 'clients:read', 'sessions:write', 'events:read', 'ledger:read'],
     issuer: 'other',
   })
+  const writer = await curfew.client.createApiKey({
+    ...{ name: 'writer', scopes: ['events:write'], issuer: 'other' },
+  })
+  expect(await run(writer.key, ...post)).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, ...post)).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, 'sessions', 'list', '--sub', 'alice')).toMatchObject({ code: 0, stderr: '' })
   expect(await run(key, 'rp', 'list')).toMatchObject({ code: 0, stdout: 'No relying parties at other.\n' })
+  // The issuer of the clients that the key is bound to.
+  await curfew.client.putRelyingParty('other', 'mail', { backchannel_logout_uri: 'https://mail.example/' })
+  const owner = await curfew.client.createApiKey({
+    ...{ name: 'owner', scopes: ['clients:read'], issuer: 'other', clients: ['mail'] },
+  })
+  expect((await run(owner.key, 'rp', 'show', 'mail')).stdout).toMatch(/\(other\/mail\)$/m)
+  // Neither a bound issuer nor the right to list them.
+  const free = await curfew.client.createApiKey({ name: 'free', scopes: ['events:write'] })
+  expect(await run(free.key, ...post)).toEqual({
+    code: 2,
+    stdout: '',
+    stderr:
+      'This key is bound to no issuer, and may not list issuers. Give --iss ISS.\nSee curfew events post --help\n',
+  })
 })
 
 test('a wrong command is reported with its exit status', async () => {

@@ -51,6 +51,13 @@ test('a relying party is listed, shown, put and deleted', async () => {
   expect(put.stdout).toMatch(/^relying party +Wiki \(main\/wiki\)$/m)
   expect(put.stdout).toMatch(/^read as +keycloak$/m)
   expect(put.stdout).toMatch(/^backchannel +main +either +yes +https:\/\/wiki.example\/logout$/m)
+  const unread = await file('unread.json', {
+    ...{ clientId: 'legacy', protocol: 'openid-connect', adminUrl: 'https://legacy.example/admin' },
+  })
+  const legacy = await run(['put', unread])
+  expect(legacy.stdout).toContain('It has no endpoint, so it is not notified.\n')
+  expect(legacy.stdout).toMatch(/^The adminUrl of legacy takes messages of Keycloak's adapters, not .*$/m)
+  expect((await run(['delete', 'legacy'])).code).toBe(0)
   expect(await json<RelyingParty>(['show', 'wiki'])).toMatchObject({ clientId: 'wiki', name: 'Wiki' })
   expect((await run(['delete', 'wiki'])).stdout).toBe('Removed wiki from main.\n')
   expect(await run(['show', 'wiki'])).toMatchObject({

@@ -155,6 +155,17 @@ async function projectIntoSla(db: Database, deliveries: Readonly<Record<string, 
 
 /** One case for every route that decides access itself. */
 const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
+  async 'GET /v1/credential'() {
+    const own = { name: 'admin', scopes: ['admin'], issuer: 'main', iss: ISS, expires_at: null }
+    expect(await as('idp', 'GET', '/v1/credential')).toEqual({ status: 200, body: { ...own, clients: null } })
+    expect(await as('owner', 'GET', '/v1/credential')).toEqual({
+      status: 200,
+      body: { ...own, clients: ['mail'] },
+    })
+    const unbound = { ...own, issuer: null, iss: null, clients: null }
+    expect(await curfew.client.getCredential()).toEqual(unbound)
+  },
+
   'GET /v1/deliveries': () => listIsFiltered('/v1/deliveries'),
   'GET /v1/dead-letters': () => listIsFiltered('/v1/dead-letters'),
   'GET /v1/deliveries/:id': () => oneIsFiltered(({ id }) => `/v1/deliveries/${id}`),

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { SCOPES } from '@curfew/contract'
 import { createGuardedClient, fetchJson } from '@curfew/outbound'
 import { createAccessTokenVerifier } from '@curfew/tokens'
-import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { expect, test } from 'vitest'
 import { ISS, openCurfew } from '../support/curfew.ts'
 
@@ -65,6 +65,11 @@ test('an access token is accepted within its access filter, and gets a 503 while
   nowMs += 31_000
   expect((await post(bound, ISS)).status).toBe(202)
   expect((await post(bound, 'https://other.example')).status).toBe(403)
+  const own = await curfew.call('GET', '/v1/credential', undefined, { authorization: `Bearer ${bound}` })
+  expect(await own.json()).toEqual({
+    ...{ name: `idp@${issuer}`, scopes: ['events:write'], issuer: 'main', iss: ISS, clients: null },
+    expires_at: new Date(Number(decodeJwt(bound).exp) * 1_000).toISOString(),
+  })
   expect((await post(await token({}), ISS)).status).toBe(401)
   expect((await post(await token({ curfew_issuer: 'unknown' }), ISS)).status).toBe(401)
   const read = await curfew.call('GET', '/v1/issuers/main', undefined, { authorization: `Bearer ${bound}` })

@@ -20,11 +20,14 @@ const PUBLIC = [
   'HEAD /v1/log/keys',
   'POST /relay/:issuer/:client_id',
 ]
+/** Routes that any valid credential may call. */
+const ANY = ['GET /v1/credential', 'HEAD /v1/credential']
 /** The relay answers other methods and paths in the form that identity providers read. The document leaves them out. */
 const isRest = ({ path }: { readonly path: string }) => path === '/relay/*'
 
 const nameOf = ({ method, path }: Route) => `${method} ${path}`
 const guarded = () => curfew.routes.filter(({ scope }) => scope !== 'public')
+const scoped = () => guarded().filter(({ scope }) => scope !== 'any')
 
 /** Calls a route with some parameters and an invalid body. A caller without access must not learn about the body. */
 function call({ method, path }: Route, authorization: string | null): Promise<Response> {
@@ -38,13 +41,15 @@ function call({ method, path }: Route, authorization: string | null): Promise<Re
 }
 
 describe('every route', () => {
-  test('is public only if it is listed here', () => {
+  test('is public, or open to any credential, only if it is listed here', () => {
     expect(curfew.routes.length).toBeGreaterThan(10)
     const open = curfew.routes.filter(({ scope }) => scope === 'public')
     expect(
       [...new Set(open.map((route) => (isRest(route) ? route.path : nameOf(route))))].toSorted(),
     ).toEqual(PUBLIC)
-    for (const { scope } of guarded()) expect(SCOPES).toContain(scope)
+    const any = guarded().filter(({ scope }) => scope === 'any')
+    expect(any.map(nameOf).toSorted()).toEqual(ANY)
+    for (const { scope } of scoped()) expect(SCOPES).toContain(scope)
   })
 
   test('answers 401 with a challenge unless it knows the key', async () => {
@@ -83,7 +88,7 @@ describe('every route', () => {
   })
 
   test('answers 403 with the missing scope to a key that has all others', async () => {
-    for (const route of guarded()) {
+    for (const route of scoped()) {
       const key = curfew.keyFor(...SCOPES.filter((scope) => scope !== route.scope && scope !== 'admin'))
       const response = await call(route, `Bearer ${key}`)
       expect([nameOf(route), response.status, response.headers.get('www-authenticate')]).toEqual([
@@ -96,7 +101,7 @@ describe('every route', () => {
 
   test('accepts a key that has only its scope, in any spelling of Bearer', async () => {
     for (const route of guarded()) {
-      const key = curfew.keyFor(route.scope as Scope)
+      const key = route.scope === 'any' ? curfew.keyFor() : curfew.keyFor(route.scope as Scope)
       for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
         const { status } = await call(route, `${scheme} ${key}`)
         expect([nameOf(route), [401, 403, 500].includes(status)]).toEqual([nameOf(route), false])
@@ -201,7 +206,9 @@ describe('/openapi.json', () => {
       const operation = document.paths[path]?.[route.method.toLowerCase()]
       if (operation === undefined) throw new Error(`${nameOf(route)} is not documented`)
       expect(operation.summary).toMatch(/\.$/)
-      expect(operation.security).toEqual(route.scope === 'public' ? [] : [{ bearer: [route.scope] }])
+      expect(operation.security).toEqual(
+        route.scope === 'public' ? [] : [{ bearer: route.scope === 'any' ? [] : [route.scope] }],
+      )
       const inPath = (operation.parameters ?? []).filter((parameter) => parameter.in === 'path')
       expect(inPath.map(({ name }) => name).toSorted()).toEqual(
         [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => name).toSorted(),

@@ -119,6 +119,42 @@ describe('a client in the format of its product', () => {
     }
   })
 
+  test('gets the notices of an import in the answer to a change, and only there', async () => {
+    const noticesOf = async (body: object) => {
+      const put = await call('PUT', pathOf('noticed'), body)
+      return put.body.status.notices?.map(({ code, pointer }) => [code, pointer])
+    }
+    expect(await noticesOf({ backchannel_logout_uri: uriOf('noticed') })).toEqual([])
+    expect(await noticesOf({ client_name: 'Machine' })).toEqual([['no_endpoint', null]])
+    expect(await noticesOf({ frontchannel_logout_uri: uriOf('noticed') })).toEqual([
+      ['frontchannel_only', '/frontchannel_logout_uri'],
+    ])
+    const unread = { logout: { backchannel: { url: uriOf('noticed') } } }
+    expect(await noticesOf({ client_name: 'Unread', ...unread })).toEqual([
+      ['endpoint_unread', '/logout/backchannel/url'],
+    ])
+    const patched = await call('PATCH', pathOf('noticed'), { client_name: 'Still unread' })
+    expect(patched.body.status.notices).toEqual([
+      {
+        code: 'endpoint_unread',
+        pointer: '/logout/backchannel/url',
+        detail:
+          'Curfew does not use the back-channel URL of noticed at /logout/backchannel/url. Register it as backchannel_logout_uri.',
+      },
+    ])
+    const { body: read } = await call('GET', pathOf('noticed'))
+    expect(read.status).not.toHaveProperty('notices')
+    // An answer that is put back changes nothing.
+    const back = await call('PUT', pathOf('noticed'), patched.body)
+    expect(back.status).toBe(200)
+    expect((await call('GET', pathOf('noticed'))).body).toEqual(read)
+    const encrypted = {
+      ...{ backchannel_logout_uri: uriOf('noticed'), jwks_uri: 'https://noticed.rp.example/jwks' },
+      id_token_encrypted_response_alg: 'RSA-OAEP-256',
+    }
+    expect(await noticesOf(encrypted)).toEqual([['relay_unreadable', null]])
+  })
+
   test('may have unsupported settings while it has no logout endpoint', async () => {
     const body = { name: 'M2M', jwt_configuration: { alg: 'HS256' }, app_type: 'non_interactive' }
     const put = await call('PUT', pathOf('machine'), body)

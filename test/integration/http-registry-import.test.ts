@@ -275,6 +275,10 @@ describe('an import', () => {
     expect(await warned()).toEqual([])
     await insertEvent(iss, { sub: 'alice' })
     expect(await warned()).toEqual(['session_required', 'strict'])
+    const put = await curfew.client.putRelyingParty(issuer, 'strict', {
+      ...clientOf('strict', { backchannel_logout_session_required: true }),
+    })
+    expect(put.status.notices?.map(({ code }) => code)).toEqual(['session_required'])
     await insertEvent(iss, { sub: 'alice', sid: 's1' })
     expect(await warned()).toEqual([])
   })

@@ -217,6 +217,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       scopes: new Set(scopes),
       access,
       requestsPerSecond: null,
+      expiresAt: null,
     })
     return key
   }

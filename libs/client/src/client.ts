@@ -26,6 +26,7 @@ import type {
   LogoutEventStatus,
   NewApiKey,
   OrphanedSession,
+  OwnCredential,
   Probe,
   ProbeInput,
   ProbeSessionInput,
@@ -293,6 +294,8 @@ export interface Client {
   readiness(): Promise<Readiness>
   /** Creates a key. Only this answer contains the key itself. */
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
+  /** The credential of this client itself. Any valid credential may ask. */
+  getCredential(): Promise<OwnCredential>
   listApiKeys(page?: PageFilter): Promise<Page<ApiKey>>
   revokeApiKey(id: string): Promise<ApiKey>
   /** Creates or changes a webhook. The answer contains the secret only for a new webhook. */
@@ -466,6 +469,7 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     getSla: (filter = {}) => call('GET', `/v1/sla?${query(filter)}`),
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
     createApiKey: (key) => call('POST', '/v1/api-keys', key),
+    getCredential: () => call('GET', '/v1/credential'),
     listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
     revokeApiKey: (id) => call('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`),
     putWebhook: (name, webhook) => call('PUT', webhookPath(name), webhook),

@@ -1,4 +1,4 @@
-export { ApiKey, ApiKeyInput, NewApiKey } from './api/api-keys.ts'
+export { ApiKey, ApiKeyInput, NewApiKey, OwnCredential } from './api/api-keys.ts'
 export { clientIdIn } from './api/client-id.ts'
 export {
   Accepted,

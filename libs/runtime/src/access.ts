@@ -8,9 +8,12 @@ import { type RequestLimits, sizeUnits, unitsOfBytes, unitsOfElements } from './
 /** The scope of routes that need no credential. */
 export const PUBLIC = 'public'
 
+/** The scope of routes that need a valid credential, with any scopes. */
+export const ANY = 'any'
+
 /** The access rules of a route. */
 export interface RouteAccess<Scope extends string = string> {
-  /** The scope that a caller needs, or `public`. Every route declares one. */
+  /** The scope that a caller needs, or `any`, or `public`. Every route declares one. */
   readonly scope: Scope
   /**
    * How a credential that is bound to an issuer or to clients is limited. Every route that is not public declares one way.
@@ -141,7 +144,7 @@ export async function authorize(
   const credential = await authenticate(token)
   if (credential === null) throw refuse(401, 'This key or token is not valid.', ' error="invalid_token"')
   pay(credential)
-  if (!hasScope(credential, scope)) {
+  if (scope !== ANY && !hasScope(credential, scope)) {
     throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
   }
   return credential

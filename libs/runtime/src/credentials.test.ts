@@ -10,6 +10,7 @@ const authenticate = createApiKeyAuthenticator([
     scopes: new Set(['events:write']),
     access: EVERYTHING,
     requestsPerSecond: null,
+    expiresAt: null,
   },
   {
     name: 'sre',
@@ -17,6 +18,7 @@ const authenticate = createApiKeyAuthenticator([
     scopes: new Set(['admin']),
     access: EVERYTHING,
     requestsPerSecond: null,
+    expiresAt: null,
   },
 ])
 
@@ -41,11 +43,18 @@ test('a credential does not contain the hash of its key', async () => {
     'scopes',
     'access',
     'requestsPerSecond',
+    'expiresAt',
   ])
 })
 
 test('a credential has the rights of its scopes, and admin has every right', async () => {
-  const idp = { name: 'idp', scopes: new Set(['events:write']), access: EVERYTHING, requestsPerSecond: null }
+  const idp = {
+    name: 'idp',
+    scopes: new Set(['events:write']),
+    access: EVERYTHING,
+    requestsPerSecond: null,
+    expiresAt: null,
+  }
   expect(hasScope(idp, 'events:write')).toBe(true)
   expect(hasScope(idp, 'events:read')).toBe(false)
   expect(hasScope({ scopes: new Set(['admin']) }, 'events:read')).toBe(true)

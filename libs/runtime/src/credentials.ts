@@ -19,6 +19,8 @@ export interface Credential {
   readonly access: AccessFilter
   /** Requests per second that it may make to one process. Null uses the default of the process. */
   readonly requestsPerSecond: number | null
+  /** Null: it does not expire. */
+  readonly expiresAt: Date | null
 }
 
 /** Returns the credential of a bearer token; null if the token is not valid. */
@@ -37,6 +39,7 @@ export interface AccessGrant {
   readonly issuer: string | null
   /** The clients of that issuer that it is bound to; null if it is bound to none. */
   readonly clients: readonly string[] | null
+  readonly expiresAt: Date
 }
 
 /** Whether a credential has the rights of `scope`. `admin` has every right. */
@@ -57,7 +60,14 @@ export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate
 
 /** A key with every right. @param hash the result of `hashApiKey`. */
 export function adminKey(name: string, hash: Uint8Array): ApiKey {
-  return { name, hash, scopes: new Set(['admin']), access: EVERYTHING, requestsPerSecond: null }
+  return {
+    name,
+    hash,
+    scopes: new Set(['admin']),
+    access: EVERYTHING,
+    requestsPerSecond: null,
+    expiresAt: null,
+  }
 }
 
 /** The caller of a route that is not public, for the audit and for the access filter. */
@@ -152,8 +162,8 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     }
     if (key === null || (key.expiresAt !== null && key.expiresAt <= now())) return null
     used.set(key.id, now())
-    const { name, scopes, access, requestsPerSecond } = key
-    return { name, scopes, access, requestsPerSecond }
+    const { name, scopes, access, requestsPerSecond, expiresAt } = key
+    return { name, scopes, access, requestsPerSecond, expiresAt }
   }
 
   /** The last keys that were read, for the time while the ledger is unavailable. */
@@ -166,9 +176,8 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     const grant = (await verifyAccessToken?.(token)) ?? null
     if (grant === null) return null
     const access = await accessOf(grant)
-    return access === null
-      ? null
-      : { name: grant.name, scopes: grant.scopes, access, requestsPerSecond: null }
+    const { name, scopes, expiresAt } = grant
+    return access === null ? null : { name, scopes, access, requestsPerSecond: null, expiresAt }
   }
 
   async function accessOf({ issuer, clients }: AccessGrant): Promise<AccessFilter | null> {

@@ -31,6 +31,7 @@ const KEYS = createApiKeyAuthenticator([
     scopes: new Set(['things:read']),
     access: EVERYTHING,
     requestsPerSecond: null,
+    expiresAt: null,
   },
   {
     name: 'bound',
@@ -38,6 +39,7 @@ const KEYS = createApiKeyAuthenticator([
     scopes: new Set(['admin']),
     access: BOUND,
     requestsPerSecond: null,
+    expiresAt: null,
   },
 ])
 export const READER = { authorization: 'Bearer reader-key' }
@@ -98,6 +100,9 @@ export async function open(
     { config: { scope: 'things:write', access: 'unbound' }, schema: {} },
     async (_request, reply) => reply.code(204).send(),
   )
+  server.get('/me', { config: { scope: 'any', access: 'handler' } }, async ({ credential }) => ({
+    name: credential?.name,
+  }))
   const ownPath = { config: { scope: 'things:read', access: 'path' } } as const
   server.get('/of/:issuer', ownPath, async () => ({}))
   server.get('/of/:issuer/things/:client_id', ownPath, async () => ({}))

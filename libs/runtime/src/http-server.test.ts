@@ -94,7 +94,7 @@ describe('paths and queries', () => {
 
 describe('authentication', () => {
   const challenge = async (path: string, headers: Record<string, string>) => {
-    const response = await fetch(url + path, { headers, method: path === '/things/1' ? 'GET' : 'DELETE' })
+    const response = await fetch(url + path, { headers, method: path === '/things/2' ? 'DELETE' : 'GET' })
     return [response.status, response.headers.get('www-authenticate')]
   }
 
@@ -113,6 +113,16 @@ describe('authentication', () => {
       403,
       'Bearer error="insufficient_scope", scope="things:write"',
     ])
+  })
+
+  test('a route of scope any needs a valid credential, with any scopes', async () => {
+    expect(await challenge('/me', {})).toEqual([401, 'Bearer'])
+    expect(await challenge('/me', { authorization: 'Bearer reader-kez' })).toEqual([
+      401,
+      'Bearer error="invalid_token"',
+    ])
+    expect(await challenge('/me', READER)).toEqual([200, null])
+    expect(await challenge('/me', { authorization: 'Bearer bound-key' })).toEqual([200, null])
   })
 
   test('the scheme is case-insensitive, and admin may do everything', async () => {

@@ -3,7 +3,7 @@ import { STATUS_CODES } from 'node:http'
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import type { FastifySchema } from 'fastify'
-import { PUBLIC, type RouteAccess } from './access.ts'
+import { ANY, PUBLIC, type RouteAccess } from './access.ts'
 import { nullsShown } from './null-members.ts'
 import { PROBLEM_MEDIA_TYPE } from './problem.ts'
 import { VERSION } from './version.ts'
@@ -142,13 +142,16 @@ function documented(
     content: { [PROBLEM_MEDIA_TYPE]: { schema: PROBLEM_SCHEMA } },
   })
   const { description } = schema as { readonly description?: string }
-  const needs = scope === PUBLIC ? [] : [`Needs the scope \`${scope}\`.`]
+  const needs =
+    scope === PUBLIC
+      ? []
+      : [scope === ANY ? 'Any valid credential may call it.' : `Needs the scope \`${scope}\`.`]
   return {
     ...schema,
     description: [...(description === undefined ? [] : [description]), ...needs].join('\n\n'),
     ...(schema.querystring !== undefined && { querystring: asCallersSend(schema.querystring) }),
     ...(schema.body !== undefined && { body: nullsShown(Object(schema.body)), consumes: [...accepts] }),
-    security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
+    security: scope === PUBLIC ? [] : [{ bearer: scope === ANY ? [] : [scope] }],
     response: {
       ...Object(schema.response),
       '4XX': problem('A problem of the request (RFC 9457): what is wrong, and what to change.'),

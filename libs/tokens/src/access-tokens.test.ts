@@ -86,6 +86,7 @@ describe('a token', () => {
       scopes: new Set(['events:write', 'clients:read']),
       issuer: null,
       clients: null,
+      expiresAt: expect.any(Date),
     })
   })
 

@@ -34,6 +34,7 @@ export interface AccessTokenGrant {
   readonly scopes: ReadonlySet<string>
   readonly issuer: string | null
   readonly clients: readonly string[] | null
+  readonly expiresAt: Date
 }
 
 export interface AccessTokensDeps {
@@ -192,6 +193,9 @@ function isAccessToken(
   return anyType && !CLAIMS_OF_OTHERS.some((claim) => claim in payload)
 }
 
+/** The end of the year 9999, the last that a time of RFC 3339 can name, in seconds. */
+const EXP_MAX_S = 253_402_300_799
+
 function grantOf(
   payload: JWTPayload,
   server: AuthorizationServer,
@@ -214,6 +218,8 @@ function grantOf(
     scopes: new Set(scopes.filter((scope) => known.has(scope))),
     issuer,
     clients,
+    // `verify` requires `exp`.
+    expiresAt: new Date(Math.min(Number(payload.exp), EXP_MAX_S) * 1_000),
   }
 }
 

@@ -1,4 +1,4 @@
-import { ApiError, type Client } from '@curfew/client'
+import type { Client } from '@curfew/client'
 import type { Issuer, IssuerInput } from '@curfew/contract'
 import { command, flag, type Given, group, text, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
@@ -106,16 +106,18 @@ export async function allIssuers(client: Client): Promise<readonly Issuer[]> {
   return (await upTo<Issuer>(Number.POSITIVE_INFINITY, (part) => answered(client.listIssuers(part)))).items
 }
 
-/** Every issuer that the key may see; none if the key may not list issuers. */
-export async function reachableIssuers(client: Client): Promise<readonly Issuer[]> {
-  try {
-    return await allIssuers(client)
-  } catch (error) {
-    const { cause } = Object(error) as { readonly cause?: unknown }
-    if (cause instanceof ApiError && cause.status === 403) return []
-    throw error
-  }
+/** The name and the `iss` of an issuer. */
+type IssuerNames = Pick<Issuer, 'name' | 'iss'>
+
+/** The issuer that the key is bound to, otherwise every issuer; null if the key may not list issuers. */
+export async function reachableIssuers(client: Client): Promise<readonly IssuerNames[] | null> {
+  const { issuer, iss, scopes } = await answered(client.getCredential())
+  if (issuer !== null && iss !== null) return [{ name: issuer, iss }]
+  return scopes.some((scope) => LISTS_ISSUERS.includes(scope)) ? allIssuers(client) : null
 }
+
+/** The scopes with which a key may list issuers. */
+const LISTS_ISSUERS = ['clients:read', 'admin']
 
 /** The option of commands about one issuer. */
 export const ISSUER_OPTION = { issuer: text('NAME', 'the issuer, if there are several') } as const
@@ -130,12 +132,13 @@ export async function issOf(client: Client, given: string | undefined): Promise<
   return given ?? (await onlyIssuer(client, '--iss ISS')).iss
 }
 
-/** The only issuer that the key may see, such as the one that the key is bound to. @throws {UsageError} if it is not one. */
-async function onlyIssuer(client: Client, option: string): Promise<Issuer> {
+/** The issuer that the key is bound to, or the only registered one. @throws {UsageError} if there are several or none. */
+async function onlyIssuer(client: Client, option: string): Promise<IssuerNames> {
   const issuers = await reachableIssuers(client)
+  if (issuers === null)
+    throw new UsageError(`This key is bound to no issuer, and may not list issuers. Give ${option}.`)
   const [only, ...others] = issuers
-  if (only === undefined)
-    throw new UsageError(`This key may list no issuer. Give ${option}, or register an issuer first.`)
+  if (only === undefined) throw new UsageError('No issuer is registered. Register one: curfew issuer put.')
   if (others.length > 0) throw severalIssuers(issuers, option)
   return only
 }
@@ -144,10 +147,7 @@ async function onlyIssuer(client: Client, option: string): Promise<Issuer> {
 const NAMES_SHOWN = 10
 
 /** The error of a command that is about one issuer. */
-export function severalIssuers(
-  issuers: readonly Pick<Issuer, 'name' | 'iss'>[],
-  option = '--issuer NAME',
-): UsageError {
+export function severalIssuers(issuers: readonly IssuerNames[], option = '--issuer NAME'): UsageError {
   const member = option.startsWith('--issuer') ? 'name' : 'iss'
   const names = issuers.slice(0, NAMES_SHOWN).map((issuer) => issuer[member])
   return new UsageError(

@@ -58,6 +58,12 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
   )
 }
 
+/** The notices about a registration. The text of the relying party itself says if it has no endpoint. */
+export function noticesText({ status: { notices = [] } }: RelyingParty): string {
+  const others = notices.filter(({ code }) => code !== 'no_endpoint')
+  return others.map(({ detail }) => `\n${plain(detail)}\n`).join('')
+}
+
 function settingsText(settings: Readonly<Record<string, unknown>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)

@@ -11,7 +11,7 @@ import { LIMIT_OPTION, limitOf } from './pages.ts'
 import { channelPatch, endpointPatch, partyPatch } from './rp-enable.ts'
 import { importClients, importText } from './rp-import.ts'
 import { PROBE_OPTIONS, probe } from './rp-probe.ts'
-import { healthText, partyTable, partyText } from './rp-text.ts'
+import { healthText, noticesText, partyTable, partyText } from './rp-text.ts'
 
 const PAGE_MAX = 500
 const COMMON = { ...ISSUER_OPTION, ...CONNECTION_OPTIONS } as const
@@ -135,7 +135,7 @@ async function put({ values, positionals }: Given<typeof PUT>): Promise<number> 
     secret === undefined
       ? ''
       : `\nStore the secret of its confirmations, which Curfew does not show again:\n${secret}\n`
-  print(values.json, party, () => `${partyText(party)}${kept}`)
+  print(values.json, party, () => `${partyText(party)}${noticesText(party)}${kept}`)
   return 0
 }
 

@@ -38,10 +38,10 @@ async function runSla({ values }: Given<typeof OPTIONS>): Promise<number> {
     ...(by !== undefined && { group_by: GROUPS[by as keyof typeof GROUPS] }),
   }
   const api = connect(values)
-  const reachable = issuer === undefined ? await reachableIssuers(api) : []
+  const reachable = issuer === undefined ? ((await reachableIssuers(api)) ?? []) : []
   if (reachable.length > 1 && (client !== undefined || by !== undefined)) throw severalIssuers(reachable)
   const reports: Sla[] = []
-  // A key that may see no issuer may still read the SLA of the issuer that it is bound to.
+  // A key that may not list issuers may still read the SLA of the only one.
   const names = reachable.length === 0 ? [issuer] : reachable.map(({ name }) => name)
   for (const name of names)
     reports.push(await answered(api.getSla({ ...(name !== undefined && { issuer: name }), ...filter })))

@@ -30,6 +30,7 @@ import { registerIssuerLogouts } from './logouts/issuer-logouts.ts'
 import { registerSessions } from './logouts/sessions.ts'
 import { registerApiKeys } from './operators/api-keys.ts'
 import { registerAudit } from './operators/audit.ts'
+import { registerCredential } from './operators/credential.ts'
 import { registerErasures } from './operators/erasures.ts'
 import { type EventLogDeps, registerEventLog } from './operators/event-log.ts'
 import { registerQuarantine } from './operators/quarantine.ts'
@@ -89,6 +90,7 @@ export function createConsole(deps: ConsoleDeps): void {
   const newId = () => uuidV7(now(), randomBytes(10))
   const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
   const pages = createPages(deps.cursors)
+  registerCredential(server)
   registerApiKeys(server, { db, pages, newId, now })
   const relay = createRelayAddresses(deps.publicUrl)
   registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages, targetFault, relay })

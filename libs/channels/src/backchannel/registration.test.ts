@@ -254,4 +254,16 @@ describe('faults', () => {
   ])('%s', (_, client, pointer, over) => {
     expect(read(client, over).faults.map((fault) => fault.pointer)).toEqual([pointer])
   })
+
+  test('the fault of a second URL of Auth0 has the member that takes it', () => {
+    const [fault] = read({ oidc_logout: { backchannel_logout_urls: URLS } }).faults
+    const [, member = ''] = /: ("curfew": .+)$/.exec(fault?.detail ?? '') ?? []
+    const { curfew } = JSON.parse(`{ ${member} }`.replace('…', 'https://b.example'))
+    const mended = read({ oidc_logout: { backchannel_logout_urls: [URI] } }, { settings: curfew })
+    expect(mended.faults).toEqual([])
+    expect(mended.endpoints.map(({ name, uri }) => [name, uri])).toEqual([
+      ['main', URI],
+      ['second', 'https://b.example'],
+    ])
+  })
 })

@@ -129,7 +129,10 @@ function nameFaults({ settings: { endpoints = [] } }: At): readonly Fault[] {
   })
 }
 
-/** The faults of further URIs at Auth0, which has a list of URIs without names. Curfew needs a name for each further endpoint. */
+/**
+ * The faults of further URIs at Auth0, whose list has URIs without names. Auth0 itself takes only one so far. Curfew needs a name
+ * for each further endpoint, which stays when the list changes.
+ */
 function furtherUriFaults(client: ClientMetadata): readonly Fault[] {
   if (client.format !== 'auth0') return []
   return ['oidc_logout', 'oidc_backchannel_logout'].flatMap((name) => {
@@ -138,7 +141,8 @@ function furtherUriFaults(client: ClientMetadata): readonly Fault[] {
     if (!Array.isArray(urls)) return []
     return urls.slice(1).map((_, index) => ({
       pointer: `/${name}/backchannel_logout_urls/${index + 1}`,
-      detail: 'must be absent: register further URLs as curfew.endpoints, each with a name',
+      detail:
+        'must be absent, because each further URL needs a name. Move the URL to the member curfew of the client: "curfew": { "endpoints": [{ "name": "second", "uri": "…" }] }',
     }))
   })
 }

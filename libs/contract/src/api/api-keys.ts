@@ -68,6 +68,21 @@ export const ApiKey = model('ApiKey', {
 })
 export type ApiKey = Static<typeof ApiKey>
 
+/** The credential of the caller itself. */
+export const OwnCredential = model('OwnCredential', {
+  name: Text,
+  scopes: Type.Array(Text),
+  issuer: Type.Union([Text, Type.Null()], {
+    description: 'Short name of the issuer that the credential is bound to; null if it is bound to none.',
+  }),
+  iss: Type.Union([Text, Type.Null()], { description: 'The iss of that issuer.' }),
+  clients: Type.Union([Type.Array(Text), Type.Null()], {
+    description: 'The clients of that issuer that it is bound to; null if it is bound to none.',
+  }),
+  expires_at: Type.Union([Time, Type.Null()], { description: 'Null: it does not expire.' }),
+})
+export type OwnCredential = Static<typeof OwnCredential>
+
 export const NewApiKey = model('NewApiKey', {
   ...ApiKey.properties,
   key: Type.String({

@@ -327,6 +327,18 @@ export type RelyingPartyInput = Static<typeof RelyingPartyInput>
 export const RelyingPartyPatch = Type.Record(Text, Type.Unknown(), { title: 'RelyingPartyPatch' })
 export type RelyingPartyPatch = Static<typeof RelyingPartyPatch>
 
+/** A fact about a client, or about several, that does not prevent a registration. */
+const NOTICE = {
+  code: Type.String({
+    description:
+      'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client. endpoint_unread: the metadata has a back-channel URL that Curfew does not use. frontchannel_only, saml_client, no_endpoint: the client is not notified. member_unused: a member that changes what the IdP sends. member_left_out: an invalid member of a client without an endpoint. no_signing_key: the issuer has no key for the algorithm. session_required: the client requires a sid, and the logouts of the issuer name none.',
+  }),
+  pointer: Type.Union([Text, Type.Null()], {
+    description: 'The place in the metadata of the clients, as a JSON pointer.',
+  }),
+  detail: Type.String({ description: 'The notice in words, with what to do.' }),
+}
+
 export const RelyingParty = Type.Object(
   {
     client_id: Text,
@@ -371,6 +383,11 @@ export const RelyingParty = Type.Object(
           minimum: 0,
           description:
             'Only in the answer to a change: number of waiting deliveries, counted up to 100000. If their endpoint is disabled or removed, they become dead letters when they are due, and can be replayed.',
+        }),
+      ),
+      notices: Type.Optional(
+        Type.Array(Type.Object(NOTICE), {
+          description: 'Only in the answer to a change: facts about the client that do not prevent it.',
         }),
       ),
       confirmation_previous_secret_until: Type.Optional(
@@ -446,14 +463,7 @@ export const Imported = model('Imported', {
   ),
   notices: Type.Array(
     Type.Object({
-      code: Type.String({
-        description:
-          'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client. endpoint_unread: the metadata has a back-channel URL that Curfew does not use. frontchannel_only, saml_client, no_endpoint: the client is not notified. member_unused: a member that changes what the IdP sends. member_left_out: an invalid member of a client without an endpoint. no_signing_key: the issuer has no key for the algorithm. session_required: the client requires a sid, and the logouts of the issuer name none.',
-      }),
-      pointer: Type.Union([Text, Type.Null()], {
-        description: 'The place in the metadata of the clients, as a JSON pointer.',
-      }),
-      detail: Type.String({ description: 'The notice in words, with what to do.' }),
+      ...NOTICE,
       total: Type.Integer({ minimum: 1, description: 'Number of clients.' }),
       client_ids: Type.Array(Text, { description: 'The clients, at most 1000.' }),
     }),

@@ -1,4 +1,3 @@
-import { remarksOn } from '@curfew/channels'
 import type { ImportFault } from '@curfew/contract'
 import { type ClientId, isWithoutOAuth } from '@curfew/domain'
 import type { BodyLine, Fault } from '@curfew/runtime'
@@ -10,7 +9,7 @@ import {
   type RegistrationDeps,
 } from '../registry/registration.ts'
 import { readImportedClient } from '../registry/relay.ts'
-import type { Notice } from './notices.ts'
+import { metadataNotices, type Notice } from './notices.ts'
 
 /** A parsed line. */
 export interface Body {
@@ -85,7 +84,7 @@ export function readLine(
   if (channels.length > 0) {
     return {
       ...{ read: given.read, channels, faults: [...leftOut, ...given.read.faults] },
-      notices: [...given.notices.map((code) => ({ code })), ...remarksOf(given.read)],
+      notices: [...given.notices.map((code) => ({ code })), ...metadataNotices(given.read)],
     }
   }
   const name = given.read.faults.filter(({ pointer }) => pointer === given.read.client.clientName?.pointer)
@@ -94,22 +93,13 @@ export function readLine(
     name.length === 0
       ? given.read
       : readImportedClient({ ...registration, body: without(registration.body, name) }, deps).read
-  const remarks = remarksOf(read)
   return {
     ...{ read, channels, faults: read.faults },
     notices: [
       ...all.map(({ pointer }) => ({ code: 'member_left_out' as const, pointer })),
-      ...remarks,
-      ...(remarks.length === 0 ? [{ code: 'no_endpoint' as const }] : []),
+      ...metadataNotices(read),
     ],
   }
-}
-
-function remarksOf({ client, parts }: ReadRegistration): readonly Notice[] {
-  return remarksOn(
-    client,
-    parts.flatMap(({ registered }) => registered.endpoints.map(({ uri }) => uri)),
-  )
 }
 
 /** Whether a client without an endpoint could do without the member of a fault. An empty URI is no endpoint. */

@@ -1,9 +1,10 @@
-import type { ClientRemark } from '@curfew/channels'
-import type { Imported } from '@curfew/contract'
+import { type ClientRemark, remarksOn } from '@curfew/channels'
+import type { Imported, RelyingParty } from '@curfew/contract'
 import type { ClientId } from '@curfew/domain'
+import type { ReadRegistration } from '../registry/registration.ts'
 import type { ImportedClient } from '../registry/relay.ts'
 
-/** A fact about one client of an import that does not prevent it. */
+/** A fact about one client that does not prevent its registration. */
 export interface Notice {
   readonly code:
     | ClientRemark['code']
@@ -58,6 +59,24 @@ function at(pointer: string): string {
   return pointer === '' ? '' : ` at ${pointer}`
 }
 
+/** The facts in a client's metadata that Curfew cannot use, or that it has no endpoint. */
+export function metadataNotices({ client, parts }: ReadRegistration): readonly Notice[] {
+  const uris = parts.flatMap(({ registered }) => registered.endpoints.map(({ uri }) => uri))
+  const remarks = remarksOn(client, uris)
+  return uris.length === 0 && remarks.length === 0 ? [{ code: 'no_endpoint' }] : remarks
+}
+
+/** A notice for an answer. @param clients the client or the number of clients, as the text names them. */
+export function noticeView(
+  { code, pointer = '', why = '' }: Notice,
+  { issuer, clients }: Pick<Words, 'issuer' | 'clients'>,
+): NonNullable<RelyingParty['status']['notices']>[number] {
+  return {
+    ...{ code, pointer: pointer === '' ? null : pointer },
+    detail: NOTICES[code]({ issuer, pointer, why, clients }),
+  }
+}
+
 /** Collects the notices of an import. @param issuer its name. */
 export function createNotices(issuer: string) {
   const found = new Map<string, { readonly notice: Notice; readonly clientIds: ClientId[] }>()
@@ -73,13 +92,11 @@ export function createNotices(issuer: string) {
       }
     },
     list: (): Imported['notices'] =>
-      [...found.values()].map(({ notice: { code, pointer = '', why = '' }, clientIds }) => ({
-        code,
-        detail: NOTICES[code]({
-          ...{ issuer, pointer, why },
+      [...found.values()].map(({ notice, clientIds }) => ({
+        ...noticeView(notice, {
+          issuer,
           clients: clientIds.length === 1 ? '1 client' : `${clientIds.length} clients`,
         }),
-        pointer: pointer === '' ? null : pointer,
         total: clientIds.length,
         client_ids: clientIds.slice(0, IDS_MAX),
       })),

@@ -5,7 +5,6 @@ import { Imported, type ImportFault, type Scope } from '@curfew/contract'
 import { type ClientId, type NetworkRank, NoSigningKeyError, type TokenAlgorithm } from '@curfew/domain'
 import {
   type Database,
-  findEventNames,
   findNetworkRulesLeft,
   findRelyingParties,
   type IssuerRecord,
@@ -27,14 +26,14 @@ import { Type } from 'typebox'
 import { NDJSON } from '../http/export.ts'
 import { type Body, parseLine, parseLines, readLine } from '../imports/lines.ts'
 import { createNotices } from '../imports/notices.ts'
-import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { IssuerParams, issuerOr404, namesOnlySubjects } from './issuers.ts'
 import { networkRank } from './networks.ts'
 import { partyChange } from './party-view.ts'
 import {
   draftOf,
-  type ReadRegistration,
   type Registration,
   type RegistrationDeps,
+  requiresSession,
   type SignedDraft,
   signaturesOf,
 } from './registration.ts'
@@ -163,8 +162,7 @@ async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[
   const found: Line[] = []
   const channels: Record<string, number> = {}
   let [passedOver, notified] = [0, 0]
-  const names = await findEventNames(deps.db, issuer.iss)
-  const unnamed = names.subjects && !names.sessions
+  const unnamed = await namesOnlySubjects(deps.db, issuer)
   for (const some of batchesOf(lines)) {
     await setImmediate()
     const parsed = parseLines(some, firsts)
@@ -184,13 +182,6 @@ async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[
     }
   }
   return { found, faults, notices, passed_over: passedOver, endpoints: { clients: notified, channels } }
-}
-
-function requiresSession({ parts }: ReadRegistration): boolean {
-  return parts.some(
-    ({ registered: { endpoints, settings } }) =>
-      endpoints.length > 0 && Reflect.get(settings, 'session_required') === true,
-  )
 }
 
 /** The answer to an import that was done. */

@@ -13,6 +13,7 @@ import {
 import {
   type Change,
   type Database,
+  findEventNames,
   findIssuer,
   findIssuerNetworkRule,
   type IssuerQuotas,
@@ -327,6 +328,12 @@ export async function issuerOr404(db: Database, name: string): Promise<IssuerRec
   const issuer = await findIssuer(db, name)
   if (issuer !== null) return issuer
   throw noSuchIssuer(name)
+}
+
+/** Whether all logouts of an issuer so far name subjects and no sessions. False if there was none. */
+export async function namesOnlySubjects(db: Database, { iss }: Pick<IssuerRecord, 'iss'>): Promise<boolean> {
+  const { subjects, sessions } = await findEventNames(db, iss)
+  return subjects && !sessions
 }
 
 export function noSuchIssuer(name: string): ProblemError {

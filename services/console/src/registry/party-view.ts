@@ -29,6 +29,8 @@ export function documentOf(party: RelyingPartyRecord): Readonly<Record<string, u
 export interface ShownOnce {
   /** The number of waiting deliveries. Default: not shown. */
   readonly waiting?: number
+  /** Default: not shown. */
+  readonly notices?: NonNullable<RelyingParty['status']['notices']>
   /** The new secret that signs confirmations; null if the change made none. */
   readonly newSecret: string | null
 }
@@ -60,6 +62,7 @@ export function partyView(
       client_name: party.clientName,
       endpoints: party.endpoints.map(endpointView),
       ...(shown?.waiting !== undefined && { waiting: shown.waiting }),
+      ...(shown?.notices !== undefined && { notices: shown.notices }),
       ...(overlapsUntil !== undefined && { confirmation_previous_secret_until: overlapsUntil }),
       created_at: party.createdAt.toISOString(),
       updated_at: party.updatedAt.toISOString(),

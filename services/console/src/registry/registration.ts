@@ -262,6 +262,14 @@ export async function draftOf(
   }
 }
 
+/** Whether the messages to a client's endpoints must name a session. */
+export function requiresSession({ parts }: Pick<ReadRegistration, 'parts'>): boolean {
+  return parts.some(
+    ({ registered: { endpoints, settings } }) =>
+      endpoints.length > 0 && Reflect.get(settings, 'session_required') === true,
+  )
+}
+
 /** The signing algorithms of the messages to a client's endpoints. */
 export function signaturesOf({ parts }: Pick<ReadRegistration, 'parts'>): SignedDraft['signs'] {
   return parts.flatMap(({ registered: { endpoints, signs } }) =>

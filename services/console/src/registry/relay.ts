@@ -49,8 +49,6 @@ export function readImportedClient(
   )
   const read =
     kept.length === 0 ? given : readRegistration({ ...registration, body: withUris(given, kept) }, deps)
-  const unreadable =
-    relayFault(read.client) !== null && read.parts.some(({ registered }) => registered.endpoints.length > 0)
   return {
     read: {
       ...read,
@@ -62,9 +60,14 @@ export function readImportedClient(
     notices: [
       ...(kept.some(({ crossed }) => !crossed) ? (['relay_address_kept'] as const) : []),
       ...(kept.some(({ crossed }) => crossed) ? (['relay_address_crossed'] as const) : []),
-      ...(unreadable ? (['relay_unreadable'] as const) : []),
+      ...(isUnreadable(read) ? (['relay_unreadable'] as const) : []),
     ],
   }
+}
+
+/** Whether the relay could not take the logout tokens of a client that has an endpoint. */
+export function isUnreadable({ client, parts }: ReadRegistration): boolean {
+  return relayFault(client) !== null && parts.some(({ registered }) => registered.endpoints.length > 0)
 }
 
 const NO_URI =

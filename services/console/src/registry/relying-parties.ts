@@ -35,18 +35,22 @@ import {
   type Preconditions,
   preconditionFailed,
 } from '../http/preconditions.ts'
-import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { metadataNotices, type Notice, noticeView } from '../imports/notices.ts'
+import { IssuerParams, issuerOr404, namesOnlySubjects } from './issuers.ts'
 import { networkRank } from './networks.ts'
 import { documentOf, partyChange, partyView, type ShownOnce } from './party-view.ts'
 import {
   bodyFaults,
   draftOf,
   keyFaults,
+  type ReadRegistration,
   type Registration,
   RegistrationBody,
   type RegistrationDeps,
   readRegistration,
+  requiresSession,
 } from './registration.ts'
+import { isUnreadable } from './relay.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
@@ -288,11 +292,24 @@ async function change(
       const party = result.parties.get(clientId)
       if (party === undefined) throw new Error(`nothing was registered as ${clientId}`)
       const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
-      return { created: result.outcomes[0] === 'created', party, waiting, newSecret }
+      const notices = await noticesOf(db, read)
+      return { created: result.outcomes[0] === 'created', party, waiting, notices, newSecret }
     }
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
   }
   throw keptChanging()
+}
+
+/** The notices about one registration, as an import has them. */
+async function noticesOf(db: Database, read: ReadRegistration): Promise<NonNullable<ShownOnce['notices']>> {
+  const { issuer, clientId } = read
+  const unnamed = requiresSession(read) && (await namesOnlySubjects(db, issuer))
+  const notices: readonly Notice[] = [
+    ...(isUnreadable(read) ? [{ code: 'relay_unreadable' as const }] : []),
+    ...metadataNotices(read),
+    ...(unnamed ? [{ code: 'session_required' as const }] : []),
+  ]
+  return notices.map((notice) => noticeView(notice, { issuer: issuer.name, clients: clientId }))
 }
 
 /** Whether a registered client has an endpoint whose messages are signed with an algorithm. */
