@@ -178,9 +178,11 @@ test('doctor reports faults with their fixes, and exits with 0 after they are fi
       stdout: '',
       stderr: 'There is no issuer nope, or this key may not see it.\nSee curfew doctor --help\n',
     })
-    // Without --issuer, doctor checks all issuers, and the IdP of the other one does not exist.
+    // Without --issuer, doctor checks all issuers. One of them does not answer, and one has a name that is reserved for examples.
+    await curfew.client.putIssuer('gone', { iss: 'http://127.0.0.1:9' })
     const all = await run(['doctor'])
-    expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])
+    expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +gone: discovery /m)])
+    expect(all.stdout).toMatch(/^note +main: discovery /m)
   } finally {
     idp.close()
     idp.closeAllConnections()
