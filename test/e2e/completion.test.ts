@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: the tab key completes what the command accepts.
+// Goal: the tab key completes the words that the command accepts.
 // Method: the printed scripts in the real shells. zsh and fish are skipped where they are not installed.
 
 const processes = useProcesses()
