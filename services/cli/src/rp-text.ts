@@ -1,5 +1,5 @@
 import type { RelyingParty, RelyingPartyHealth } from '@curfew/contract'
-import { lastErrorText } from './last-error.ts'
+import { lastErrorText } from './attempt-text.ts'
 import { plain, table } from './table.ts'
 
 /** Relying parties as a table. */
