@@ -38,10 +38,12 @@ async function emails(): Promise<readonly string[]> {
 async function remembered() {
   return (await curfew.db.query('select emails from erasures')).rows
 }
-/** Lets the bookkeeper search again, and waits until the erasure covers `events` events. */
+/** Lets the bookkeeper search again, and waits until it has, and until the erasure covers `events` events. */
 async function lookAgain(id: string, events: number) {
   await curfew.db.query('update erasures set next_look_at = now() where closed_at is null')
+  const due = 'select from erasures where closed_at is null and next_look_at <= now()'
   await eventually(async () => {
+    expect((await curfew.db.query(due)).rows).toEqual([])
     expect(await curfew.client.getErasure(id)).toMatchObject({ status: 'completed', erased: { events } })
   })
 }

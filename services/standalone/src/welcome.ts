@@ -12,7 +12,7 @@ interface Greeting {
 /** The greeting, printed once Curfew listens. */
 export function greeting({ url, newAdminKey, dataDir, logPath }: Greeting): string {
   const lines = [
-    `Curfew is up at ${url}  (API: ${url}/openapi.json, data: ${dataDir})`,
+    `Curfew is up at ${url}  (API: ${url}/docs, data: ${dataDir})`,
     ...(logPath === null ? [] : [`Log: ${logPath}`]),
     ...(newAdminKey === null
       ? []
