@@ -32,7 +32,7 @@ function run(args: readonly string[], key = curfew.adminKey) {
   return runCurfew(processes, ['deliveries', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: key })
 }
 
-async function idOf(client: string, of = event): Promise<string> {
+async function idOf(client: string, of: string = event): Promise<string> {
   const { items } = await curfew.client.listDeliveries({ client_id: client, event_id: of })
   return items[0]?.id ?? ''
 }

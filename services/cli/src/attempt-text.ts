@@ -1,4 +1,6 @@
-import type { Attempt, LastError } from '@curfew/contract'
+import type { DeliveryWithAttempts, LastError } from '@curfew/contract'
+
+type Attempt = DeliveryWithAttempts['attempts'][number]
 
 /** The last error as text, such as `503: database down`; empty if there is none. */
 export function lastErrorText(last: LastError | null): string {
