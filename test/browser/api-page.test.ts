@@ -16,7 +16,7 @@ afterAll(async () => {
   await curfew?.[Symbol.asyncDispose]()
 })
 
-test('/ says what Curfew is and links to the page of the API, which lists the operations and tries one', async () => {
+test('/ describes Curfew and links to the page of the API, which lists the operations and tries one', async () => {
   const page = await browser.newPage()
   const requested: string[] = []
   const faults: string[] = []

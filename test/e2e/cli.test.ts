@@ -65,6 +65,7 @@ describe('the command', () => {
     expect(stdout).toContain('--dry-run')
     expect(stdout).toContain('Examples:\n  curfew rp import realm.json --dry-run\n')
     expect(stdout).not.toContain('rp probe')
+    expect(stdout).not.toMatch(/^Commands:/m)
   })
 
   test.each([{ args: ['rp', '--help'] }, { args: ['help', 'rp'] }])(

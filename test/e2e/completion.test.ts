@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: the tab key completes what the command accepts.
+// Goal: the tab key completes the words that the command accepts.
 // Method: the printed scripts in the real shells. bash is everywhere; zsh and fish have tests where they are installed.
 
 const processes = useProcesses()

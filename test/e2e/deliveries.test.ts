@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { DeliveryWithAttempts } from '@curfew/contract'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: an operator sees at the terminal which deliveries a relying party got, how each attempt went, and what to do about a failure.
+// Goal: an operator sees at the terminal which deliveries a relying party got, how each attempt went, and the remedy of a failure.
 // Method: the real command against all services, with one healthy relying party and one that refuses.
 
 const processes = useProcesses()
@@ -32,8 +32,8 @@ function run(args: readonly string[], key = curfew.adminKey) {
   return runCurfew(processes, ['deliveries', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: key })
 }
 
-async function idOf(client: string): Promise<string> {
-  const { items } = await curfew.client.listDeliveries({ client_id: client, event_id: event })
+async function idOf(client: string, of: string = event): Promise<string> {
+  const { items } = await curfew.client.listDeliveries({ client_id: client, event_id: of })
   return items[0]?.id ?? ''
 }
 
@@ -67,13 +67,36 @@ test('show prints the attempts with the words of the relying party, and the reme
   expect(stdout).toMatch(new RegExp(`^delivery +${id}$`, 'm'))
   expect(stdout).toMatch(/^state +dead_lettered: attempts_exhausted$/m)
   expect(stdout).toMatch(/^fix +\S+/m)
-  expect(stdout).toMatch(/^# {2}STARTED +MS {2}OUTCOME +STATUS {2}FAULT +ITS WORDS$/m)
+  expect(stdout).toMatch(/^# {2}STARTED +MS {2}OUTCOME +STATUS {2}FAULT +ANSWER$/m)
   expect(stdout).toMatch(/^1 {2}\S+Z +\d+ {2}unavailable +503 {2}http_503 +maintenance: back at noon$/m)
   expect(stdout).toMatch(/^3 {2}\S+Z +\d+ {2}unavailable +503 /m)
 
   const json = JSON.parse((await run(['show', id, '--json'])).stdout) as DeliveryWithAttempts
   expect(json).toMatchObject({ id, what: expect.any(String), fix: expect.any(String) })
   expect(json.attempts).toHaveLength(3)
+})
+
+test('show prints where a redirect led, and the note of an acknowledgement', async () => {
+  const rp = await openRelyingParty(curfew, {
+    clientId: 'crm',
+    metadata: { curfew: { already_ended_errors: ['unknown_session'] } },
+  })
+  const shown = async (sub: string) => {
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub, clients: ['crm'] })
+    return eventually(async () => {
+      const { stdout } = await run(['show', await idOf('crm', id)])
+      expect(stdout).toMatch(/^1 /m)
+      return stdout
+    })
+  }
+  try {
+    rp.behave({ status: 302, headers: { location: '/login?next=secret' } })
+    expect(await shown('bob')).toMatch(/^1 .* 302 {2}http_302 +redirect to \S+\/login\?next=…$/m)
+    rp.behave({ status: 400, body: '{"error":"unknown_session"}' })
+    expect(await shown('carol')).toMatch(/^1 .* acknowledged +400 +already_ended/m)
+  } finally {
+    await rp.close()
+  }
 })
 
 test('show of an acknowledged delivery has no remedy', async () => {

@@ -175,6 +175,20 @@ test('--restore with a file imports nothing, and names only its clients', async 
   ])
 })
 
+test('the plan of an import names no client that --skip-invalid skips', async () => {
+  await curfew.client.putIssuer('partly', { iss: 'https://partly.example' })
+  await curfew.client.putRelyingParty('partly', 'moved', { backchannel_logout_uri: 'https://old.example/' })
+  const path = await file('partly.json', [
+    { client_id: 'valid', backchannel_logout_uri: 'https://valid.example/' },
+    { client_id: 'faulty', backchannel_logout_uri: 'https://faulty.example/#top' },
+    { client_id: 'moved', backchannel_logout_uri: 'https://new.example/#top' },
+  ])
+  for (const options of [['--dry-run'], []]) {
+    const { relay } = await json([path, '--issuer', 'partly', '--relay', '--skip-invalid', ...options])
+    expect(relay.clients.map(({ uri }) => uri)).toEqual([`${PUBLIC}/relay/partly/valid`])
+  }
+})
+
 test('the calls for Hydra patch only the URI of each client', async () => {
   const patches: unknown[] = []
   const answer = async (request: IncomingMessage) =>

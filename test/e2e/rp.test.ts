@@ -143,6 +143,7 @@ test('health shows the breaker, the backlog and the latencies of each endpoint',
       waiting_since: null,
       settled: 1,
       share_acknowledged: 1,
+      share_already_ended: 0,
       last_acknowledged_at: expect.stringMatching(/^\d{4}-/),
       last_error: null,
       elapsed_ms: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) },
@@ -166,6 +167,25 @@ test('health shows the breaker, the backlog and the latencies of each endpoint',
     [shop.uri],
   )
   expect((await run(['health', 'shop'])).stdout).toMatch(/^backchannel +main +yes +open /m)
+})
+
+test('health shows the share of logouts that an endpoint answered with a registered error', async () => {
+  const rp = await openRelyingParty(curfew, {
+    clientId: 'forgetful',
+    metadata: { curfew: { already_ended_errors: ['unknown_session'] } },
+  })
+  try {
+    for (const body of ['{"error":"unknown_session"}', null]) {
+      rp.behave(body === null ? null : { status: 400, body })
+      const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['forgetful'] })
+      expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ status: 'settled' })
+    }
+    const { stdout } = await run(['health', 'forgetful'])
+    expect(stdout).toMatch(/^CHANNEL .* ACKNOWLEDGED +ALREADY ENDED /m)
+    expect(stdout).toMatch(/^backchannel +main .* 100\.0 % +50\.0 % /m)
+  } finally {
+    await rp.close()
+  }
 })
 
 describe('import and export', () => {

@@ -197,7 +197,7 @@ describe('an import', () => {
     expect(body).toMatchObject({ total: 1, passed_over: 2, endpoints: { clients: 1 } })
   })
 
-  test('registers a client without an endpoint although other members are invalid, and says what it left out', async () => {
+  test('registers a client without an endpoint although other members are invalid, and names those members', async () => {
     const { path, post } = await open()
     const { status, body } = await post(
       linesOf([

@@ -3,7 +3,7 @@ import { type CertificateMaker, openCertificateMaker } from '../support/certific
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openReceiver, type Receiver } from '../support/strict-receiver.ts'
 
-// Goal: a probe can end one real session of an RP, for a credential that may do so, and the report keeps what its owner saw.
+// Goal: a probe can end one real session of an RP, for a credential that may do so, and the report keeps the observation of its owner.
 // Method: a real relying party over TLS, which records the sessions that it ended.
 
 let curfew: Curfew

@@ -11,6 +11,8 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/(?<=<time>) +\d+(?= )/g, ' <number>'],
   // The last column of a table.
   [/(?<= )\d+$/gm, '<number>'],
+  // The day of a time in a table.
+  [/\b\d{4}-\d\d-\d\d\b/g, '<date>'],
   // Columns are as wide as their longest cell.
   [/[ \t]+/g, ' '],
 ]

@@ -132,7 +132,7 @@ describe('an answer counts', () => {
   })
 })
 
-describe('an answer is refused, with a reason that says what to correct,', () => {
+describe('an answer is refused, with a reason and a remedy,', () => {
   test.each<[string, RegExp, string]>([
     [
       'if it names two lengths',

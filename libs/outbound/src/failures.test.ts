@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { failed } from './failures.ts'
 
-// Goal: the text of a failure is Curfew's own: what happened, at which host, and what to do. Method: the errors that Node and undici
-// make, with their codes and messages.
+// Goal: the text of a failure is Curfew's own, and names the fault, the host and the remedy.
+// Method: the errors that Node and undici make, with their codes and messages.
 
 const HOST = 'rp.example:8443'
 const RP = new URL(`http://${HOST}/logout`)

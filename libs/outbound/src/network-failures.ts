@@ -3,7 +3,7 @@ import type { TransportFailure } from '@curfew/domain'
 /** Most bytes that are read of an answer's headers. */
 export const HEADERS_BYTES_MAX = 64 * 1024
 
-/** A failure of the network, or an answer that is not HTTP, in Curfew's words. They say what happened, where, and what to do. */
+/** A failure of the network, or an answer that is not HTTP, in Curfew's words. They name the fault, the host and the remedy. */
 export interface NetworkFailure {
   readonly failure: TransportFailure
   readonly detail: string

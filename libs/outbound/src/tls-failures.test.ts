@@ -9,8 +9,8 @@ import {
 import { cleanUp, client, http, https, send, tcp } from './relying-parties.fixture.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
-// Goal: an owner may register an issuing CA without its root, and reads after a TLS failure what happened, at which host, and what
-// to do, without the words of Node.js or OpenSSL.
+// Goal: an owner may register an issuing CA without its root. After a TLS failure the owner reads the fault, the host and the remedy,
+// without the words of Node.js or OpenSSL.
 // Method: real TLS servers on loopback, certificates made for the run.
 
 afterEach(cleanUp)

@@ -18,7 +18,7 @@ export interface ApiDescription {
   readonly url: string | null
 }
 
-/** The options of the OpenAPI document, in which each route has what `documented` adds to its schema. */
+/** The options of the OpenAPI document. `documented` adds to the schema of each route. */
 export function documentOptions(
   title: string,
   { description, tags, url }: ApiDescription,
@@ -154,7 +154,7 @@ function documented(
     security: scope === PUBLIC ? [] : [{ bearer: scope === ANY ? [] : [scope] }],
     response: {
       ...Object(schema.response),
-      '4XX': problem('A problem of the request (RFC 9457): what is wrong, and what to change.'),
+      '4XX': problem('A problem of the request (RFC 9457), with its cause and its remedy.'),
       '5XX': problem('A problem of Curfew. The same request may succeed later.'),
     },
   }

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { PUBLIC } from './access.ts'
 import type { HttpServer } from './http-server.ts'
 
-// The pages for a person: what the service is, and its API.
+// The pages for a person: a description of the service, and of its API.
 
 const DOCS = '/docs'
 

@@ -1,6 +1,7 @@
 import type { DeliveriesFilter } from '@curfew/client'
 import type { DeadLetterWithAttempts, Delivery, DeliveryWithAttempts } from '@curfew/contract'
 import { command, type Given, group, text } from './arguments.ts'
+import { answerText } from './attempt-text.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { LIMIT_OPTION, limitOf, upTo } from './pages.ts'
 import { plain, table } from './table.ts'
@@ -145,9 +146,9 @@ function attemptsText({ attempt_count, attempts }: DeliveryWithAttempts): string
     attempt.outcome,
     attempt.status ?? '',
     attempt.error_class ?? '',
-    [attempt.error, attempt.error_description].filter((word) => word !== null).join(': '),
+    answerText(attempt),
   ])
-  return table([['#', 'STARTED', 'MS', 'OUTCOME', 'STATUS', 'FAULT', 'ITS WORDS'], ...rows])
+  return table([['#', 'STARTED', 'MS', 'OUTCOME', 'STATUS', 'FAULT', 'ANSWER'], ...rows])
 }
 
 function stateOf({ state, dead_letter_reason }: Delivery): string {

@@ -1,5 +1,6 @@
 import type { DeadLetter, DeadLetterWithAttempts } from '@curfew/contract'
 import { command, type Given, group } from './arguments.ts'
+import { answerText } from './attempt-text.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { REPLAY_OPTIONS, replay } from './dlq-replay.ts'
@@ -109,13 +110,7 @@ function inWords(letter: DeadLetterWithAttempts): string {
     attempt.duration_ms,
     attempt.status ?? attempt.error_class ?? '',
     attempt.jti ?? '',
-    [
-      attempt.location === null ? null : `redirect to ${attempt.location}`,
-      attempt.error,
-      attempt.error_description,
-    ]
-      .filter((word) => word !== null)
-      .join(': '),
+    answerText(attempt),
   ])
   return (
     facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('') +

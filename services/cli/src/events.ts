@@ -1,8 +1,8 @@
 import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
 import { command, flag, type Given, group, text, texts, UsageError } from './arguments.ts'
+import { lastErrorText } from './attempt-text.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issOf } from './issuer.ts'
-import { lastErrorText } from './last-error.ts'
 import { plain, table } from './table.ts'
 
 const WAIT_S_MAX = 30

@@ -53,7 +53,8 @@ function addCommand(
   named: Named,
   onStatus: (status: number) => void,
 ): void {
-  prepare(parser, about, named)
+  // Without this, a client_id `help` would show the help.
+  prepare(parser, about, named).helpCommand(false)
   for (const [word, meaning] of Object.entries(words)) parser.argument(word, meaning)
   for (const [name, option] of Object.entries(options)) {
     const flags = option.kind === 'flag' ? `--${name}` : `--${name} <${option.value}>`

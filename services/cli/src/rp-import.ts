@@ -87,7 +87,7 @@ export function importText(done: FileImported, issuer: string): string {
   const [verb, change, leave] = dryRun
     ? ['It would create', 'change', 'leave']
     : ['Created', 'changed', 'left']
-  const counts = `${total} clients at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
+  const counts = `${total} ${total === 1 ? 'client' : 'clients'} at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
   const notes = notices.map(({ detail, total: all, client_ids: ids }) => {
     const shown = ids.slice(0, IDS_SHOWN).join(', ')
     return `${plain(`${detail} Clients: ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`

@@ -53,7 +53,7 @@ function shown(probe: Probe, json: boolean): number {
   return probe.report?.conformant === true ? 0 : 1
 }
 
-/** Stores what the owner saw after the last probe. @returns the exit status. */
+/** Stores the owner's observation after the last probe. @returns the exit status. */
 async function storeAnswer(
   client: Client,
   { issuer, clientId, over }: { readonly issuer: string; readonly clientId: string; readonly over: Over },

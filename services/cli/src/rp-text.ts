@@ -1,5 +1,5 @@
 import type { RelyingParty, RelyingPartyHealth } from '@curfew/contract'
-import { lastErrorText } from './last-error.ts'
+import { lastErrorText } from './attempt-text.ts'
 import { plain, table } from './table.ts'
 
 /** Relying parties as a table. */
@@ -74,13 +74,16 @@ function settingsText(settings: Readonly<Record<string, unknown>>): string {
 export function healthText({ issuer, client_id, client_name, endpoints }: RelyingPartyHealth): string {
   const hasError = endpoints.some(({ last_error }) => last_error !== null)
   const errorOf = (...cells: readonly string[]) => (hasError ? cells : [])
+  const hasEnded = endpoints.some(({ share_already_ended }) => (share_already_ended ?? 0) > 0)
+  const endedOf = (cell: string) => (hasEnded ? [cell] : [])
   const rows = endpoints.map((endpoint) => [
     endpoint.channel,
     endpoint.name,
     endpoint.enabled ? 'yes' : `no: ${endpoint.disabled_reason}`,
     endpoint.breaker.state,
     endpoint.waiting,
-    endpoint.share_acknowledged === null ? '' : `${(endpoint.share_acknowledged * 100).toFixed(1)} %`,
+    shareText(endpoint.share_acknowledged),
+    ...endedOf(shareText(endpoint.share_already_ended)),
     utcText(endpoint.last_acknowledged_at) ?? 'not recently',
     endpoint.elapsed_ms?.p50 ?? '',
     endpoint.elapsed_ms?.p95 ?? '',
@@ -94,6 +97,7 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     'BREAKER',
     'WAITING',
     'ACKNOWLEDGED',
+    ...endedOf('ALREADY ENDED'),
     'LAST (UTC)',
     'P50 MS',
     'P95 MS',
@@ -103,6 +107,10 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
   return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), latest 1,000 deliveries to each endpoint:\n\n${
     rows.length === 0 ? 'It has no endpoint, so it is not notified.\n' : table([head, ...rows])
   }`
+}
+
+function shareText(share: number | null): string {
+  return share === null ? '' : `${(share * 100).toFixed(1)} %`
 }
 
 /** A time to the second, without its zone. */

@@ -86,7 +86,7 @@ export const rp = group('relying parties', {
       about: 'send valid and forged requests to the endpoint of a relying party, and report the faults',
       words: ID,
       options: PROBE_OPTIONS,
-      notes: 'Exit status 0: all checks of level must have passed.',
+      notes: 'Exit status 0: every check of the level must has passed. 1: one has not.',
     },
     probe,
   ),

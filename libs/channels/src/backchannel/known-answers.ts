@@ -33,7 +33,7 @@ function springFix({ algorithm }: AdviceContext): string {
 
 function algorithmFix({ algorithm }: AdviceContext, { error, errorDescription }: Last): string {
   const text = `${error ?? ''} ${errorDescription ?? ''}`
-  // The message of go-oidc names what it expects.
+  // The message of go-oidc names the expected algorithms.
   const expected = /expected \[?"?((?:RS|PS|ES)\d{3}|EdDSA)/.exec(text)?.[1]
   const which = expected === undefined ? 'the algorithm that it expects' : expected
   return `Register ${which} as id_token_signed_response_alg, or let the relying party accept the registered one.${registeredAs(algorithm)}`

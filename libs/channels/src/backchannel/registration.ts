@@ -221,7 +221,7 @@ function encryptionOf(
   return detail === null ? { alg, enc, jwks_uri: uri } : { pointer, detail }
 }
 
-/** Whether Keycloak has a text with keys that it does not use, because the client has a `jwks.url` now. */
+/** Whether Keycloak has a text with keys that it does not use, because the client has a `jwks.url`. */
 function isUnusedText({ value }: KnownMember, { document: { attributes } }: ClientMetadata): boolean {
   return isText(value) && isObject(attributes) && attributes['use.jwks.string'] !== 'true'
 }

@@ -6,7 +6,7 @@ import { type ClientMetadata, plainName, pointerTo } from '@curfew/domain'
  * - `endpoint_unread`: a back-channel URL at a place that Curfew does not read.
  * - `frontchannel_only`: the client registered only a front-channel logout.
  * - `saml_client`: the client speaks SAML.
- * - `member_unused`: a member that changes what the identity provider sends, or when.
+ * - `member_unused`: a member that changes the logout tokens of the identity provider, or when it sends them.
  */
 export interface ClientRemark {
   readonly code: 'endpoint_unread' | 'frontchannel_only' | 'saml_client' | 'member_unused'
@@ -27,7 +27,7 @@ const REVOKES_OFFLINE =
   'its identity provider tells it to revoke offline tokens as well. Logout tokens of Curfew do not say so'
 const PAIRWISE = 'its identity provider gives it subjects of its own. Register subject_type pairwise for it'
 
-/** Members that change what an identity provider sends, or when, by their places. */
+/** Members that change the logout tokens of an identity provider, or when it sends them, by their places. */
 const UNUSED: readonly {
   readonly path: readonly (string | number)[]
   readonly is: (value: unknown) => boolean

@@ -13,7 +13,7 @@ const LENGTH_MAX = 64
 export const instantOf = (description: string) =>
   Type.String({ maxLength: LENGTH_MAX, pattern: PATTERN, description })
 export const Instant = instantOf('A time in RFC 3339 format.')
-/** The same as a parameter, for `parseInstant` to check: it can explain what a query string does to a plus sign. */
+/** The same as a parameter, for `parseInstant` to check: its fault explains that a query string turns a plus sign into a space. */
 export const instantParameter = (description: string) => Type.String({ maxLength: LENGTH_MAX, description })
 
 /**

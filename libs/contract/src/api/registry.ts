@@ -498,6 +498,10 @@ const EndpointHealth = Type.Object({
   share_acknowledged: Type.Union([Type.Number(), Type.Null()], {
     description: 'Share of acknowledged deliveries, from 0 to 1.',
   }),
+  share_already_ended: Type.Union([Type.Number(), Type.Null()], {
+    description:
+      'Share of deliveries that were acknowledged by an error of already_ended_errors, from 0 to 1. If it is high, the endpoint may find no session at all.',
+  }),
   last_acknowledged_at: nullable(Time),
   last_error: Type.Union([LastError, Type.Null()], {
     description: 'The latest failed attempt of the latest 1000 deliveries; null if none failed.',

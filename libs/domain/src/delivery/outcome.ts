@@ -69,7 +69,7 @@ export type AttemptOutcome =
       readonly level: Level
       /** HTTP status; null if the channel has none. */
       readonly status: number | null
-      /** A code for what else the answer said, such as `unknown_user` or `already_ended`. */
+      /** A code for a further statement of the answer, such as `unknown_user` or `already_ended`. */
       readonly note?: string
     }
   | (ErrorText & {

@@ -107,7 +107,7 @@ describe('readPrivateKeyPem', () => {
     ['a key that is cut off', key('PRIVATE KEY').slice(0, 60), /cut off/],
     ['an encrypted key', key('ENCRYPTED PRIVATE KEY'), /openssl pkey/],
     ['a key of OpenSSH', key('OPENSSH PRIVATE KEY'), /ssh-keygen/],
-  ])('refuses %s, and says what to do', (_, text, detail) => {
+  ])('refuses %s, and names the remedy', (_, text, detail) => {
     expect(readPrivateKeyPem(text)).toEqual({ ok: false, detail: expect.stringMatching(detail) })
     expect(JSON.stringify(readPrivateKeyPem(text))).not.toContain('AAAA')
   })

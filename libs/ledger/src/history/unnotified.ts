@@ -74,8 +74,8 @@ interface ClientKey {
 type ClientRow = Omit<WithoutDelivery, 'sessions'> & ClientKey
 
 /**
- * Finds the clients that events are about and that get no delivery of them: they hold a session that the event ends, the event
- * names them, or they started the logout. Makes one or two statements for any number of events.
+ * Finds the clients that events are about and that get no delivery of them. Such a client holds a session that the event ends, the
+ * event names it, or it started the logout. Makes one or two statements for any number of events.
  *
  * @param found events with all deliveries, or with those of the clients that the caller may see. An event may come several times.
  * @returns the clients of each item of `found`, in order.

@@ -18,6 +18,8 @@ export interface EndpointHealthRecord {
   /** Number of its latest deliveries that were acknowledged or dead-lettered. `acknowledged`: number of those acknowledged. */
   readonly settled: number
   readonly acknowledged: number
+  /** Number of those acknowledged by a 400, which the owner registered to mean that the session is over. */
+  readonly alreadyEnded: number
   readonly lastAcknowledgedAt: Date | null
   /** The latest failed attempt of its latest deliveries. */
   readonly lastError: AttemptError | null
@@ -32,7 +34,7 @@ const ENDPOINTS_HEALTH = `
   select b.kind, b.endpoint as name, b.uri, b.disabled_reason as "disabledReason",
          (select min(opened_at) from breakers where binding_id = b.id) as "openedAt",
          w.waiting, w.since as "waitingSince",
-         l.settled, l.acknowledged, l.last as "lastAcknowledgedAt", l.elapsed as "elapsedMs",
+         l.settled, l.acknowledged, l."alreadyEnded", l.last as "lastAcknowledgedAt", l.elapsed as "elapsedMs",
          f.started_at as "startedAt", f.status, f.error_class as "errorClass", f.error, f.error_description as "errorDescription"
     from relying_parties p
     join bindings b on b.relying_party_id = p.id and b.registered
@@ -43,12 +45,13 @@ const ENDPOINTS_HEALTH = `
     cross join lateral (
       select count(*) filter (where state in ('acknowledged', 'dead_lettered')) as settled,
              count(*) filter (where state = 'acknowledged') as acknowledged,
+             count(*) filter (where state = 'acknowledged' and status = 400) as "alreadyEnded",
              max(settled_at) filter (where state = 'acknowledged') as last,
              percentile_disc(array[0.5, 0.95, 0.99])
                within group (order by round(extract(epoch from settled_at - accepted_at) * 1000)::float8)
                filter (where state = 'acknowledged' and generation = 0) as elapsed
         from (
-          select d.state, d.settled_at, d.generation, e.accepted_at
+          select d.state, d.status, d.settled_at, d.generation, e.accepted_at
             from (select * from deliveries where binding_id = b.id order by id desc limit $4) d
             join events e on e.id = d.event_id
         ) latest

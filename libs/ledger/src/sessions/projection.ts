@@ -193,7 +193,7 @@ const EVENTS_OF_SESSIONS = `
     ) e`
 
 // The same for events that name the user of a session by another `sub`. An event may name the session itself beside its subject. The
-// first step leaves only issuers with pairwise clients, which few are.
+// first step leaves only issuers with pairwise clients. They are few.
 const LINKED_EVENTS_OF_SESSIONS = `
   with pairwise as materialized (
     select i.name, i.iss, i.subject_type, x.id as number

@@ -38,18 +38,30 @@ export async function repoint(
     templateOf(place)
     done = await importClients(client, file, { issuer, dryRun, skipInvalid, json })
   }
-  const { documents, realm } = file ?? { documents: [], realm: null }
+  const documents = withoutSkipped(file?.documents ?? [], done)
   const only = file === null ? null : new Set(documents.flatMap((document) => clientIdIn(document) ?? []))
   const plan = dryRun
     ? planOfDocuments(documents, place)
     : planOfParties(await registeredParties(client, issuer, only), direction, place)
-  const calls = callsOf(plan, realmOf(place.issuer?.iss ?? '') ?? realm)
+  const calls = callsOf(plan, realmOf(place.issuer?.iss ?? '') ?? file?.realm ?? null)
   if (json) process.stdout.write(`${JSON.stringify({ ...done, relay: planJson(plan, calls) })}\n`)
   else {
     if (done !== null) process.stdout.write(`${importText(withoutUnreadable(done), issuer)}\n`)
     process.stdout.write(planText(plan, calls))
   }
   return done !== null && done.skipped.total > 0 ? 1 : 0
+}
+
+/**
+ * The clients that the import registers. A skipped client keeps its URL at the IdP: the relay would refuse its tokens, or deliver them
+ * to the endpoint of an older registration.
+ */
+function withoutSkipped(
+  documents: ClientFile['documents'],
+  done: FileImported | null,
+): ClientFile['documents'] {
+  const skipped = new Set(done?.skipped.faults.map(({ client }) => client))
+  return documents.filter((document) => !skipped.has(clientIdIn(document) ?? ''))
 }
 
 /** The plan lists the clients that the relay cannot take. */

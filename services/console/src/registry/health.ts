@@ -39,7 +39,8 @@ function healthView(
   endpoint: EndpointHealthRecord,
   mayReadWords: boolean,
 ): RelyingPartyHealth['endpoints'][number] {
-  const { settled, acknowledged, elapsedMs, lastError } = endpoint
+  const { settled, acknowledged, alreadyEnded, elapsedMs, lastError } = endpoint
+  const share = (count: number) => (settled === 0 ? null : count / settled)
   return {
     channel: endpoint.kind,
     name: endpoint.name,
@@ -53,7 +54,8 @@ function healthView(
     waiting: endpoint.waiting,
     waiting_since: endpoint.waitingSince?.toISOString() ?? null,
     settled,
-    share_acknowledged: settled === 0 ? null : acknowledged / settled,
+    share_acknowledged: share(acknowledged),
+    share_already_ended: share(alreadyEnded),
     last_acknowledged_at: endpoint.lastAcknowledgedAt?.toISOString() ?? null,
     last_error: lastError && lastErrorView(mayReadWords ? lastError : withoutWords(lastError)),
     elapsed_ms: elapsedMs === null ? null : { p50: elapsedMs[0], p95: elapsedMs[1], p99: elapsedMs[2] },

@@ -27,7 +27,7 @@ export function createRelayAddresses(publicUrl: string | null): RelayAddresses {
   }
 }
 
-/** A client of an import, and what concerns the relay. */
+/** A client of an import, with its notices about the relay. */
 export interface ImportedClient {
   readonly read: ReadRegistration
   readonly notices: readonly ('relay_address_kept' | 'relay_address_crossed' | 'relay_unreadable')[]

@@ -4,7 +4,7 @@ import { saysAlreadyEnded } from '../already-ended.ts'
 import type { BackchannelSettings, TokenType } from '../settings.ts'
 import type { ProbeAnswer, ProbeRequestId, ProbeSubject } from './requests.ts'
 
-// The observations of a probe, and what a single answer means.
+// The observations of a probe, and the meaning of a single answer.
 
 /** The observations of a probe, and the registered settings. */
 export interface ProbeFacts {

@@ -247,7 +247,7 @@ function unknownSubject(facts: ProbeFacts): Finding {
   }
 }
 
-/** Whether registered errors mean what they should. Null if none is registered. */
+/** Whether registered errors mean that the session is over. Null if none is registered. */
 function endedFinding({ answers, settings }: ProbeFacts): Finding | null {
   if (settings.already_ended_errors.length === 0) return null
   const wrong = UNVERIFIED.filter((id) => saysEnded(answers.get(id), settings))
