@@ -1,7 +1,7 @@
 import manifest from '../package.json' with { type: 'json' }
-import { type Command, type Group, UsageError } from './arguments.ts'
 import { COMMANDS } from './commands.ts'
-import { createProgram, parseArguments } from './program.ts'
+import { type Command, type Group, UsageError } from './terminal/arguments.ts'
+import { createProgram, parseArguments } from './terminal/program.ts'
 
 // The curfew command. Exit status: 0 success, 1 failure or a negative answer, 2 wrong usage (a UsageError).
 

@@ -1,6 +1,6 @@
 import { clientIdIn } from '@curfew/contract'
 import { isWithoutOAuth, pointerTo, readClient } from '@curfew/domain'
-import { UsageError } from '../arguments.ts'
+import { UsageError } from '../terminal/arguments.ts'
 import { withRealmDefaults } from './realm.ts'
 import { valuesOf } from './values.ts'
 

@@ -1,4 +1,4 @@
-import { UsageError } from '../arguments.ts'
+import { UsageError } from '../terminal/arguments.ts'
 
 /** One JSON value of a file. */
 export interface FileValue {

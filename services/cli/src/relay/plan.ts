@@ -2,8 +2,8 @@ import { logoutUriOf, relayFault } from '@curfew/channels'
 import type { Client } from '@curfew/client'
 import { clientIdIn, type Issuer, type RelyingParty, relayAddress, relayTemplate } from '@curfew/contract'
 import { type ClientMetadata, readClient } from '@curfew/domain'
-import { UsageError } from '../arguments.ts'
-import { answered, CallFailed } from '../connect.ts'
+import { answered, CallFailed } from '../calls/connect.ts'
+import { UsageError } from '../terminal/arguments.ts'
 
 /** `relay`: the IdP posts to the relay. `restore`: the IdP posts to the relying party itself again. */
 export type Direction = 'relay' | 'restore'

@@ -1,7 +1,7 @@
 import type { Client } from '@curfew/client'
 import { clientIdIn } from '@curfew/contract'
 import type { ClientFile } from '../client-file/read.ts'
-import { type FileImported, importClients, importText } from '../rp-import.ts'
+import { type FileImported, importClients, importText } from '../registry/rp-import.ts'
 import { callsOf, realmOf } from './calls.ts'
 import {
   type Direction,

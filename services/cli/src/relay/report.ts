@@ -1,4 +1,4 @@
-import { plain, table } from '../table.ts'
+import { plain, table } from '../terminal/table.ts'
 import type { Calls } from './calls.ts'
 import type { Plan } from './plan.ts'
 
