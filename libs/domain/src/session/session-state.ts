@@ -116,7 +116,9 @@ export function sessionStateOf(
     )
   const named = unnamed.flatMap((binding) => {
     const dead = lacking(binding)
-    return dead === undefined ? [] : [{ id: dead.id, target: targetOf(event, dead.sid, digest, own) }]
+    return dead === undefined
+      ? []
+      : [{ id: dead.id, target: targetOf(event, dead.sid, digest, own ?? undefined) }]
   })
   const missing = unnamed
     .filter((binding) => lacking(binding) === undefined)
