@@ -477,7 +477,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     owe,
     prolong(id, sessionEndsAt) {
       const row = deliveries.get(id)
-      if (row !== undefined) row.delivery = { ...row.delivery, sessionEndsAt }
+      if (row === undefined) return
+      row.delivery = { ...row.delivery, sessionEndsAt }
+      if (row.state === 'lapsed') revive(row, 0)
     },
     putBack({ id, target }, sub) {
       const row = deliveries.get(id)
