@@ -336,14 +336,24 @@ const PROLONG = `
   )
   update deliveries d set session_ends_at = given.ends_at from given where d.id = given.id`
 
-// Of several sessions that one delivery names, the last end counts.
+// Of several sessions that one delivery names, the last end counts. An issuer logout takes a delivery of a new generation off its dead
+// ones, so each lapsed one is counted as dead first.
 const PUT_BACK_LAPSED = `
-  update deliveries d set ${NEW_GENERATION}, due_at = now(), session_ends_at = nullif(g.ends_at, ${NO_END})
+  with back as (
+    update deliveries d set ${NEW_GENERATION}, due_at = now(), session_ends_at = nullif(g.ends_at, ${NO_END})
     from (
       select id, max(coalesce(ends_at, ${NO_END})) as ends_at
         from unnest($1::uuid[], $2::timestamptz[]) as u(id, ends_at) group by id
     ) g, events e
-   where d.id = g.id and e.id = d.event_id and e.erased_at is null and d.state = 'lapsed' and d.session_ends_at < g.ends_at`
+   where d.id = g.id and e.id = d.event_id and e.erased_at is null and d.state = 'lapsed' and d.session_ends_at < g.ends_at
+  returning e.parent_id
+  ),
+  recounted as (
+    update issuer_logouts l set lapsed = l.lapsed - c.count, dead = l.dead + c.count
+      from (select parent_id, count(*) as count from back where parent_id is not null group by parent_id) c
+     where l.event_id = c.parent_id
+  )
+  select from back limit 0`
 
 async function prolong(
   transaction: Queryable,
