@@ -105,8 +105,8 @@ create table deliveries (
   attempts            integer not null default 0 check (attempts >= 0),
   -- Those of them that sent nothing, for example because the endpoint was disabled. Answers and receipts count the others.
   unsent              integer not null default 0 check (unsent >= 0),
-  -- How often the delivery was replayed by a person, or put back because its channel was registered again. Either continues the count
-  -- of attempts and restarts the schedule.
+  -- How often the delivery was replayed by a person, or put back because its channel was registered again, its subject became known or
+  -- its session was extended after it lapsed. Each continues the count of attempts and restarts the schedule.
   generation          integer not null default 0 check (generation >= 0),
   -- Steps of a retry schedule, which has at most 32.
   retries             smallint not null default 0 check (retries >= 0),

@@ -224,6 +224,14 @@ export function relayContract(name: string, openHarness: () => Promise<DeliveryL
       expect(await claim()).toMatchObject([{ id: only(own.deliveries).id, firstMessage: 'sealed token' }])
     })
 
+    test('supersedes no waiting delivery that names a subject if it names none', async () => {
+      const client = await clientAt(0)
+      const first = await logout({ relayedFor: client })
+      await fail(only(first.deliveries))
+      await logout({ change: { sub: null, clients: [client as ClientId] } })
+      expect(await rowOf(only(first.deliveries))).toMatchObject({ state: 'pending' })
+    })
+
     test('supersedes a waiting delivery of the same session that another way named by other claims', async () => {
       const client = await clientAt(0)
       const first = await logout({ relayedFor: client, change: { sub: null } })

@@ -406,6 +406,26 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
     })
 
+    test.each([
+      ['later', 120_000],
+      ['none', null],
+    ])('puts a lapsed delivery back once its session has another end: %s', async (_end, ms) => {
+      await harness.useIndex('complete')
+      await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 60_000) })
+      const { deliveries } = await logout({ clients: ['rp-0'] })
+      await settle(deliveries, { state: 'lapsed' })
+      expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
+      await start('rp-0', 's1', { expiresAt: ms === null ? null : new Date(Date.now() + ms) })
+      expect(await indexed()).toEqual(['rp-0:s1 covered'])
+      const again = await harness.ledger.claimDue({
+        ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
+        otherSlots: { interactive: 10, bulk: 10 },
+      })
+      expect(again.map(({ id }) => id)).toEqual(deliveries.map(({ id }) => id))
+      await settle(again, { state: 'acknowledged', level: 'done' })
+      expect(await indexed()).toEqual([])
+    })
+
     test('ignores a session that began after the logout', async () => {
       await start('rp-0', 's1')
       await settle((await logout()).deliveries)

@@ -20,7 +20,8 @@ import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
 const NO_SUB: Settlement = { state: 'dead_lettered', reason: 'sub_required' }
 const sha256 = (text: string) => hash('sha256', text)
 const before = new Date(Date.now() - 60_000)
-const later = new Date(Date.now() + 60_000)
+/** Later than the logouts of every test of a slow machine. */
+const later = new Date(Date.now() + 1_800_000)
 
 export function subjectContract(name: string, openHarness: () => Promise<DeliveryLedgerHarness>): void {
   describe(`${name} keeps the contract of subjects`, () => {

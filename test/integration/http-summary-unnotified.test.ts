@@ -91,6 +91,20 @@ test('a logout is incomplete while a session is at a client without an endpoint,
   }
 })
 
+test('a session under a pairwise sub at a client without an endpoint makes a logout incomplete', async () => {
+  const sub = randomUUID()
+  const body = { client_name: 'Pairwise fax', subject_type: 'pairwise' }
+  await curfew.call('PUT', '/v1/issuers/main/relying-parties/pairwise-fax', body)
+  await hold(sub, ['mail'])
+  await hold(`${sub}@fax`, ['pairwise-fax'], { sid: `${sub}-sid` })
+  const id = await post({ sub, sid: `${sub}-sid`, scope: 'subject' })
+  expect(await summaryOf(id)).toMatchObject({
+    status: 'incomplete',
+    text: 'Signed out of 2 of 3 applications. Pairwise fax could not be notified: please sign out there, or close it.',
+  })
+  await curfew.call('DELETE', '/v1/issuers/main/relying-parties/pairwise-fax')
+})
+
 test('an endpoint that is registered after a logout does not make the logout complete', async () => {
   const sub = randomUUID()
   const clientId = 'late-endpoint'

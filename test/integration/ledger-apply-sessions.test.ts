@@ -118,6 +118,17 @@ describe('the session index', () => {
     expect(await ends()).toEqual([])
   })
 
+  test.each([1, 2])(
+    'keeps a session whose older post arrives after its end, in %i batches',
+    async (batches) => {
+      const posts = [session({ expiresAt: null }), session({ acceptedAt: at(0), expiresAt: at(-0.5) })]
+      const changes = posts.map((each) => ({ kind: 'started' as const, session: each }))
+      const parts = batches === 1 ? [changes] : changes.map((change) => [change])
+      for (const part of parts) await applySessions(database.db, netOf(part))
+      expect(await ofSubject('alice')).toMatchObject([{ sid: 's1', expiresAt: null }])
+    },
+  )
+
   test('writes nothing for a repeated post, but stores a new device or a later start', async () => {
     const places = async () =>
       (

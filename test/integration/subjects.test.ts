@@ -1,8 +1,10 @@
 import type { LogoutEventInput } from '@curfew/contract'
+import type { Session } from '@curfew/domain'
+import { oweLateLogouts } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
-import { sessionsOf } from '../support/session-rows.ts'
+import { insertSessions, sessionsOf } from '../support/session-rows.ts'
 
 // Goal: a logout token names the user by the `sub` that its client knows, and never by that of another client.
 // Method: all of Curfew over HTTP, with relying parties that record the claims of their tokens.
@@ -115,6 +117,56 @@ test('an issuer makes all clients pairwise, except those that say public', async
   expect(namesAt(mail)).toEqual([[sub, sid]])
   expect(namesAt(bank)).toEqual([[undefined, sid]])
   expect(await curfew.client.getIssuer(ISSUER)).toMatchObject({ subject_type: 'pairwise' })
+})
+
+test('a logout that names no sub leaves a waiting one that does', async () => {
+  await using bank = await open('bank', PAIRWISE)
+  const own = `${sub}@bank`
+  bank.behave({ status: 503 })
+  const clients = [bank.clientId]
+  const first = await curfew.client.postLogoutEvent({ iss: ISS, sub: own, clients })
+  await bank.told(1)
+  const stateOf = async (id: string) => (await curfew.client.getLogoutEvent(id)).deliveries[0]?.state
+  await eventually(async () => expect(await stateOf(first.id)).toBe('pending'))
+  // The second event is about another client, too, so the pairwise client is not sent its sub.
+  const second = await curfew.client.postLogoutEvent({ iss: ISS, sub: own, clients: [...clients, 'another'] })
+  await eventually(async () => expect(await stateOf(second.id)).toBe('dead_lettered'))
+  expect(await stateOf(first.id)).toBe('pending')
+})
+
+test('an issuer logout notifies each client of a user with several names once', async () => {
+  await using mail = await open('mail')
+  await using bank = await open('bank', PAIRWISE)
+  await using game = await open('game', PAIRWISE)
+  const rps = [mail, bank, game]
+  const names = [sub, `${sub}@bank`, `${sub}@game`]
+  for (const [index, rp] of rps.entries()) await start(rp, names[index] ?? '')
+  const clients = rps.map(({ clientId }) => clientId)
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, scope: 'issuer', clients })
+  await curfew.client.getLogoutEvent(id, { wait: 30 })
+  for (const name of names)
+    await eventually(async () => expect(await sessionsOf(curfew.db, name)).toEqual([]))
+  const parts = await eventually(async () => {
+    const { rows } = await curfew.db.query<{ sub: string; named: string; state: string }>(
+      `select e.sub, coalesce(d.sub, e.sub) as named, d.state from events e join deliveries d on d.event_id = e.id
+        where e.parent_id is not null and e.sub = any($1) order by 1, 2`,
+      [names],
+    )
+    expect(rows.every(({ state }) => state === 'acknowledged')).toBe(true)
+    return rows
+  })
+  expect(parts.map(({ sub: of, named }) => [of, named])).toEqual(names.map((name) => [name, name]))
+  expect(rps.map(namesAt)).toEqual(names.map((name) => [[name, undefined]]))
+})
+
+test('one sid for thousands of users does not stop the sessions of others', async () => {
+  await curfew.client.putIssuer(ISSUER, { iss: ISS, subject_type: 'pairwise' })
+  const users = Array.from({ length: 1_500 }, (_, n) => ({ sub: `${sub}-${n}`, sid, clientId: 'mail' }))
+  await insertSessions(curfew.db, ISS, users)
+  await oweLateLogouts(
+    curfew.db,
+    users.slice(0, 50).map((user) => ({ ...user, iss: ISS }) as unknown as Session),
+  )
 })
 
 test('an erasure of a pairwise sub erases the logouts that named it', async () => {

@@ -247,6 +247,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (other.firstMessage !== null && row.firstMessage === null) return true
     return isLater || row.lane === 'bulk'
   }
+  const keepsSubject = (newer: MemoryDelivery, older: MemoryDelivery) =>
+    older.delivery.event.sub === null || newer.delivery.event.sub === older.delivery.event.sub
   const keepsEmail = (newer: MemoryDelivery, older: MemoryDelivery) =>
     timesOf(older).event.email === undefined || timesOf(newer).event.email !== undefined
 
@@ -289,7 +291,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       for (const older of before) {
         if (older.state !== 'pending' || older.bindingId !== row.bindingId) continue
         const covers = older.target === row.target && maySupersede(row, older)
-        if (covers || (others.includes(older) && keepsEmail(row, older))) supersede(older, row.id, now)
+        if (covers || (others.includes(older) && keepsEmail(row, older) && keepsSubject(row, older)))
+          supersede(older, row.id, now)
       }
     }
     lease(
@@ -477,7 +480,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     owe,
     prolong(id, sessionEndsAt) {
       const row = deliveries.get(id)
-      if (row !== undefined) row.delivery = { ...row.delivery, sessionEndsAt }
+      if (row === undefined) return
+      row.delivery = { ...row.delivery, sessionEndsAt }
+      if (row.state === 'lapsed') revive(row, 0)
     },
     putBack({ id, target }, sub) {
       const row = deliveries.get(id)

@@ -89,15 +89,16 @@ export function deliveryId(
 /**
  * The target of a delivery at one issuer: the session `sid` of `sub`, or all of `sub` if `sid` is null.
  *
- * @param own as for `deliveryId`.
+ * @param own the subject that the delivery names; null if it names none. Absent: the event's. A delivery that names no subject has
+ *   another target than one that does, because it may fail for want of a subject.
  */
 export function targetOf(
   { iss, sub }: { readonly iss: Issuer; readonly sub: Subject | null },
   sid: Sid | null,
   digest: Digest,
-  own: Subject | null = null,
+  own?: Subject | null,
 ): Target {
-  const hex = digest(JSON.stringify([iss, sub, sid, ...(own === null ? [] : [own])]))
+  const hex = digest(JSON.stringify([iss, sub, sid, ...(own === undefined ? [] : [own])]))
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}` as Target
 }
 

@@ -51,7 +51,7 @@ export function owed(
       ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event: differs ? { ...event, sub } : event },
       ...{ attempts: 0, retries: 0, refusals: 0 },
     },
-    target: targetOf(event, sid, digest, own),
+    target: targetOf(event, sid, digest, differs ? own : undefined),
     ...(differs && { own }),
   }
 }

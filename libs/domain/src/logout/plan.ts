@@ -63,7 +63,8 @@ const WIDEN_GRACE_MS = 2_000
  * - the initiator, except for its other sessions;
  * - clients that the event leaves out by naming others;
  * - clients that hold no session according to a `complete` index;
- * - a fallback, unless the channel that it replaces is unusable.
+ * - a fallback, unless the channel that it replaces is unusable;
+ * - sessions under another name of the user, if the event is a part of an issuer logout: they are in a part of their own.
  *
  * A relayed event is about the client that the IdP notified. If its issuer widens such events, deliveries to the other clients
  * wait for the tokens that the IdP may send for them.
@@ -96,7 +97,9 @@ export function plan(
   const deliveries = issuer.bindings
     .filter((binding) => concernsClient(event, binding.clientId))
     .flatMap((binding) => {
-      const held = byClient.get(binding.clientId) ?? []
+      const found = byClient.get(binding.clientId) ?? []
+      const held = found.filter((session) => !hasOwnPart(event, session))
+      if (held.length === 0 && found.length > 0) return []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
       if (left.length === 0 && isInitiator(event, binding.clientId)) return []
       if (!mayName(event, binding) && !isLeftBehind(event, binding, left, issuer.bindings)) return []
@@ -111,6 +114,11 @@ export function plan(
   const basis =
     known.kind === 'unavailable' ? 'index_unavailable' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
+}
+
+/** Whether the event is a part of an issuer logout, and another part is about the session, because the user has another name there. */
+function hasOwnPart(event: LogoutEvent, session: LiveSession): boolean {
+  return event.parentId !== undefined && session.linked === true && matchesSession(event, session)
 }
 
 /** When the first attempt may start, and when the named session was last posted. @param held the sessions of the client. */

@@ -58,7 +58,8 @@ export type SessionState =
       /** Deliveries that the plan lacks, because the session was unknown when the event was planned. */
       readonly owed: readonly OwedDelivery[]
       /**
-       * Deliveries that would lapse before the session ends, because the session was extended. They get the session's new end.
+       * Deliveries that would lapse before the session ends, because the session was extended. They get the session's new end. Those
+       * that have lapsed are put back.
        */
       readonly prolonged: readonly DeliveryId[]
       /** Dead deliveries that lacked the subject, which the session makes known. They are put back, and name it. */
@@ -116,7 +117,9 @@ export function sessionStateOf(
     )
   const named = unnamed.flatMap((binding) => {
     const dead = lacking(binding)
-    return dead === undefined ? [] : [{ id: dead.id, target: targetOf(event, dead.sid, digest, own) }]
+    return dead === undefined
+      ? []
+      : [{ id: dead.id, target: targetOf(event, dead.sid, digest, own ?? undefined) }]
   })
   const missing = unnamed
     .filter((binding) => lacking(binding) === undefined)
@@ -132,7 +135,10 @@ export function sessionStateOf(
     return due.includes(binding) && (state !== 'dead_lettered' || fallbacksFor(binding, due).length === 0)
   })
   // The deliveries that keep the session from being over.
-  const waiting = counting.find(({ settledAt }) => settledAt === null)
+  const waiting = counting.find(
+    (delivery) =>
+      delivery.settledAt === null || (delivery.state === 'lapsed' && lapsesBefore(delivery, session)),
+  )
   const failed = counting.find(({ state }) => state !== 'acknowledged')
   // An RP that only began to end the session may fail. The index keeps the session, so that the next logout is delivered as well.
   const decisive = waiting ?? failed ?? counting.find(({ level }) => level !== 'done')
@@ -171,7 +177,7 @@ function lapsesBefore(
   { expiresAt }: LiveSession,
 ): boolean {
   return (
-    (settledAt === null || state === 'dead_lettered') &&
+    (settledAt === null || state === 'dead_lettered' || state === 'lapsed') &&
     sessionEndsAt !== null &&
     (expiresAt === null || sessionEndsAt < expiresAt)
   )

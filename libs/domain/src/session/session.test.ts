@@ -79,11 +79,18 @@ test.each<[string, readonly (number | null)[], number | null]>([
   ['a post with an end gives one to a session without', [null, 8], 8],
   ['an end that was taken away does not count again', [9, null, 8], 8],
   ['after it got an end, the later end counts', [null, 8, 7], 8],
+  ['a post whose end had passed changes nothing', [null, -1], null],
 ])('of the posts of one session, %s', (_rule, hours, expected) => {
   const [template] = fc.sample(session, { numRuns: 1, seed: 1 })
   if (template === undefined) throw new Error('expected a session')
   const at = (hour: number | null) => (hour === null ? null : new Date(hour * 3_600_000))
-  const starts = hours.map((hour): SessionStart => ({ ...template, expiresAt: at(hour) }))
+  const starts = hours.map(
+    (hour): SessionStart => ({
+      ...template,
+      acceptedAt: new Date(0),
+      expiresAt: at(hour),
+    }),
+  )
   expect(starts.reduce(mergeStarts).expiresAt).toEqual(at(expected))
 })
 

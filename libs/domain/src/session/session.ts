@@ -68,9 +68,11 @@ export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): st
 
 /**
  * Merges two posts of one session. The earliest start and the latest end count. A post without an end takes the end away, and the
- * next post with an end gives it one.
+ * next post with an end gives it one. A post whose end had passed when it was accepted changes nothing.
  */
 export function mergeStarts(earlier: SessionStart, again: SessionStart): SessionStart {
+  if (wasOver(again)) return earlier
+  if (wasOver(earlier)) return again
   const { restarted: _, replacesEnd: __, expiresAt: ___, ...session } = again
   const starts = [earlier, again].flatMap((start) => [start, ...(start.restarted ? [start.restarted] : [])])
   const times = starts.map(({ startedAt }) => startedAt.getTime())
@@ -84,6 +86,11 @@ export function mergeStarts(earlier: SessionStart, again: SessionStart): Session
     ...(last.startedAt > first.startedAt && { restarted: last }),
     ...mergedEnd(earlier, again),
   }
+}
+
+/** Whether a session had ended by itself when its post was accepted. */
+function wasOver({ expiresAt, acceptedAt }: SessionStart): boolean {
+  return expiresAt !== null && expiresAt <= acceptedAt
 }
 
 function mergedEnd(

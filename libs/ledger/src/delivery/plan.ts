@@ -170,7 +170,8 @@ const IS_NEEDLESS = `
 // A planned delivery supersedes those that wait for the same target at the same binding: an RP that was unavailable for an hour
 // gets one logout for each session. A delivery that is being claimed meanwhile is sent as well, which does no harm.
 // A later logout supersedes a delivery for the subject only if it ends every session that the older logout ends (`endsAllOf`).
-// Otherwise the newer delivery could be withheld, and a session of the older logout would survive. A logout without an email supersedes none with one.
+// Otherwise the newer delivery could be withheld, and a session of the older logout would survive. For the same reason a delivery that
+// names no subject supersedes none that names one: it may fail for want of a subject. A logout without an email supersedes none with one.
 // A bulk delivery supersedes no interactive one: a person's click would wait in the bulk lane.
 // A new pending delivery is due at the earlier of its event's acceptance and `now` (PostgreSQL's clock). With `now` alone, a
 // delivery that was planned while that clock ran ahead would wait after the clock is corrected. The grace of a widened delivery
@@ -262,7 +263,7 @@ const PLAN_EVENTS = `
           from (select * from owed where state <> 'superseded') owed
           join given newer on newer.id = owed.event_id
           join otherwise o on o.event_id = owed.event_id and o.binding_id = owed.binding_id and o.sid = owed.sid
-           and ${NAMES_THE_SAME('case when not owed.sub_withheld then coalesce(owed.sub, newer.sub) end')}
+           and (o.named is null or o.named = case when not owed.sub_withheld then coalesce(owed.sub, newer.sub) end)
           cross join lateral (
             select w.id from deliveries w
              where w.id = o.id and w.due_at is not null and o.email_is_kept for update skip locked

@@ -7,6 +7,7 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
+import { hasPairwise, linkedSessions } from '../sessions/linked.ts'
 import { beganBy, NO_END } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
 import { type FoundEvent, HAD_PARTY } from './history.ts'
@@ -18,6 +19,10 @@ const NOT_INITIATED = '(s.client_id is distinct from e.initiator or e.include_in
 const ENDED = `${beganBy()} and s.expires_at > now() and (e.clients is null or s.client_id = any(e.clients))
            and ${NOT_INITIATED}`
 const COLUMNS = 's.client_id, s.expires_at, s.orphaned_at'
+const BY_OTHER_NAMES = linkedSessions('f.*', {
+  ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
+  when: `e.scope in ('subject', 'device') and e.parent_id is null and ${hasPairwise()}`,
+})
 
 // The sessions that the event ends, by client. `offset 0` keeps each lookup one index scan of one partition.
 const SESSIONS = `
@@ -40,6 +45,10 @@ const SESSIONS = `
              select * from sessions f
               where f.issuer = k.issuer and f.sub = k.sub and f.sid = k.sid and f.client_id = k.client_id offset 0) s
           where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid and ${ENDED}
+          limit ${SESSIONS_MAX + 1})
+        union all
+        (select ${COLUMNS} from (${BY_OTHER_NAMES}) s
+          where ${ENDED} and (e.scope <> 'device' or s.device is null or s.device = e.device)
           limit ${SESSIONS_MAX + 1})
       ) found offset 0
     ) s

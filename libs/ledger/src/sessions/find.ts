@@ -52,7 +52,14 @@ const LINKED_SESSIONS = `
    cross join lateral (
      select * from (${linkedSessions(
        `f.sub, f.sid, f.client_id as "clientId", f.device, f.email, ${beginningOf('f')}, ${endOf('f')}`,
-       { index: 'g.issuer', sub: 'g.sub', sid: 'g.sid', client: 'g.client', when: 'true' },
+       {
+         index: 'g.issuer',
+         sub: 'g.sub',
+         sid: 'g.sid',
+         client: 'g.client',
+         when: 'true',
+         most: SESSIONS_MAX,
+       },
      )}) f
       where f."expiresAt" > now() limit ${SESSIONS_MAX + 1}
    ) s`

@@ -27,37 +27,47 @@ interface Start {
   readonly client: string
   /** Whether to search at all. */
   readonly when: string
+  /**
+   * Most names and sids that the search visits. An IdP that posts one `sid` for all its users would otherwise make the work of all
+   * issuers wait for a search through all of them. Default: 1,000.
+   */
+  readonly most?: number
 }
 
 /**
  * SQL: a query of the names of one user: `sub`, and `client_id` if only that client knows the user by it. The first is `sub` itself.
- * No rows if `when` is false. `union` drops repeated rows, so the recursion ends.
+ * No rows if `when` is false.
+ *
+ * The search steps from a name to its sids, and from a sid to its names. `union` drops repeated rows, so each is visited once. A
+ * limit ends a recursion early (PostgreSQL, `WITH` queries): the nearest names are found first.
  */
-export const namesOfUser = ({ index, issuer = 'i', sub, sid, client, when }: Start) => `
+export const namesOfUser = ({ index, issuer = 'i', sub, sid, client, when, most = 1_000 }: Start) => `
   with recursive hidden as materialized (
     select coalesce(
              (select bool_and(${isPairwise('s.client_id', issuer)}) from sessions s where s.issuer = ${index} and s.sub = ${sub}),
              case when ${client} is not null then ${isPairwise(client, issuer)} end, false) as is
      where ${when}
   ),
-  names as (
-    select ${sub} as sub, case when hidden.is then ${client} end as client_id from hidden
+  walked as (
+    select ${sub} as sub, case when hidden.is then ${client} end as client_id, null::text as sid from hidden
     union
-    select k.sub, case when k.pairwise then k.client_id end
-      from names n
+    select step.sub, step.client_id, step.sid
+      from walked w
      cross join lateral (
-       select s.sid from sessions s
-        where s.issuer = ${index} and s.sub = n.sub and (n.client_id is null or s.client_id = n.client_id)
-       union
-       select ${sid} where n.sub = ${sub} and ${sid} is not null
-     ) own
-     cross join lateral (
-       select d.sub, d.client_id, ${isPairwise('d.client_id', issuer)} as pairwise
-         from session_ids d where d.issuer = ${index} and d.sid = own.sid offset 0
-     ) k
-     where k.pairwise or (select hidden.is from hidden)
+       select null as sub, null as client_id, s.sid from sessions s
+        where w.sid is null and s.issuer = ${index} and s.sub = w.sub and (w.client_id is null or s.client_id = w.client_id)
+       union all
+       select null, null, ${sid} where w.sid is null and w.sub = ${sub} and ${sid} is not null
+       union all
+       select k.sub, case when k.pairwise then k.client_id end, null
+         from (
+           select d.sub, d.client_id, ${isPairwise('d.client_id', issuer)} as pairwise
+             from session_ids d where w.sid is not null and d.issuer = ${index} and d.sid = w.sid offset 0
+         ) k
+        where k.pairwise or (select hidden.is from hidden)
+     ) step
   )
-  select sub, client_id from names`
+  select near.sub, near.client_id from (select * from walked limit ${most}) near where near.sub is not null`
 
 /**
  * SQL: a query of the sessions of a user under other names than `sub`. No rows if `when` is false.

@@ -31,7 +31,7 @@ const bySubject = (which: string, linked = 'false') =>
 const BY_OTHER_NAMES = notTooMany(
   linkedSessions(`${COLUMNS.replaceAll('s.', 'f.')}, true as linked`, {
     ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
-    when: `e.scope in ('subject', 'device') and ${hasPairwise()}`,
+    when: `e.scope in ('subject', 'device') and e.parent_id is null and ${hasPairwise()}`,
   }),
 )
 const bySid = (linked = 'false') => `
@@ -193,7 +193,7 @@ const EVENTS_OF_SESSIONS = `
     ) e`
 
 // The same for events that name the user of a session by another `sub`. An event may name the session itself beside its subject. The
-// first step leaves only issuers with pairwise clients. They are few.
+// first step leaves only issuers with pairwise clients. They are few. A part of an issuer logout is about one name only.
 const LINKED_EVENTS_OF_SESSIONS = `
   with pairwise as materialized (
     select i.name, i.iss, i.subject_type, x.id as number
@@ -226,7 +226,7 @@ const LINKED_EVENTS_OF_SESSIONS = `
     cross join lateral (select s.name) i
     cross join lateral (
       select * from events e
-       where e.iss = s.iss and e.sub = s.other and ${COVERING}
+       where e.iss = s.iss and e.sub = s.other and e.parent_id is null and ${COVERING}
          and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
       ${LATEST}
     ) e`

@@ -24,7 +24,7 @@ import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './changes.ts'
-import { beginningOf, endOf } from './order.ts'
+import { beginningOf, endOf, NO_END } from './order.ts'
 import { readSessionDeliveries } from './session-deliveries.ts'
 
 /** The key columns of a session `s`, whether it is `linked`, and the columns of an event `e` that may cover it. */
@@ -336,14 +336,32 @@ const PROLONG = `
   )
   update deliveries d set session_ends_at = given.ends_at from given where d.id = given.id`
 
+// Of several sessions that one delivery names, the last end counts. An issuer logout takes a delivery of a new generation off its dead
+// ones, so each lapsed one is counted as dead first.
+const PUT_BACK_LAPSED = `
+  with back as (
+    update deliveries d set ${NEW_GENERATION}, due_at = now(), session_ends_at = nullif(g.ends_at, ${NO_END})
+    from (
+      select id, max(coalesce(ends_at, ${NO_END})) as ends_at
+        from unnest($1::uuid[], $2::timestamptz[]) as u(id, ends_at) group by id
+    ) g, events e
+   where d.id = g.id and e.id = d.event_id and e.erased_at is null and d.state = 'lapsed' and d.session_ends_at < g.ends_at
+  returning e.parent_id
+  ),
+  recounted as (
+    update issuer_logouts l set lapsed = l.lapsed - c.count, dead = l.dead + c.count
+      from (select parent_id, count(*) as count from back where parent_id is not null group by parent_id) c
+     where l.event_id = c.parent_id
+  )
+  select from back limit 0`
+
 async function prolong(
   transaction: Queryable,
   deliveries: readonly { readonly id: DeliveryId; readonly endsAt: Date | null }[],
 ): Promise<void> {
   if (deliveries.length === 0) return
   const ids = plainArray(deliveries.map(({ id }) => id))
-  await transaction.query({
-    text: PROLONG,
-    values: [ids, plainColumn(deliveries.map(({ endsAt }) => endsAt))],
-  })
+  const values = [ids, plainColumn(deliveries.map(({ endsAt }) => endsAt))]
+  await transaction.query({ text: PUT_BACK_LAPSED, values })
+  await transaction.query({ text: PROLONG, values })
 }
