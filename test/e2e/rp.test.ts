@@ -262,11 +262,11 @@ describe('import and export', () => {
     expect(code).toBe(1)
     expect(stdout).toMatch(/^2 clients at skipping\. Created 2, /)
     expect(stdout).toContain(
-      'Passed over 1 applications without an OAuth client.\nSkipped 2 clients with faults:\n',
+      'Passed over 1 application without an OAuth client.\nSkipped 2 clients with faults:\n',
     )
     expect(stdout).toMatch(/^torn +\/2\/backchannel_logout_uri +must not have a fragment/m)
     expect(stdout).toMatch(/^Nameless +\/3\/client_id +is missing$/m)
-    expect(stdout).toMatch(/\n1 of 2 clients have an endpoint: 1 backchannel\.\n$/)
+    expect(stdout).toMatch(/\n1 of 2 clients has an endpoint: 1 backchannel\.\n$/)
     const { skipped } = await json<Imported>(args)
     expect(skipped).toMatchObject({ total: 2, faults: [{ client: 'torn' }, { client: 'Nameless' }] })
     await curfew.db.query("update issuers set deleted_at = now() where name = 'skipping'")

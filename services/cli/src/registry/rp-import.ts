@@ -87,22 +87,25 @@ export function importText(done: FileImported, issuer: string): string {
   const [verb, change, leave] = dryRun
     ? ['It would create', 'change', 'leave']
     : ['Created', 'changed', 'left']
-  const counts = `${total} ${total === 1 ? 'client' : 'clients'} at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
+  const counted = (count: number, one: string) => `${count} ${one}${count === 1 ? '' : 's'}`
+  const counts = `${counted(total, 'client')} at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
   const notes = notices.map(({ detail, total: all, client_ids: ids }) => {
     const shown = ids.slice(0, IDS_SHOWN).join(', ')
     return `${plain(`${detail} Clients: ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
   })
   const passedOver =
-    done.passed_over === 0 ? '' : `Passed over ${done.passed_over} applications without an OAuth client.\n`
+    done.passed_over === 0
+      ? ''
+      : `Passed over ${counted(done.passed_over, 'application')} without an OAuth client.\n`
   const without =
     skipped.total === 0
       ? ''
-      : `Skipped ${skipped.total} clients with faults:\n${faultTable(skipped.faults, skipped.faults_left_out)}`
+      : `Skipped ${counted(skipped.total, 'client')} with faults:\n${faultTable(skipped.faults, skipped.faults_left_out)}`
   const channels = Object.entries(endpoints.channels).map(([channel, count]) => `${count} ${channel}`)
   const byChannel = channels.length === 0 ? '' : `: ${channels.join(', ')}`
   return [
     ...[counts, ...notes, passedOver, without],
-    `${endpoints.clients} of ${total} clients have an endpoint${byChannel}.\n`,
+    `${endpoints.clients} of ${counted(total, 'client')} ${endpoints.clients === 1 ? 'has' : 'have'} an endpoint${byChannel}.\n`,
   ].join('')
 }
 
