@@ -34,6 +34,10 @@ describe('a redirect', () => {
     expect(fixOf(location, uri)).toBe(`Register ${target.href} as the_uri: redirects are not followed.`)
   })
 
+  test('to many slashes takes time linear in their number', { timeout: 5_000 }, () => {
+    expect(fixOf(`https://shop.example/${'/'.repeat(500_000)}x`)).toMatch(/leads to the same path/)
+  })
+
   test.each([
     ['an unknown target', null],
     ['a target that is no URL', 'http://['],

@@ -15,7 +15,7 @@ function targetOf(location: string | null, from: string | null): URL | null {
 /** Whether two addresses differ only in the scheme, a leading www, the port or a trailing slash. */
 function isSameEndpoint(one: URL, other: URL): boolean {
   const host = ({ hostname }: URL) => hostname.replace(/^www\./, '')
-  const path = ({ pathname }: URL) => pathname.replace(/\/+$/, '').toLowerCase()
+  const path = ({ pathname }: URL) => pathname.replace(/(?<!\/)\/+$/, '').toLowerCase()
   return host(one) === host(other) && path(one) === path(other)
 }
 

@@ -27,6 +27,8 @@ describe('the target of a redirect', () => {
     ],
     [`/magic/${'s3cret'.repeat(20)}`, 'https://rp.example/magic/…'],
     [`/?${'s3cret'.repeat(20)}=1&s3cret`, 'https://rp.example/?…&…'],
+    ['/login%3fcode%3ds3cret', 'https://rp.example/login%3fcode=…'],
+    ['/callback&code=s3cret/next', 'https://rp.example/callback&code=…/next'],
     ['com.example.app://callback?code=s3cret', 'com.example.app:…'],
     ['javascript:s3cret', 'javascript:…'],
     ['/a\r\nb\tc\u0000d', 'https://rp.example/abc%00d'],

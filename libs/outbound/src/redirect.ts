@@ -24,10 +24,15 @@ export function redirectTarget(location: string, base: URL): string | null {
   return cleanText(`${url.protocol}//${user}${url.host}${path}${query}${fragment}`)
 }
 
-/** A segment of a path. It may have parameters of its own, such as `;jsessionid=…`. */
+/**
+ * A segment of a path. It may have parameters of its own, such as `;jsessionid=…`. The delimiter may be encoded, as in
+ * `%3Fcode%3D…`.
+ */
 function segment(text: string): string {
   const [name = '', ...parameters] = text.split(';')
-  return [name.length > NAME_LENGTH_MAX ? CUT : name, ...parameters.map(parameter)].join(';')
+  const value = name.search(/=|%3D/i)
+  const shown = value === -1 ? name : `${name.slice(0, value)}=${CUT}`
+  return [shown.length > NAME_LENGTH_MAX ? CUT : shown, ...parameters.map(parameter)].join(';')
 }
 
 function parameter(text: string): string {

@@ -28,6 +28,7 @@ beforeAll(async () => {
   const old = await add('expired issuing', certificates.authority(root, IN_2020))
   await add('rp', certificates.signedBy(issuing, 'IP:127.0.0.1'))
   await add('rp of the expired', certificates.signedBy(old, 'IP:127.0.0.1'))
+  await add('rp of a server', certificates.signedBy(certificate('rp'), 'IP:127.0.0.1'))
   await add('elsewhere', certificates.signedBy(issuing, 'DNS:elsewhere.example'))
   await add('self', certificates.selfSigned('IP:127.0.0.1'))
   await add('expired', certificates.expired('IP:127.0.0.1'))
@@ -68,6 +69,7 @@ describe('tls.ca', () => {
     ['the root, of a server that does not send the issuing CA', ['rp'], ['root'], /send its intermediate/],
     ['an issuing CA that has expired', ['rp of the expired'], ['expired issuing'], /has expired/],
     ['the expired certificate of the server itself', ['expired'], ['expired'], /has expired/],
+    ['the certificate of a server as the issuer of another', ['rp of a server'], ['rp'], /is no CA/],
     ["the server's own certificate for another host", ['elsewhere'], ['elsewhere'], /for another host/],
   ])('does not excuse %s', async (_, chain, ca, detail) => {
     expect(await get(await serving(chain), trusting(...ca))).toEqual({

@@ -54,28 +54,40 @@ const OAUTH_ERRORS = [
 /** Values by which libraries and frameworks refuse a token, or report a logout that failed. */
 const FAILURES = [
   'application_error',
-  'bad request',
   'bad_request',
   'error',
+  'expired_token',
+  'failed',
+  'failure',
   'forbidden',
-  'internal server error',
-  'invalid audience',
-  'invalid iss',
+  'internal_error',
+  'internal_server_error',
+  'invalid_aud',
   'invalid_audience',
+  'invalid_iss',
   'invalid_issuer',
+  'invalid_jwt',
+  'invalid_logout_request',
   'invalid_logout_token',
   'invalid_signature',
   'logout_failed',
-  'not found',
   'not_found',
   'partial_logout',
+  'token_expired',
   'unauthorized',
+  'unknown_error',
+  'unsupported_algorithm',
 ]
-const REFUSALS: ReadonlySet<string> = new Set([...OAUTH_ERRORS, ...FAILURES])
+const REFUSALS: ReadonlySet<string> = new Set([...OAUTH_ERRORS, ...FAILURES].map(lettersOf))
+
+/** The letters and digits of an `error`. Programs write one error as `invalid_token`, `Invalid token` or `InvalidToken`. */
+function lettersOf(error: string): string {
+  return error.toLowerCase().replaceAll(/[^a-z0-9]/g, '')
+}
 
 /** Whether an `error` is the usual one for a refused token or a failed logout. Read as "already ended", it would hide lost logouts. */
 export function isRefusal(error: string): boolean {
-  return REFUSALS.has(error.toLowerCase())
+  return REFUSALS.has(lettersOf(error))
 }
 
 /** The faults of `curfew.already_ended_errors`. */

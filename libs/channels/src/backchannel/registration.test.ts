@@ -181,14 +181,21 @@ describe('errors that mean that the session is already over', () => {
     expect(settings.already_ended_errors).toEqual(['invalid SID, SUB or ISS', 'unknown_session'])
   })
 
-  test.each(['invalid_request', 'Invalid_Token', 'partial_logout', 'logout_failed', 'application_error'])(
-    '%s is a fault, because it would hide refused tokens or failed logouts',
-    (error) => {
-      expect(read_('unknown_session', error).faults).toEqual([
-        { pointer: '/curfew/already_ended_errors/1', detail: expect.stringContaining(`not be ${error}`) },
-      ])
-    },
-  )
+  test.each([
+    ...['invalid_request', 'Invalid_Token', 'partial_logout', 'logout_failed', 'application_error'],
+    ...[
+      'Invalid token',
+      'InvalidToken',
+      'invalid-token',
+      ' invalid_request ',
+      'Token expired',
+      'invalid_jwt',
+    ],
+  ])('%s is a fault, because it would hide refused tokens or failed logouts', (error) => {
+    expect(read_('unknown_session', error).faults).toEqual([
+      { pointer: '/curfew/already_ended_errors/1', detail: expect.stringContaining(`not be ${error}`) },
+    ])
+  })
 })
 
 describe('faults', () => {

@@ -1,4 +1,4 @@
-import { type Answer, NETWORK, type TokenSignature } from '@curfew/domain'
+import { type Answer, errorTextOf, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
 import {
   inWords,
@@ -245,7 +245,7 @@ function judgeAccepted(
     return {
       result: 'failed',
       what: `${wrong} ${what}`,
-      fix: `${misconfiguredFix(answer.status, { uri, location: answer.headers?.location ?? null })} ${fix}`,
+      fix: `${misconfiguredFix(answer.status, { uri, location: errorTextOf(answer).location ?? null })} ${fix}`,
     }
   if (asksForCredential(seen)) return { result: 'passed', what, fix: null }
   return { result: 'unknown', what: `${what} An address without an endpoint answers the same.`, fix: null }

@@ -112,3 +112,15 @@ describe('readPrivateKeyPem', () => {
     expect(JSON.stringify(readPrivateKeyPem(text))).not.toContain('AAAA')
   })
 })
+
+describe('a hostile text', () => {
+  const LENGTH = 512 * 1024
+  // A search that starts again at each character takes minutes for this length.
+  it.each([
+    ['a header and a line of blanks', `-----BEGIN X-----\nA:\n${' '.repeat(LENGTH)}-----END X-----`],
+    ['blocks that are not closed', '-----BEGIN X-----\n'.repeat(LENGTH / 18)],
+    ['blocks in one another', `${'-----BEGIN X-----\nA:\n'.repeat(LENGTH / 21)}-----END X-----`],
+  ])('with %s takes time linear in its length', { timeout: 10_000 }, (_, text) => {
+    expect(readPem(text).blocks).toEqual([])
+  })
+})

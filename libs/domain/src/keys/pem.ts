@@ -18,7 +18,7 @@ const DASHES = '-----'
 /** Printable ASCII without a hyphen at either end (RFC 7468 section 3, `label`). */
 const LABEL = /^(?:[!-,.-~](?:[- ]?[!-,.-~])*)?$/
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
-const LEGACY_HEADER = /^[ \t]*[A-Za-z-]+:.*(?:\r\n|\r|\n)(?:[ \t]+.*(?:\r\n|\r|\n))*/gm
+const LEGACY_HEADER = /^[ \t]*[A-Za-z-]+:/
 
 /**
  * Reads textual encodings by the lax rules of RFC 7468 section 3: any line length, any line ending, white space anywhere, and text
@@ -112,11 +112,24 @@ function blockAt(text: string, begin: number): { readonly block: PemBlock; reado
   if (!LABEL.test(label)) return null
   const closing = `-----END ${label}-----`
   const bodyAt = labelEnd + DASHES.length
-  const bodyEnd = text.indexOf(closing, bodyAt)
-  if (bodyEnd === -1) return null
-  const body = text.slice(bodyAt, bodyEnd)
-  const base64 = body.replace(LEGACY_HEADER, '').replace(/\s+/g, '')
+  // A block ends before the next one begins. The limit keeps the time linear in the length of the text.
+  const next = text.indexOf(BEGIN, bodyAt)
+  const rest = text.slice(bodyAt, next === -1 ? undefined : next)
+  const bodyLength = rest.indexOf(closing)
+  if (bodyLength === -1) return null
+  const body = rest.slice(0, bodyLength)
+  const base64 = withoutHeaders(body).replace(/\s+/g, '')
   if (!BASE64.test(base64)) return null
   const encrypted = label.startsWith('ENCRYPTED ') || /\bENCRYPTED\b/.test(body)
-  return { block: { label, base64, encrypted }, end: bodyEnd + closing.length }
+  return { block: { label, base64, encrypted }, end: bodyAt + bodyLength + closing.length }
+}
+
+/** Removes the headers of an encrypted key. A line that begins with white space continues the header before it. */
+function withoutHeaders(body: string): string {
+  let inHeader = false
+  const lines = body.split(/\r\n|\r|\n/).filter((line) => {
+    inHeader = LEGACY_HEADER.test(line) || (inHeader && /^[ \t]/.test(line))
+    return !inHeader
+  })
+  return lines.join('\n')
 }

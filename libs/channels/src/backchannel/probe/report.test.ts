@@ -172,6 +172,17 @@ describe('the typ of tokens', () => {
   })
 })
 
+test('the advice for a redirect follows from the target that may be shown, never from the header itself', () => {
+  const LOGIN = 'https://rp.example/login'
+  const adviceFor = (restricted: boolean, location: string) => {
+    const answer = { ...answered(302), restricted, location, headers: { location } } as ProbeAnswer
+    const { check } = judge(answersTo(PROBE_REQUEST_IDS, answer))
+    return check('endpoint')?.fix
+  }
+  expect(adviceFor(false, LOGIN)).toMatch(/Do not register the address of the login page/)
+  expect(adviceFor(true, LOGIN)).toBe(adviceFor(true, 'https://rp.example/logout/'))
+})
+
 describe('an error that means that the session is already over', () => {
   const says = (error: string | null, description = 'd', status = 400): ProbeAnswer => ({
     ...{ kind: 'response', status, retryAfter: null, durationMs: 20 },

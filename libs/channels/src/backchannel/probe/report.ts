@@ -153,8 +153,8 @@ function endpoint(first: ProbeAnswer | undefined, facts: ProbeFacts): Finding {
 
 /** How to correct an endpoint that answers with a status that the specification does not have. */
 function misconfiguredOf(answer: Accepted, { uri, settings }: ProbeFacts): string {
-  const { status, headers } = answer
-  const last = { status, ...errorTextOf(answer), location: headers?.location ?? null }
+  // The target without secrets: the header itself may have some, may be long, and may be withheld.
+  const last = { status: answer.status, location: null, ...errorTextOf(answer) }
   return misconfiguredFix(last, { uri, settings })
 }
 
