@@ -426,6 +426,12 @@ describe('a JWK without a kid', () => {
     })
   })
 
+  test('takes no kid that has control characters', async () => {
+    await using idp = await idpWith([{ ...rsa.publicJwk, kid: 'a\u0000\u001b[2J', alg: 'RS256' }])
+    const { status, body } = await idp.add({ jwk: rsa.privateJwk, alg: 'RS256' })
+    expect([status, body.kid]).toEqual([201, body.thumbprint])
+  })
+
   test('is refused for an algorithm that is not the one for which the IdP publishes it', async () => {
     await using idp = await idpWith([{ ...rsa.publicJwk, kid: 'a', alg: 'RS512' }])
     expect(await idp.add({ jwk: rsa.privateJwk, alg: 'RS256' })).toMatchObject({

@@ -2,7 +2,7 @@ import type { SigningKeyInput, SigningKeys } from '@curfew/contract'
 import { answered, CONNECTION_OPTIONS, connect, JSON_OPTION } from '../calls/connect.ts'
 import { ISSUER_OPTION, issuerOf } from '../registry/issuer.ts'
 import { command, flag, type Given, group, text, UsageError } from '../terminal/arguments.ts'
-import { table } from '../terminal/table.ts'
+import { plain, table } from '../terminal/table.ts'
 import { readKeyFile } from './key-file.ts'
 
 const LEAD = { 'lead-hours': text('H', 'publish the key for H hours before it signs') } as const
@@ -114,7 +114,7 @@ async function add(
   const issuer = await issuerOf(client, values.issuer)
   const { kid, kid_reason } = await answered(client.addKey(issuer, { ...key, ...leadOf(values) }))
   // Standard error keeps the note out of the JSON.
-  if (kid_reason != null) process.stderr.write(`kid ${kid}: ${kid_reason}\n`)
+  if (kid_reason != null) process.stderr.write(`${plain(`kid ${kid}: ${kid_reason}`)}\n`)
   return show(await answered(client.listKeys(issuer)), values)
 }
 

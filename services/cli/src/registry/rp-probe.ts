@@ -118,7 +118,8 @@ function inWords({ uri, client_id, issuer, report }: Probe): string {
     ...checks.filter(({ result }) => result === 'failed').map(paragraph),
     unknownWords(report),
     ...suggestions.map(
-      ({ setting, value, why }) => `Suggestion: ${setting} ${JSON.stringify(value)}\n  ${plain(why)}\n`,
+      ({ setting, value, why }) =>
+        `Suggestion: ${setting} ${plain(JSON.stringify(value))}\n  ${plain(why)}\n`,
     ),
     `${verdict(report)}\n`,
   ]
