@@ -232,7 +232,7 @@ describe('import and export', () => {
     expect(stdout).toMatch(
       /^CLIENT +WHERE +WHAT\nplain +\/clients\/1\/attributes\/backchannel\.logout\.url +must not have a fragment/,
     )
-    expect(stderr).toContain('1 of 2 clients have faults. Nothing was changed.')
+    expect(stderr).toContain('1 of 2 clients has faults. Nothing was changed.')
     const machine = await run(['import', path, '--json'])
     expect([machine.code, JSON.parse(machine.stdout)]).toMatchObject([
       2,

@@ -69,7 +69,7 @@ function judge(
     return { result: 'passed', what: `${seen}, and its owner says that the session is over.`, fix: null }
   return {
     result: 'unknown',
-    what: `${seen}. Only its owner can see whether the session is over: say so.`,
+    what: `${seen}. Only its owner can see whether the session is over: look there, and store the answer with: curfew rp probe CLIENT_ID --over yes (or no).`,
     fix: null,
   }
 }

@@ -49,7 +49,7 @@ function sessionFix(_: AdviceContext, { error }: Last): string {
   const start =
     'It refuses a logout of a session that it does not know, which the specification takes for a success (Back-Channel Logout 2.7). Update it, or make it answer 200.'
   if (error === null || isRefusal(error)) return start
-  return `${start} Or register its error as curfew.already_ended_errors: ${JSON.stringify([error])}.`
+  return `${start} If it answers a forged token otherwise, you can instead register its error as curfew.already_ended_errors: ${JSON.stringify([error])}.`
 }
 
 const AUDIENCE =

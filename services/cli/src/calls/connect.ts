@@ -89,6 +89,9 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
     // Messages of OpenSSL name its source files, so its code is shown in their place.
     const message = typeof code === 'string' && code.startsWith('ERR_SSL_') ? null : Object(cause).message
     const reason = cause instanceof Error ? message || code : Object(error).message
-    throw new CallFailed(`Curfew does not answer: ${reason}`, { passing: true, cause: error })
+    throw new CallFailed(
+      `Curfew does not answer: ${reason}. Check that it runs, and that --url or CURFEW_URL is its address.`,
+      { passing: true, cause: error },
+    )
   }
 }

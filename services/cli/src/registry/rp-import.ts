@@ -73,9 +73,10 @@ export async function importClients(
       json ? `${JSON.stringify({ ...problem, faults: found })}\n` : faultTable(found, leftOut),
     )
     const clients = new Set(faults.map(({ line }) => line)).size
-    const all = leftOut === 0 ? `${clients} of ${file.ndjson.split('\n').length - 1} clients` : 'Clients'
+    const total = file.ndjson.split('\n').length - 1
+    const all = leftOut === 0 ? share(clients, total, 'faults') : 'Clients have faults'
     throw new UsageError(
-      `${all} have faults. Nothing was changed. Correct them, or import the other clients with --skip-invalid.`,
+      `${all}. Nothing was changed. Correct them, or import the other clients with --skip-invalid.`,
       { cause: error },
     )
   }
@@ -87,7 +88,6 @@ export function importText(done: FileImported, issuer: string): string {
   const [verb, change, leave] = dryRun
     ? ['It would create', 'change', 'leave']
     : ['Created', 'changed', 'left']
-  const counted = (count: number, one: string) => `${count} ${one}${count === 1 ? '' : 's'}`
   const counts = `${counted(total, 'client')} at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
   const notes = notices.map(({ detail, total: all, client_ids: ids }) => {
     const shown = ids.slice(0, IDS_SHOWN).join(', ')
@@ -105,8 +105,16 @@ export function importText(done: FileImported, issuer: string): string {
   const byChannel = channels.length === 0 ? '' : `: ${channels.join(', ')}`
   return [
     ...[counts, ...notes, passedOver, without],
-    `${endpoints.clients} of ${counted(total, 'client')} ${endpoints.clients === 1 ? 'has' : 'have'} an endpoint${byChannel}.\n`,
+    `${share(endpoints.clients, total, 'an endpoint')}${byChannel}.\n`,
   ].join('')
+}
+
+function counted(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`
+}
+
+function share(clients: number, total: number, object: string): string {
+  return `${clients} of ${counted(total, 'client')} ${clients === 1 || total === 1 ? 'has' : 'have'} ${object}`
 }
 
 function faultTable(faults: readonly FileFault[], leftOut: number): string {

@@ -54,7 +54,7 @@ export async function findRelay(client: Client, name: string, url: string | unde
 export function templateOf({ template }: RelayPlace): string {
   if (template !== null) return template
   throw new UsageError(
-    'The address of the relay is unknown. Set CURFEW_PUBLIC_URL for Curfew and restart it; or give --url with the address by which the IdP reaches Curfew.',
+    'The address of the relay is unknown. Set CURFEW_PUBLIC_URL for Curfew and restart it; or give --url with an address by which both the IdP and this command reach Curfew.',
   )
 }
 

@@ -310,7 +310,13 @@ async function insertAs(
     title: 'Key conflict',
     detail:
       'This issuer has, or had, a key with the same kid, by which relying parties distinguish keys. Nothing was changed. Give the key another kid.',
-    errors: [{ pointer: key.source === 'remote' ? '/public_jwk/kid' : '/jwk/kid', detail: 'is taken' }],
+    errors: [
+      {
+        pointer: key.source === 'remote' ? '/public_jwk/kid' : '/jwk/kid',
+        detail:
+          'is taken: this issuer has, or had, a key with it, which `curfew keys list --all` shows. Give another key another kid',
+      },
+    ],
   })
 }
 
