@@ -284,6 +284,10 @@ describe('an imported private JWK', () => {
       jwk: { ...pairOf('EdDSA').privateJwk, alg: 'EdDSA', kid: 'same' },
     })
     expect(again).toMatchObject({ status: 409, body: { errors: [{ pointer: '/jwk/kid' }] } })
+    for (const kid of ['a\u0000b', 'a\u202eb', '', 'k'.repeat(256)])
+      expect(await one.send('POST', '', { jwk: { ...jwk, kid } }), kid).toMatchObject({
+        ...{ status: 400, body: { errors: [{ pointer: '/jwk/kid' }] } },
+      })
   })
 
   test('starts to sign after a lead time, or at once if the IdP publishes it already', async () => {

@@ -24,7 +24,8 @@ export type CheckedJwk =
 const PUBLIC_MEMBERS = { RSA: ['n', 'e'], EC: ['crv', 'x', 'y'], OKP: ['crv', 'x'] } as const
 const PRIVATE_MEMBERS = { RSA: ['d', 'p', 'q', 'dp', 'dq', 'qi'], EC: ['d'], OKP: ['d'] } as const
 const BASE64URL = /^[\w-]+$/
-const KID_LENGTH_MAX = 255
+/** A kid goes into the ledger, into URLs and onto terminals. */
+const KID = /^[^\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]{1,255}$/u
 /** The bits of 3, which is the least exponent of an RSA key (RFC 8017 3.1). */
 const EXPONENT_BITS_MIN = 2
 
@@ -141,9 +142,9 @@ function purposeFaults(
 }
 
 function kidFaults({ kid }: Readonly<Record<string, unknown>>): JwkFault[] {
-  if (kid === undefined || (typeof kid === 'string' && kid.length > 0 && kid.length <= KID_LENGTH_MAX))
-    return []
-  return [{ member: 'kid', detail: `must be a string of 1 to ${KID_LENGTH_MAX} characters, or be left out` }]
+  if (kid === undefined || (typeof kid === 'string' && KID.test(kid))) return []
+  const detail = 'must be a text of 1 to 255 characters without control characters, or be left out'
+  return [{ member: 'kid', detail }]
 }
 
 /** The fault of the key as a whole: its numbers form no key, or its two halves do not match. Null if there is none. */

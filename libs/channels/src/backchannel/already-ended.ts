@@ -29,6 +29,11 @@ export function errorCodeOf({
   return typeof parsed.error === 'string' ? parsed.error : null
 }
 
+/** Whether an `error` is a text that `curfew.already_ended_errors` accepts: short, well formed and without control characters. */
+export function isRegistrable(error: string): boolean {
+  return /^[^\p{Cc}\p{Cs}]{1,255}$/u.test(error)
+}
+
 /** Whether a 400 has a registered `error`, character by character. The `error_description` is not compared. */
 export function saysAlreadyEnded(answer: Response, errors: readonly string[]): boolean {
   if (answer.status !== 400 || errors.length === 0) return false

@@ -108,12 +108,15 @@ export const RelyingPartySettings = Type.Object(
       }),
     ),
     already_ended_errors: Type.Optional(
-      Type.Array(Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }), {
-        maxItems: 20,
-        uniqueItems: true,
-        description:
-          'Values of error in a 400 by which the relying party says that the session is already over, compared character by character. Such an answer then acknowledges the logout, with the note already_ended. Default: none, so that a 400 is a refusal.',
-      }),
+      Type.Array(
+        Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$' }),
+        {
+          maxItems: 20,
+          uniqueItems: true,
+          description:
+            'Values of error in a 400 by which the relying party says that the session is already over, compared character by character. Such an answer then acknowledges the logout, with the note already_ended. Default: none, so that a 400 is a refusal.',
+        },
+      ),
     ),
     timeout_ms: Type.Optional(
       Type.Integer({

@@ -224,6 +224,10 @@ describe('an error that means that the session is already over', () => {
       'the error is one for refused tokens',
       { ...answersTo(idsOf('accepted'), says('Invalid_Token')), ...forged },
     ],
+    [
+      'the error is no text that the setting accepts',
+      { ...answersTo(idsOf('accepted'), says('gone\u0000')), ...forged },
+    ],
     ['there is a description alone', { ...answersTo(idsOf('accepted'), says(null)), ...forged }],
     [
       'the status is not 400',

@@ -1,5 +1,6 @@
+import { cleanText } from '@curfew/domain'
 import type { ProbeSuggestion } from '../../probe-report.ts'
-import { errorCodeOf, isRefusal } from '../already-ended.ts'
+import { errorCodeOf, isRefusal, isRegistrable } from '../already-ended.ts'
 import type { TokenType } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
 import { accepts, goodRequest, type ProbeFacts, TYPE_REQUESTS, UNVERIFIED } from './facts.ts'
@@ -97,11 +98,11 @@ export function alreadyEndedSuggestion({ answers, settings }: ProbeFacts): Probe
     return answer?.kind === 'response' && answer.status === 400 ? errorCodeOf(answer) : null
   }
   const error = codeOf('good_token')
-  if (error === null || error === '' || isRefusal(error)) return null
+  if (error === null || !isRegistrable(error) || isRefusal(error)) return null
   if (UNVERIFIED.some((id) => codeOf(id) === error)) return null
   const others = (['sid_only', 'sub_only'] as const).flatMap((id) => {
     const other = codeOf(id)
-    return other === null || other === error ? [] : [`${other} to ${id}`]
+    return other === null || other === error ? [] : [`${cleanText(other)} to ${id}`]
   })
   const also =
     others.length === 0
