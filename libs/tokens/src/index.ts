@@ -2,7 +2,7 @@ export { createAccessTokenVerifier } from './access-tokens.ts'
 export { type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { type CursorSealer, createCursorSealer } from './cursors.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'
-export { checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
+export { checkSigningJwk, isKid, type JwkFault, thumbprintOf } from './key-check.ts'
 export { createKeyMaker, type KeyMaker, type StoredKey } from './key-maker.ts'
 export { createKeyring, type Keyring, publishedKeys } from './keyring.ts'
 export {

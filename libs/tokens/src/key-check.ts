@@ -24,7 +24,7 @@ export type CheckedJwk =
 const PUBLIC_MEMBERS = { RSA: ['n', 'e'], EC: ['crv', 'x', 'y'], OKP: ['crv', 'x'] } as const
 const PRIVATE_MEMBERS = { RSA: ['d', 'p', 'q', 'dp', 'dq', 'qi'], EC: ['d'], OKP: ['d'] } as const
 const BASE64URL = /^[\w-]+$/
-/** A kid goes into the ledger, into URLs and onto terminals. */
+/** Goes into the ledger, into URLs and onto terminals, so it has no control characters. */
 const KID = /^[^\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]{1,255}$/u
 /** The bits of 3, which is the least exponent of an RSA key (RFC 8017 3.1). */
 const EXPONENT_BITS_MIN = 2
@@ -141,8 +141,13 @@ function purposeFaults(
   return faults
 }
 
+/** Whether a value can be the id of a key. */
+export function isKid(value: unknown): value is string {
+  return typeof value === 'string' && KID.test(value)
+}
+
 function kidFaults({ kid }: Readonly<Record<string, unknown>>): JwkFault[] {
-  if (kid === undefined || (typeof kid === 'string' && KID.test(kid))) return []
+  if (kid === undefined || isKid(kid)) return []
   const detail = 'must be a text of 1 to 255 characters without control characters, or be left out'
   return [{ member: 'kid', detail }]
 }

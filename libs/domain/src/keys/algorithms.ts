@@ -53,8 +53,7 @@ function secret(instead: string) {
 /** The fault of a signing algorithm that a client registered, as the predicate of a sentence; null if Curfew signs with it. */
 export function clientAlgorithmFault(value: unknown): string | null {
   if (isTokenAlgorithm(value)) return null
-  const name = typeof value === 'string' ? value : ''
-  const refused = Object.hasOwn(REFUSED, name) ? REFUSED[name] : undefined
+  const { name, refused } = lookedUp(value)
   if (refused === undefined) return `${oneOf(name)}: logout tokens are signed like ID tokens`
   const { why, instead } = refused
   const relay = /^HS/.test(name)
@@ -66,11 +65,15 @@ export function clientAlgorithmFault(value: unknown): string | null {
 /** The fault of the algorithm of a signing key, as the predicate of a sentence; null if Curfew signs with it. */
 export function keyAlgorithmFault(value: unknown): string | null {
   if (isTokenAlgorithm(value)) return null
-  const name = typeof value === 'string' ? value : ''
-  const refused = Object.hasOwn(REFUSED, name) ? REFUSED[name] : undefined
+  const { name, refused } = lookedUp(value)
   if (refused === undefined) return oneOf(name)
   const why = /^HS/.test(name) ? 'relying parties verify with public keys, and it has none' : refused.why
   return `must not be ${name}: ${why}. Give a key for ${refused.instead}`
+}
+
+function lookedUp(value: unknown) {
+  const name = typeof value === 'string' ? value : ''
+  return { name, refused: Object.hasOwn(REFUSED, name) ? REFUSED[name] : undefined }
 }
 
 function oneOf(name: string): string {

@@ -15,7 +15,7 @@ import { plainArray, plainColumn } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isRefusal } from '../postgres/faults.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
-import { beganBy, beginningOf, endOf } from '../sessions/order.ts'
+import { beganBy, beginningOf, endOf, mayBeOnDevice } from '../sessions/order.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
 
 // A delivery that names the subject is checked at every claim: a session that began after the logout may have been posted since.
@@ -37,7 +37,7 @@ const CLAIMED = `
     join issuers i on i.name = p.issuer and i.session_index <> 'off'`
 const HELD =
   's.issuer = x.id and s.sub = coalesce(d.sub, e.sub) and s.client_id = p.client_id and s.expires_at > now()'
-const COVERED = `${beganBy()} and (e.scope <> 'device' or s.device is null or s.device = e.device)`
+const COVERED = `${beganBy()} and ${mayBeOnDevice()}`
 
 const FIND_SPARED = `
   select d.id ${CLAIMED}

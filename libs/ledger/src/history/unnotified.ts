@@ -7,8 +7,8 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
-import { hasPairwise, linkedSessions } from '../sessions/linked.ts'
-import { beganBy, NO_END } from '../sessions/order.ts'
+import { linkedSessionsOfEvent } from '../sessions/linked.ts'
+import { beganBy, mayBeOnDevice, NO_END } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
 import { type FoundEvent, HAD_PARTY } from './history.ts'
 
@@ -19,11 +19,6 @@ const NOT_INITIATED = '(s.client_id is distinct from e.initiator or e.include_in
 const ENDED = `${beganBy()} and s.expires_at > now() and (e.clients is null or s.client_id = any(e.clients))
            and ${NOT_INITIATED}`
 const COLUMNS = 's.client_id, s.expires_at, s.orphaned_at'
-const BY_OTHER_NAMES = linkedSessions('f.*', {
-  ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
-  when: `e.scope in ('subject', 'device') and e.parent_id is null and ${hasPairwise()}`,
-})
-
 // The sessions that the event ends, by client. `offset 0` keeps each lookup one index scan of one partition.
 const SESSIONS = `
   select e.id as "eventId", s.client_id as "clientId", bool_or(s.orphaned_at is not null) as orphaned,
@@ -37,7 +32,7 @@ const SESSIONS = `
       select found.*, count(*) over () as n from (
         (select ${COLUMNS} from sessions s
           where e.scope in ('subject', 'device') and s.issuer = x.id and s.sub = e.sub and ${ENDED}
-            and (e.scope <> 'device' or s.device is null or s.device = e.device)
+            and ${mayBeOnDevice()}
           limit ${SESSIONS_MAX + 1})
         union all
         (select ${COLUMNS} from session_ids k
@@ -47,8 +42,8 @@ const SESSIONS = `
           where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid and ${ENDED}
           limit ${SESSIONS_MAX + 1})
         union all
-        (select ${COLUMNS} from (${BY_OTHER_NAMES}) s
-          where ${ENDED} and (e.scope <> 'device' or s.device is null or s.device = e.device)
+        (select ${COLUMNS} from (${linkedSessionsOfEvent('f.*')}) s
+          where ${ENDED} and ${mayBeOnDevice()}
           limit ${SESSIONS_MAX + 1})
       ) found offset 0
     ) s

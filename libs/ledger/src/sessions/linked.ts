@@ -82,3 +82,14 @@ export const linkedSessions = (columns: string, start: Start) => `
       where s.issuer = ${start.index} and s.sub = n.sub and (n.client_id is null or s.client_id = n.client_id) offset 0
    ) f
    where f.sub <> ${start.sub}`
+
+/**
+ * SQL: a query of the sessions of an event's user under other names. A part of an issuer logout is about one name only.
+ *
+ * @param columns SQL: the columns of a session `f`. The event is `e`, its issuer's row `i`, and its issuer's number in the index `x.id`.
+ */
+export const linkedSessionsOfEvent = (columns: string) =>
+  linkedSessions(columns, {
+    ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
+    when: `e.scope in ('subject', 'device') and e.parent_id is null and ${hasPairwise()}`,
+  })

@@ -17,6 +17,16 @@ export function beganBy(session = 's', event = 'e'): string {
 }
 
 /**
+ * SQL: whether a session may be on the device of a logout. Every session may if the logout names no device, and so may a session
+ * whose device is unknown.
+ *
+ * @param session alias of a row with `device`.
+ * @param event alias of a row with `scope` and `device`.
+ */
+export const mayBeOnDevice = (session = 's', event = 'e') =>
+  `(${event}.scope <> 'device' or ${session}.device is null or ${session}.device = ${event}.device)`
+
+/**
  * SQL: the `expires_at` of a session without an end. It is later than any time, so that every comparison keeps the session. A null
  * would fail each of them, and the session would miss its logout.
  */

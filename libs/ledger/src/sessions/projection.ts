@@ -4,8 +4,8 @@ import type { JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { SESSIONS_MAX } from './find.ts'
-import { hasPairwise, isPairwise, linkedSessions, namesOfUser } from './linked.ts'
-import { beganBy, CLOCKS_APART } from './order.ts'
+import { hasPairwise, isPairwise, linkedSessionsOfEvent, namesOfUser } from './linked.ts'
+import { beganBy, CLOCKS_APART, mayBeOnDevice } from './order.ts'
 import { knowsAll } from './quotas.ts'
 import { settleSessionStates, TOUCHED, type TouchedRow } from './session-states.ts'
 
@@ -28,12 +28,7 @@ const notTooMany = (query: string) => `
         ) f where ${NOT_TOO_MANY}`
 const bySubject = (which: string, linked = 'false') =>
   notTooMany(`select ${COLUMNS}, ${linked} as linked from sessions s where ${which}`)
-const BY_OTHER_NAMES = notTooMany(
-  linkedSessions(`${COLUMNS.replaceAll('s.', 'f.')}, true as linked`, {
-    ...{ index: 'x.id', sub: 'e.sub', sid: 'e.sid', client: 'e.relayed_for' },
-    when: `e.scope in ('subject', 'device') and e.parent_id is null and ${hasPairwise()}`,
-  }),
-)
+const BY_OTHER_NAMES = notTooMany(linkedSessionsOfEvent(`${COLUMNS.replaceAll('s.', 'f.')}, true as linked`))
 const bySid = (linked = 'false') => `
         select f.*, ${linked} as linked, 1 from session_ids k
          cross join lateral (
@@ -54,7 +49,7 @@ const SESSIONS_OF_EVENTS = `
       offset 0
     ) s
    where ${NOT_OFF} and ${beganBy()} and (e.clients is null or s.client_id = any(e.clients))
-     and (e.scope <> 'device' or s.device is null or s.device = e.device)
+     and ${mayBeOnDevice()}
    order by s.issuer, s.sub, s.sid, s.client_id, e.requested_at desc, e.id desc`
 
 const SESSIONS_OF_DELIVERIES = `
@@ -143,14 +138,15 @@ const LATEST = 'order by e.requested_at desc, e.id desc limit 1'
 
 /** The keys of the sessions that have started. */
 const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
-/** The indexed session of each key, unless it has expired. */
-const SESSION = `
-    join session_issuers x on x.iss = g.iss
+/** The indexed session of each key, unless it has expired. @param index SQL: the number of its issuer. */
+const sessionOf = (index: string) => `
     cross join lateral (
       select * from sessions s
-       where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
+       where s.issuer = ${index} and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
       offset 0
-    ) s
+    ) s`
+const SESSION = `
+    join session_issuers x on x.iss = g.iss ${sessionOf('x.id')}
     left join issuers i on i.iss = g.iss and i.deleted_at is null`
 
 // Events cover hardly any session that has just begun. So the cheapest step comes first. `ever` keeps the sessions whose subject or
@@ -182,7 +178,7 @@ const EVENTS_OF_SESSIONS = `
       select * from (
         (select * from events e
           where e.iss = s.iss and e.sub = s.sub and ${COVERING}
-            and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
+            and e.scope in ('subject', 'device') and ${mayBeOnDevice()}
           ${LATEST})
         union all
         (select * from events e
@@ -204,12 +200,7 @@ const LINKED_EVENTS_OF_SESSIONS = `
     select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated, s.accepted_at,
            true as linked, n.sub as other
       from ${STARTED}
-      join pairwise i on i.iss = g.iss
-     cross join lateral (
-       select * from sessions s
-        where s.issuer = i.number and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
-       offset 0
-     ) s
+      join pairwise i on i.iss = g.iss ${sessionOf('i.number')}
      cross join lateral (
        select n.sub from (${namesOfUser({
          ...{ index: 'i.number', sub: 'g.sub', sid: 'g.sid', client: 'g.client_id' },
@@ -227,7 +218,7 @@ const LINKED_EVENTS_OF_SESSIONS = `
     cross join lateral (
       select * from events e
        where e.iss = s.iss and e.sub = s.other and e.parent_id is null and ${COVERING}
-         and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
+         and e.scope in ('subject', 'device') and ${mayBeOnDevice()}
       ${LATEST}
     ) e`
 

@@ -1,8 +1,9 @@
-import document from '@curfew/contract/openapi.json' with { type: 'json' }
+import { readFile } from 'node:fs/promises'
 import { command, text } from '../terminal/arguments.ts'
 import { writeText } from '../terminal/files.ts'
 
 const OPTIONS = { out: text('FILE', 'write to a file; default: standard output') } as const
+const DOCUMENT = new URL(import.meta.resolve('@curfew/contract/openapi.json'))
 
 /** `curfew openapi`: prints the OpenAPI document of all services. It needs no running Curfew. */
 export const openapi = command(
@@ -13,7 +14,7 @@ export const openapi = command(
     examples: ['curfew openapi --out curfew.json'],
   },
   async ({ values: { out } }) => {
-    await writeText(out, `${JSON.stringify(document, null, 2)}\n`)
+    await writeText(out, await readFile(DOCUMENT, 'utf8'))
     return 0
   },
 )

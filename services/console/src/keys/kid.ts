@@ -1,9 +1,6 @@
 import { isTokenAlgorithm, keyAlgorithmOf, type SigningAlgorithm } from '@curfew/domain'
-import { thumbprintOf } from '@curfew/tokens'
+import { isKid, thumbprintOf } from '@curfew/tokens'
 import type { KeySets } from './key-sets.ts'
-
-/** A kid from a key set is of another party, and goes into the ledger and onto terminals, so it has no control characters. */
-const KID = /^[^\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]{1,255}$/u
 
 /**
  * Chooses the kid of a key that came without one, as every PEM file does. Relying parties look a key up by the kid in the IdP's
@@ -44,7 +41,7 @@ async function publishedAs(
   const found: { kid: string; alg: string | undefined }[] = []
   for (const key of keys) {
     const { kid, alg } = Object(key) as Record<string, unknown>
-    if (typeof kid !== 'string' || !KID.test(kid)) continue
+    if (!isKid(kid)) continue
     // A key that is damaged, or of a kind that has no thumbprint, is another key.
     const its = await thumbprintOf(Object(key)).catch(() => null)
     if (its === thumbprint) found.push({ kid, alg: typeof alg === 'string' ? alg : undefined })
