@@ -242,7 +242,7 @@ function startWorker(world: World, plan: WorkerPlan, number: number, random: Ran
   let ended: { readonly error: unknown } | null = null
   let breakersOpen = () => 0
   const metrics = createMetrics((name, collect) => {
-    if (name === 'breakers_open') breakersOpen = collect
+    if (name === 'breakers_open') breakersOpen = () => collect() ?? 0
   })
 
   function start(): void {
@@ -337,7 +337,7 @@ const SILENT: Log = {
 }
 
 /** Metrics that are discarded, except that `onGauge` receives the gauges. */
-function createMetrics(onGauge: (name: string, collect: () => number) => void): Metrics {
+function createMetrics(onGauge: (name: string, collect: () => number | null) => void): Metrics {
   return {
     counter: () => ({ inc: () => undefined }) as unknown as ReturnType<Metrics['counter']>,
     gauge(name, _help, collect) {

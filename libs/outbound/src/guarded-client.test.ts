@@ -51,6 +51,23 @@ describe('a request (BCL-01, BCL-02)', () => {
   })
 })
 
+test('a request that gets no answer is reported with its class, and an answer is not', async () => {
+  const failures: string[] = []
+  const guarded = client({ onFailure: (failure) => failures.push(failure) })
+  const port = await http((_request, response) => response.writeHead(500).end())
+  await send(guarded, port)
+  expect(failures).toEqual([])
+  await send(guarded, await tcp((socket) => socket.destroy()))
+  await send(guarded, port, { uri: 'http://10.0.0.1/' })
+  await guarded.get({
+    uri: `https://127.0.0.1:${port}/`,
+    headers: {},
+    timeoutMs: 5_000,
+    allowedNetworks: null,
+  })
+  expect(failures).toEqual(['connection_reset', 'not_allowed', 'tls'])
+})
+
 describe('an answer', () => {
   test.each(['99999', '1000', '65536', '-1', '0x200', '2'])(
     'with the invalid status %s never yields a number that the ledger cannot store',

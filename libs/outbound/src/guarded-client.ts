@@ -6,6 +6,7 @@ import {
   effectiveNetworks,
   type InspectedTls,
   type NetworkAccess,
+  type TransportFailure,
 } from '@curfew/domain'
 import { Agent, type Dispatcher, errors } from 'undici'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
@@ -35,6 +36,8 @@ export interface GuardedClientOptions {
   /** Ports that may be dialled. Default null: every port. */
   readonly allowedPorts?: readonly PortRange[] | null
   readonly lookup?: Lookup
+  /** Called for each request that got no answer, with the class of its failure. Default: nothing. */
+  readonly onFailure?: (failure: TransportFailure | 'not_allowed') => void
   /** Certificates (PEM) that are trusted in addition to Node's own. */
   readonly ca?: readonly string[]
 }
@@ -172,9 +175,16 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     return dispatch(connections, sent, request.responseBytesMax ?? responseBytesMax)
   }
 
+  async function observed(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+    const answer = await send(method, request, body)
+    if (answer.kind !== 'response')
+      options.onFailure?.(answer.kind === 'failure' ? answer.failure : 'not_allowed')
+    return answer
+  }
+
   return {
-    post: (request) => send('POST', request, request.body),
-    get: (request) => send('GET', request, null),
+    post: (request) => observed('POST', request, request.body),
+    get: (request) => observed('GET', request, null),
     async inspectTls(request) {
       const url = URL.parse(request.uri)
       if (url?.protocol !== 'https:' || own.named(url)) return null

@@ -1,10 +1,14 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { VERSION } from './version.ts'
 
-/** The process's metrics, in one registry. Names get the prefix `curfew_`. */
+/**
+ * The process's metrics, in one registry. Names get the prefix `curfew_`. The registry also has `curfew_build_info`, and the
+ * metrics of the process and of Node.js under the names that all Node.js services use: `process_…` and `nodejs_…`.
+ */
 export interface Metrics {
   counter(name: string, help: string, labels?: readonly string[]): Counter
-  /** @param collect returns the current value. Called at each scrape. */
-  gauge(name: string, help: string, collect: () => number): Gauge
+  /** @param collect returns the current value, or null if it is unknown: it is left out then. Called at each scrape. */
+  gauge(name: string, help: string, collect: () => number | null): Gauge
   /** One value for each existing combination of `labels`. @param collect returns them. Called at each scrape. */
   gauges(
     name: string,
@@ -18,11 +22,19 @@ export interface Metrics {
   expose(): Promise<{ readonly contentType: string; readonly body: string }>
 }
 
+/** Gauges of prom-client that have the suffix of a counter. Each has a twin by type, such as `nodejs_active_handles`. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+]
+
 export function createMetrics(): Metrics {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry, prefix: 'curfew_' })
+  collectDefaultMetrics({ register: registry })
+  for (const name of MISNAMED) registry.removeSingleMetric(name)
   const registers = [registry]
-  return {
+  const metrics: Metrics = {
     counter: (name, help, labels = []) =>
       new Counter({ name: `curfew_${name}`, help, labelNames: [...labels], registers }),
     gauge: (name, help, collect) =>
@@ -31,7 +43,9 @@ export function createMetrics(): Metrics {
         help,
         registers,
         collect() {
-          this.set(collect())
+          const value = collect()
+          if (value === null) this.remove()
+          else this.set(value)
         },
       }),
     gauges: (name, help, labels, collect) =>
@@ -56,4 +70,11 @@ export function createMetrics(): Metrics {
       }),
     expose: async () => ({ contentType: registry.contentType, body: await registry.metrics() }),
   }
+  metrics.gauges(
+    'build_info',
+    'The release, and the version of Node.js. Always 1.',
+    ['version', 'node'],
+    () => [{ labels: { version: VERSION, node: process.versions.node }, value: 1 }],
+  )
+  return metrics
 }

@@ -71,7 +71,13 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
     config
   const metrics = createMetrics()
   const own = createOwnAddresses({ databaseUrl, brokers: config.kafka?.brokers ?? [], publicUrl })
-  const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
+  const failures = metrics.counter('outbound_failures_total', 'Outgoing requests that got no answer.', [
+    'class',
+  ])
+  const client = createGuardedClient({
+    ...{ allowedNetworks, allowedPorts, own },
+    onFailure: (failure) => failures.inc({ class: failure }),
+  })
   scope.defer('outbound', () => client.close())
   const kafka = config.kafka && {
     ...config.kafka,

@@ -31,6 +31,8 @@ export interface WorkerDeps {
 }
 
 const BEATS_PER_LEASE = 5
+/** The longest pause between two heartbeats, in milliseconds. Operators see a worker as dead after 30 s without one. */
+const BEAT_MS_MAX = 5_000
 /** The default session timeout of a consumer of the event log, in milliseconds. */
 const SILENT_MS_MIN = 6_000
 
@@ -121,7 +123,7 @@ export class Worker {
       upkeeping ??= this.#attempt(() => this.#upkeep()).finally(() => {
         upkeeping = null
       })
-      await sleep(this.#deps.leaseMs / BEATS_PER_LEASE, ended)
+      await sleep(Math.min(this.#deps.leaseMs / BEATS_PER_LEASE, BEAT_MS_MAX), ended)
     }
     await upkeeping
   }
