@@ -145,6 +145,9 @@ create index deliveries_binding on deliveries (binding_id, id);
 -- The dispatcher claims from it, one lane of one binding at a time. Neither the backlog of a dead relying party nor a mass logout
 -- lies before the deliveries of another binding.
 create index deliveries_due on deliveries (binding_id, lane, due_at) where due_at is not null;
+-- Metrics: the oldest pending delivery of each binding and lane. A delivery whose first attempt is acknowledged is never pending, so
+-- its settlement does not touch the index.
+create index deliveries_waiting on deliveries (binding_id, lane, planned_at) where due_at is not null;
 -- Finds pending deliveries that a newer logout covers.
 create index deliveries_target on deliveries (binding_id, target) where due_at is not null;
 create index deliveries_dead on deliveries (dead_lettered_at, id) where dead_lettered_at is not null;

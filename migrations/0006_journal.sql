@@ -1,4 +1,4 @@
--- The journal that projectors follow, and the mark of published outcomes.
+-- The journal that projectors follow, the mark of published outcomes, and the bookkeepers that project and publish.
 
 -- Changes that the bookkeeper has yet to project: into SLA rollups, receipts, session state and job counters.
 --
@@ -60,4 +60,12 @@ create index journal_left_next on journal_left (projector, failed_at, id);
 create table outcomes_published (
   only_row   boolean primary key default true check (only_row),
   until_at   timestamptz not null
+);
+
+-- Bookkeepers that send heartbeats. A row says that a bookkeeper is alive, and nothing depends on it but metrics and checks.
+create table bookkeepers (
+  id          uuid primary key,
+  name        text not null,
+  started_at  timestamptz not null default now(),
+  seen_at     timestamptz not null default now()
 );

@@ -381,6 +381,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const bookkeeper = run(
       createBookkeeper({
         db: ownDb,
+        beats: ownDb,
+        name: 'test',
         eventLog: ownLog,
         monitor: createPostgresMonitor(ownDb),
         publisher: options.publisher ?? null,

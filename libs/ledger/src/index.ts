@@ -78,6 +78,9 @@ export {
   type UnverifiedRecord,
 } from './event-log/quarantine-decisions.ts'
 export { countQuarantined, noticeQuarantined } from './event-log/quarantine-notices.ts'
+export { type Alive, beatBookkeeper, countAlive, retireBookkeeper } from './health/alive.ts'
+export { readProjectionLag } from './health/projection-lag.ts'
+export { readDead, readOpenBreakers, readUnsettled } from './health/unsettled.ts'
 export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
 export { findEventNames } from './history/event-names.ts'
 export {
@@ -89,7 +92,6 @@ export {
   settledEvents,
 } from './history/history.ts'
 export {
-  countJournalLeft,
   type JournalEntry,
   type Projector,
   projectJournal,

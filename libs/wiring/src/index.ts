@@ -1,3 +1,5 @@
+export type { AliveWatch } from './alive.ts'
+export { createBacklogCheck } from './backlog-check.ts'
 export {
   readCommonConfig,
   readMasterKeys,

@@ -40,6 +40,7 @@ import {
   type Service,
 } from '@curfew/runtime'
 import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
+import { createAliveWatch } from './alive.ts'
 import type { CommonConfig, MasterKeys, SpoolConfig } from './config.ts'
 import { createRelayedTokens } from './relayed-tokens.ts'
 
@@ -96,6 +97,8 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
     relayedTokens: createRelayedTokens({ client, log, now }),
     /** The addresses of this deployment, where no relying party lives. */
     own,
+    /** Watches the live delivery workers and bookkeepers. Its service must run. */
+    alive: (db: Database) => createAliveWatch({ db, metrics }),
     /** Opens a separate pool of connections. */
     database(options: DatabaseOptions = {}): Database {
       const db = createDatabase(databaseUrl, { applicationName: `curfew ${name}`, ...options })

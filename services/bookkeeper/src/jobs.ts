@@ -13,13 +13,14 @@ import type { LogKeeper } from '@curfew/tokens'
 import type { RelayedTokens } from '@curfew/wiring'
 import { createAnnouncingJob } from './announcing.ts'
 import { createErasingJob } from './erasing.ts'
-import { createEventLogJob } from './event-log.ts'
 import { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
 import { createJournalJobs } from './journal.ts'
-import { createJournalLeftJob } from './journal-left.ts'
-import { createLeaseJob } from './leases.ts'
 import type { Notifying } from './notifying.ts'
 import { createQuarantineJobs } from './quarantine.ts'
+import { createClientJobs } from './readings/clients.ts'
+import { createEventLogJob } from './readings/event-log.ts'
+import { createLeaseJob } from './readings/leases.ts'
+import { createProjectionJob } from './readings/projections.ts'
 import { createReceiptProjector, type ReceiptSettings } from './receipts.ts'
 import type { Job } from './repeat.ts'
 import { createReplayJob } from './replay.ts'
@@ -75,24 +76,20 @@ export function jobsOf(
   stopping: AbortSignal,
 ): readonly Job[] {
   const issued = metrics.counter('receipts_issued_total', 'Receipts of settled events, appended to the log.')
-  const journal = createJournalJobs({
-    db,
-    log,
-    projectors: {
-      sessions: projectSessions,
-      'issuer logouts': projectIssuerLogouts,
-      sla: projectSla,
-      confirmations: projectConfirmations,
-      receipts: createReceiptProjector({
-        ...receipts,
-        keeper: logKeeper,
-        now,
-        newJti: randomUUID,
-        log,
-        onIssued: (count) => issued.inc(count),
-      }),
-    },
-  })
+  const projectors = {
+    sessions: projectSessions,
+    'issuer logouts': projectIssuerLogouts,
+    sla: projectSla,
+    confirmations: projectConfirmations,
+    receipts: createReceiptProjector({
+      ...receipts,
+      keeper: logKeeper,
+      now,
+      newJti: randomUUID,
+      log,
+      onIssued: (count) => issued.inc(count),
+    }),
+  }
   return [
     createReplayJob({ db, log, metrics }),
     createIssuerLogoutJob({ db, handOver: toEventLog(eventLog, () => new Date()), log, metrics }),
@@ -100,12 +97,13 @@ export function jobsOf(
     createErasingJob({ db, logKeeper, receipts, now, log }),
     createRotationJob({ db, generateKey, now, log, stopping }),
     createAnnouncingJob({ db, publisher, windowMs, log, metrics }),
-    ...journal,
+    ...createJournalJobs({ db, log, projectors }),
     createSlaJob({ db, now, log, metrics }),
     createEventLogJob({ monitor, metrics }),
     createLeaseJob({ db, metrics }),
     createSessionQuotaJob({ db, sessionsMax, log, metrics }),
-    createJournalLeftJob({ db, metrics }),
+    createProjectionJob({ db, metrics, projectors: Object.keys(projectors) }),
+    ...createClientJobs({ db, metrics }),
     ...createSessionJobs({ db, log, metrics, windowMs, stopping }),
     ...createQuarantineJobs({ db, eventLog, log, metrics, windowMs }),
     createUnverifiedJob({ db, tokens: relayedTokens, log }),

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import {
@@ -6,7 +7,7 @@ import {
   createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { eventLogChecks, runService } from '@curfew/wiring'
+import { createBacklogCheck, eventLogChecks, runService } from '@curfew/wiring'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: reads its configuration, opens connections and runs. Its HTTP server has health and metrics only.
@@ -14,6 +15,7 @@ import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (config, open) => {
   const { log, metrics, client } = open
   const db = open.database({ poolMax: 5 })
+  const monitor = open.monitor(db)
   const publisher = open.publisher()
   const eventLog = open.eventLog(db)
   const server = await open.server({
@@ -23,6 +25,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
       ...eventLogChecks(eventLog),
       ...(publisher !== null && { publisher: () => publisher.check() }),
       ledger: createLedgerCheck(db),
+      backlog: createBacklogCheck(monitor),
     },
   })
   const { masterKey, oldMasterKey } = config
@@ -30,7 +33,9 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
   const bookkeeper = createBookkeeper({
     db,
     eventLog,
-    monitor: open.monitor(db),
+    monitor,
+    name: `${hostname()}:${process.pid}`,
+    beats: open.database({ applicationName: 'curfew heartbeat', poolMax: 1, statementTimeoutMs: 5_000 }),
     publisher,
     client,
     relayedTokens: open.relayedTokens,
@@ -44,5 +49,5 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     log,
     metrics,
   })
-  return [bookkeeper, ...open.listeners(server)]
+  return [bookkeeper, open.alive(db).service, ...open.listeners(server)]
 })

@@ -1,14 +1,16 @@
+import { randomUUID } from 'node:crypto'
+import { beatBookkeeper, type Database, retireBookkeeper } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
 import type { ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
 import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
-import { repeatUntil } from './repeat.ts'
+import { type Job, repeatUntil } from './repeat.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention, readSessionsMax } from './config.ts'
-export { createEventLogJob } from './event-log.ts'
 export { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
 export { createQuarantineJobs } from './quarantine.ts'
+export { createEventLogJob } from './readings/event-log.ts'
 export { createRetentionJob } from './retention.ts'
 export { createRotationJob } from './rotation.ts'
 export { createSessionQuotaJob } from './session-quotas.ts'
@@ -17,6 +19,10 @@ export { createSlaJob } from './sla.ts'
 
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
+  /** The host and process of this bookkeeper, for people to read. */
+  readonly name: string
+  /** A connection for heartbeats only, so that busy jobs do not delay them. */
+  readonly beats: Database
   /** The HTTP client for webhooks and confirmations. */
   readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
@@ -25,6 +31,9 @@ export interface BookkeeperDeps extends JobDeps {
   /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying
 }
+
+/** The pause between two heartbeats, in milliseconds. A bookkeeper counts as dead after 30 s without one. */
+const BEAT_MS = 5_000
 
 /**
  * Wires the bookkeeper, which runs the jobs of the ledger. Opens nothing, starts nothing. Any number of bookkeepers may run: the
@@ -38,9 +47,27 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
       const { now = () => new Date() } = deps
       const { jobs, senders } = createNotifying({ ...deps, now, notifying })
       const all = [...jobsOf(deps, notifying, stopping), ...jobs]
+      const id = randomUUID()
+      const beating = repeatUntil(stopping, heartbeat(deps, id), deps.log)
       ready()
-      await Promise.all(all.map((job) => repeatUntil(stopping, job, deps.log)))
+      await Promise.all([beating, ...all.map((job) => repeatUntil(stopping, job, deps.log))])
+      await retireBookkeeper(deps.beats, id).catch((error: unknown) => {
+        // Another bookkeeper deletes it later.
+        deps.log.warn({ event: 'bookkeeper.retire-failed', err: error })
+      })
       await Promise.race([Promise.all(senders.map((sender) => sender.idle())), aborted(abandoning)])
+    },
+  }
+}
+
+function heartbeat({ beats, name }: Pick<BookkeeperDeps, 'beats' | 'name'>, id: string): Job {
+  return {
+    name: 'heartbeat',
+    pauseMs: BEAT_MS,
+    failurePauseMs: BEAT_MS,
+    async round() {
+      await beatBookkeeper(beats, { id, name })
+      return false
     },
   }
 }

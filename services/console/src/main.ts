@@ -7,7 +7,7 @@ import {
   createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { runService } from '@curfew/wiring'
+import { createBacklogCheck, runService } from '@curfew/wiring'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: reads the configuration and opens the connections.
@@ -20,6 +20,8 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     applicationName: 'curfew console reads',
     statementTimeoutMs: config.readTimeoutMs,
   })
+  const monitor = open.monitor(reads)
+  const alive = open.alive(reads)
   const keyMaker = open.keyMaker(db, config)
   const keyring = open.keyring(db, keyMaker)
   const credentials = open.credentials(db, {
@@ -34,6 +36,8 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     checks: {
       ledger: createLedgerCheck(db),
       'master-key': () => keyring.check(),
+      ...alive.checks,
+      backlog: createBacklogCheck(monitor),
     },
   })
   createConsole({
@@ -52,9 +56,9 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     logKeeper: createLogKeeper(masterKey, oldMasterKey),
     logOrigin: config.logOrigin,
     relyingPartiesMax: config.relyingPartiesMax,
-    monitor: open.monitor(reads),
+    monitor,
     log,
     metrics,
   })
-  return [credentials.service, ...open.listeners(server)]
+  return [alive.service, credentials.service, ...open.listeners(server)]
 })

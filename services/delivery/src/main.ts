@@ -43,5 +43,5 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     workerName: `${hostname()}:${process.pid}`,
     leaseMs: config.leaseMs,
   })
-  return [delivery, ...open.listeners(server)]
+  return [delivery, open.alive(db).service, ...open.listeners(server)]
 })

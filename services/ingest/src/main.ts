@@ -13,6 +13,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     statementTimeoutMs: config.readTimeoutMs,
   })
   const eventLog = open.eventLog(db)
+  const alive = open.alive(reads)
   const { access } = config
   const credentials = open.credentials(db, {
     fixed: [adminKey('admin', hashApiKey(config.adminKey))],
@@ -26,6 +27,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     requestsPerSecond: access.requestsPerSecond,
     checks: {
       ...eventLogChecks(eventLog),
+      ...alive.checks,
       ...(spool !== null && {
         'event-log': tolerant(() => eventLog.check(), spool),
         spool: () => checkSpool(spool),
@@ -35,8 +37,9 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
   const services = createIngest({
     ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },
     tokens: open.relayedTokens,
+    alive,
     spool,
     backlogMax: config.kafka === null ? config.backlogMax : null,
   })
-  return [...services, credentials.service, ...open.listeners(server)]
+  return [...services, alive.service, credentials.service, ...open.listeners(server)]
 })

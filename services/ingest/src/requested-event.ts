@@ -30,6 +30,8 @@ export interface RequestedEventDeps {
   readonly reader: EventReader
   readonly db: Database
   readonly names: Pick<IssuerNames, 'issOf'>
+  /** The number of live delivery workers; null if unknown. */
+  readonly workersAlive: () => number | null
 }
 
 export const EventParams = Type.Object({
@@ -68,11 +70,11 @@ const digest: Digest = (text) => hash('sha256', text)
 export async function requestedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, names, db }: RequestedEventDeps,
+  { waiters, reader, names, db, workersAlive }: RequestedEventDeps,
 ): Promise<FoundEvent> {
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
-  if (!isUuid(givenId)) throw notFound(givenId, false)
+  if (!isUuid(givenId)) throw notAnId(givenId)
   const { access, name: caller } = callerOf(request)
   const iss = await requestedIssuer(names, access, issuer)
   const identified = async () => only(givenId, await reader.identify({ givenId, iss, caller }))
@@ -91,7 +93,9 @@ export async function requestedEvent(
     access.kind === 'clients' || iss === NO_ISSUER
       ? null
       : await findQuarantinedEvent(db, { eventId: givenId, iss })
-  throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
+  throw quarantined === null
+    ? notFound(givenId, { issuer, hint: workersAlive() === 0 ? NO_WORKER : ASK_AGAIN })
+    : inQuarantine(givenId, quarantined)
 }
 
 /**
@@ -166,14 +170,28 @@ function inQuarantine(
   })
 }
 
-function notFound(id: string, perhapsSoon: boolean, issuer?: string): ProblemError {
+const ASK_AGAIN = 'If it was just accepted, ask again shortly, or ask with wait.'
+const NO_WORKER =
+  'An accepted event is readable once a delivery worker has planned it, and no delivery worker is alive. It is not lost: ask again when a worker runs.'
+
+/** The problem of an event that is not in the ledger, perhaps not yet. */
+function notFound(
+  id: string,
+  { issuer, hint }: { readonly issuer: string | undefined; readonly hint: string },
+): ProblemError {
   const place = issuer === undefined ? '' : ` of issuer ${issuer.slice(0, 64)}`
   return new ProblemError({
     status: 404,
     title: 'No such event',
-    detail: perhapsSoon
-      ? `Event ${id}${place} is not in the ledger. If it was just accepted, ask again shortly, or ask with wait.`
-      : `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
-    ...(perhapsSoon && { headers: { 'retry-after': '1' } }),
+    detail: `Event ${id}${place} is not in the ledger. ${hint}`,
+    headers: { 'retry-after': '1' },
+  })
+}
+
+function notAnId(id: string): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such event',
+    detail: `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
   })
 }

@@ -9,7 +9,7 @@ import {
   settledEvents,
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
-import type { RelayedTokens } from '@curfew/wiring'
+import type { AliveWatch, RelayedTokens } from '@curfew/wiring'
 import { type Append, createAppend } from './append.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
@@ -42,6 +42,8 @@ export interface IngestDeps {
   readonly tokens: RelayedTokens
   /** The disk on which the relay keeps tokens while the event log is unavailable. Null: it answers 503 then. */
   readonly spool: Spool | null
+  /** Says whether a delivery worker is alive. Default: unknown. */
+  readonly alive?: Pick<AliveWatch, 'latest'>
   readonly log: Log
   readonly metrics: Metrics
   /**
@@ -70,7 +72,8 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const names = createIssuerNames(db)
   registerPostEvents(server, { append, db, lanes, names, now, newId })
   registerPostSessions(server, { append, quotas, now, newId })
-  const eventDeps = { waiters, reader: createEventReader(db), names, db }
+  const workersAlive = () => deps.alive?.latest()?.workers ?? null
+  const eventDeps = { waiters, reader: createEventReader(db), names, db, workersAlive }
   registerGetEvent(server, eventDeps)
   registerGetSummary(server, { ...eventDeps, now })
   return [waiters.service, lanes.service, quotas.service, ...createRelay(deps, { append, now })]

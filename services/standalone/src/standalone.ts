@@ -32,7 +32,7 @@ import {
   createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
+import { createBacklogCheck, createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -92,6 +92,7 @@ export async function runStandalone(
       const eventLog = open.eventLog(db, { alone: config.databaseUrl === null })
       const publisher = open.publisher()
       const monitor = open.monitor(reads)
+      const alive = open.alive(reads)
       const { masterKey } = secrets
       const { oldMasterKey } = config
       // No other process uses an embedded database, so its secrets can be rewrapped at the start.
@@ -128,11 +129,14 @@ export async function runStandalone(
           clock: () => checkClock(() => readClock(db)),
           'master-key': () => keyring.check(),
           spool: () => checkSpool(spool),
+          ...alive.checks,
+          backlog: createBacklogCheck(monitor),
         },
       })
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
         tokens: relayedTokens,
+        alive,
         spool,
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
@@ -171,6 +175,8 @@ export async function runStandalone(
       })
       const bookkeeper = createBookkeeper({
         db: books,
+        beats: open.database({ applicationName: 'curfew heartbeat', poolMax: 1, statementTimeoutMs: 5_000 }),
+        name: `${hostname()}:${process.pid}`,
         eventLog,
         monitor,
         publisher,
@@ -198,6 +204,7 @@ export async function runStandalone(
         ...ingest,
         delivery,
         bookkeeper,
+        alive.service,
         credentials.service,
         guide,
         ...open.listeners(server, { onListening }),

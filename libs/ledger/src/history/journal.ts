@@ -187,17 +187,6 @@ export async function projectJournal(
 
 const TAKE_LEFT = `
   select ${ENTRY} from journal_left where projector = $1 order by failed_at, id limit $2`
-const COUNT_LEFT = 'select projector, count(*) as count from journal_left group by projector'
-
-/** The number of entries that each projector has failed at. Projectors without such entries are absent. */
-export async function countJournalLeft(db: Database): Promise<ReadonlyMap<string, number>> {
-  const { rows } = await db.query<{ projector: string; count: number }>({
-    name: 'count_journal_left',
-    text: COUNT_LEFT,
-  })
-  return new Map(rows.map(({ projector, count }) => [projector, count]))
-}
-
 const STRIKE_LEFT = 'delete from journal_left where projector = $1 and id = any($2::bigint[])'
 const PUT_BACK =
   'update journal_left set failed_at = clock_timestamp() where projector = $1 and id = any($2::bigint[])'

@@ -1,8 +1,7 @@
-import type { EventLogMonitor, EventLogState, LaneState } from '@curfew/domain'
+import type { EventLogMonitor, LaneState } from '@curfew/domain'
 import type { Metrics } from '@curfew/runtime'
-import type { Job } from './repeat.ts'
-
-const PAUSE_MS = 15_000
+import type { Job } from '../repeat.ts'
+import { createReading } from './reading.ts'
 
 type KnownLane = Extract<LaneState, { readonly unknown: null }>
 
@@ -11,9 +10,9 @@ type KnownLane = Extract<LaneState, { readonly unknown: null }>
  * planned. A value that cannot be read is left out, so that an alert can detect its absence.
  */
 export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonitor; metrics: Metrics }): Job {
-  let state: EventLogState | null = null
+  const reading = createReading('event log', () => monitor.look())
   const byLane = (read: (lane: KnownLane) => number | null) => () =>
-    (state?.lanes ?? []).flatMap((lane) => {
+    (reading.latest()?.lanes ?? []).flatMap((lane) => {
       const value = lane.unknown === null ? read(lane) : null
       return value === null ? [] : [{ labels: { lane: lane.lane }, value }]
     })
@@ -40,23 +39,10 @@ export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonit
     'Settings of the Kafka topic that can cause records to be lost or refused.',
     ['topic'],
     () =>
-      (state?.topics ?? []).map(({ topic, faults }) => ({
+      (reading.latest()?.topics ?? []).map(({ topic, faults }) => ({
         labels: { topic },
         value: faults.filter(({ severe }) => severe).length,
       })),
   )
-  return {
-    name: 'event log',
-    pauseMs: PAUSE_MS,
-    failurePauseMs: PAUSE_MS,
-    async round() {
-      try {
-        state = await monitor.look()
-      } catch (error) {
-        state = null
-        throw error
-      }
-      return false
-    },
-  }
+  return reading
 }

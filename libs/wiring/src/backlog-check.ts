@@ -1,0 +1,48 @@
+import { CurfewError, type EventLogMonitor } from '@curfew/domain'
+
+/** Accepted logouts have waited in the event log for more than a minute. */
+export class BacklogDegradedError extends CurfewError {
+  override readonly code = 'ERR_BACKLOG_DEGRADED'
+}
+
+const OLDEST_S_MAX = 60
+/** The state is read again when it is older than this, and does not count when it is older than `KEPT_MS`. */
+const FRESH_MS = 10_000
+const KEPT_MS = 60_000
+
+/**
+ * Creates the readiness check of the backlog of the interactive lane. It judges the last known state, and reads the next one
+ * beside: to read the state of Kafka takes longer than a check may take. It passes while the state is unknown.
+ */
+export function createBacklogCheck(
+  monitor: Pick<EventLogMonitor, 'look'>,
+  { monotonicMs = () => performance.now() }: { readonly monotonicMs?: () => number } = {},
+): () => Promise<void> {
+  let last: { readonly oldestSeconds: number | null; readonly atMs: number } | null = null
+  let looking = false
+
+  async function look(): Promise<void> {
+    looking = true
+    try {
+      const { lanes } = await monitor.look()
+      const lane = lanes.find((each) => each.lane === 'interactive')
+      const oldestSeconds = lane?.unknown === null ? lane.oldestSeconds : null
+      last = { oldestSeconds, atMs: monotonicMs() }
+    } catch {
+      // The check `event-log` reports it.
+      last = null
+    } finally {
+      looking = false
+    }
+  }
+
+  return async () => {
+    const nowMs = monotonicMs()
+    if (!looking && (last === null || nowMs - last.atMs > FRESH_MS)) void look()
+    if (last === null || nowMs - last.atMs > KEPT_MS || last.oldestSeconds === null) return
+    if (last.oldestSeconds <= OLDEST_S_MAX) return
+    throw new BacklogDegradedError(
+      `the oldest accepted logout has waited for ${Math.round(last.oldestSeconds)} s in the event log`,
+    )
+  }
+}
