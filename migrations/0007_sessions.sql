@@ -79,9 +79,31 @@ end $$;
 -- Expired sessions, the oldest first.
 create index sessions_expires on sessions (expires_at);
 create index session_ids_expires on session_ids (expires_at);
+-- The sessions of a client, the oldest first.
+create index sessions_started on sessions (issuer, client_id, started_at);
 -- Orphans in the order of their list, of all issuers and of one. One statement orphans many sessions at the same time, so
 -- orphaned_at alone does not sort them.
 create index sessions_orphaned on sessions (orphaned_at, issuer, sub, sid, client_id) where orphaned_at is not null;
 create index sessions_orphaned_of_issuer on sessions (issuer, orphaned_at, sub, sid, client_id) where orphaned_at is not null;
 create index sessions_orphans_unnotified on sessions (orphaned_at)
   where orphaned_at is not null and orphan_notified_at is distinct from orphaned_at;
+
+-- How long the ended sessions of each registered client lasted. It says which lifetime is normal for the client, and names no session.
+create table session_lifetimes (
+  relying_party_id    bigint primary key references relying_parties (id),
+  -- Ended sessions by bucket of their lifetime: see lifetime.ts.
+  lifetimes           real[] not null check (cardinality(lifetimes) = 80),
+  -- The age from which on a session of the client is overlong, in milliseconds; null while too few sessions have ended.
+  overlong_after_ms   bigint check (overlong_after_ms > 0),
+  -- Live sessions beyond that age, counted to a thousand.
+  overlong            integer not null default 0 check (overlong >= 0),
+  counted_at          timestamptz,
+  -- The latest time at which operators were notified of overlong sessions of the client.
+  notified_at         timestamptz,
+  constraint overlong_by_a_limit check (overlong = 0 or overlong_after_ms is not null)
+) with (
+  -- Every batch of ended sessions changes rows, but never in an indexed column.
+  fillfactor = 50,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000
+);

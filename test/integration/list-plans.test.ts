@@ -1,4 +1,5 @@
 import {
+  countOverlong,
   countWaiting,
   type Database,
   endpointsHealth,
@@ -13,6 +14,7 @@ import {
   listIssuerLogouts,
   listIssuers,
   listOrphans,
+  listOverlong,
   listReceipts,
   listRelyingParties,
   listSessionsOfSid,
@@ -20,10 +22,11 @@ import {
   listWebhookDeliveries,
   slaByParty,
   type WalkedPage,
+  worstOverlong,
 } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { recording } from '../support/explain.ts'
+import { recording, recordingTransactions } from '../support/explain.ts'
 import { costOf } from '../support/list-plans.ts'
 
 // Goal: every list of the API reads along an index, and one page reads a bounded number of rows, with any filter and any amount
@@ -75,11 +78,13 @@ const FILL = [
   `insert into session_issuers (iss) select iss from issuers order by name`,
   // Many sessions are orphaned at the same instant.
   `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at, logout_event_id, orphaned_at)
-   select case when n % 1000 = 0 then 3 else 1 end, 'user-' || n / 4, 'sid-' || n, 'rp-' || n % 10, now() - interval '1 day',
+   select case when n % 1000 = 0 then 3 else 1 end, 'user-' || n / 4, 'sid-' || n, 'rp-' || n % 10, now() - interval '1 day' - interval '1 ms' * n,
           now() + interval '1 day', gen_random_uuid(), case when n % 4 = 0 then now() - interval '1 hour' * (n / 50000) end
      from generate_series(1, 200000) n`,
   `insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
    select issuer, sid, client_id, sub, started_at, expires_at from sessions`,
+  `insert into session_lifetimes (relying_party_id, lifetimes, overlong_after_ms, overlong)
+   select id, '{200}'::real[] || array_fill(0::real, '{79}'), 3660000, 1000 from relying_parties`,
   `insert into audit (at, credential, action, object, detail)
    select now() - interval '1 minute' * n, 'admin', 'issuer.put', '/v1/issuers/main', '{}' from generate_series(1, 200000) n`,
   `insert into webhooks (name, url, allowed_networks, enabled, sealed_secret)
@@ -141,6 +146,13 @@ const LATER_ORPHAN = {
   clientId: 'rp-7',
 }
 
+const overlong = (filter: Partial<Parameters<typeof listOverlong>[1]>) => (db: Database) =>
+  listOverlong(db, { iss: 'https://main.example', clientIds: null, after: null, limit: PAGE, ...filter })
+const LATER_OVERLONG = {
+  clientId: 'rp-3',
+  after: { micros: AT(1).getTime() * 1_000 - 60_000_000, sub: 'user-7', sid: 'sid-7' },
+}
+
 /** The access filter of a key, or the filter of a query. */
 const OWNERS: Readonly<Record<string, { issuer: string | null; clientIds: readonly string[] | null }>> = {
   'of all owners': EVERY_OWNER,
@@ -199,6 +211,11 @@ const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   'orphans of a client without any': orphans({ clientIds: ['rp-none'] }),
   'orphans on a later page': orphans({ before: LATER_ORPHAN }),
   'orphans of an issuer on a later page': orphans({ issuer: 'main', before: LATER_ORPHAN }),
+  'overlong sessions': overlong({}),
+  'overlong sessions of a client': overlong({ clientIds: ['rp-4'] }),
+  'overlong sessions on a later page': overlong({ after: LATER_OVERLONG }),
+  'overlong sessions of an issuer of many clients': overlong({ iss: 'https://many.example' }),
+  'the clients with the most overlong sessions': (db) => worstOverlong(db, { limit: 50 }),
   'sessions of a subject': (db) =>
     listSessionsOfSubject(db, {
       ...{ iss: 'https://main.example', sub: 'user-777', clientIds: null, limit: PAGE },
@@ -280,6 +297,22 @@ describe('a list reads by an index, and a bounded number of rows', () => {
       }
     }
   })
+})
+
+test('a count of overlong sessions reads by an index, and a thousand sessions of each client', async () => {
+  const db = recordingTransactions(database.db)
+  const clients = 100
+  expect(await countOverlong(db, { limit: clients, ageMs: 0, windowMs: 0 })).toMatchObject({ clients })
+  expect(db.statements.filter(({ text }) => text.includes('from sessions'))).toHaveLength(1)
+  for (const statement of db.statements) {
+    const cost = await costOf(database.db, statement, 'custom')
+    expect(
+      cost.wholeTables.filter((table) => BIG.test(table)),
+      statement.text,
+    ).toEqual([])
+    // Nine clients have 20,000 overlong sessions each. The rest is the registry.
+    expect(cost.rowsRead, statement.text).toBeLessThan(9 * 1_000 + 3 * 2_100)
+  }
 })
 
 describe('page by page, a list returns every row once, in order', () => {

@@ -130,6 +130,48 @@ async function waiting(): Promise<readonly string[]> {
   return rows.map(({ target }) => target)
 }
 
+/** The sessions from which the normal lifetime of each client is learnt. */
+async function lifetimes(): Promise<Readonly<Record<string, number>>> {
+  const { rows } = await db.query<{ clientId: string; sessions: number }>(
+    `select p.client_id as "clientId", (select sum(n) from unnest(l.lifetimes) n) as sessions
+       from session_lifetimes l join relying_parties p on p.id = l.relying_party_id`,
+  )
+  return Object.fromEntries(rows.map(({ clientId, sessions }) => [clientId, sessions]))
+}
+
+describe('the lifetime of a session that a logout ends', () => {
+  test('counts for its client once the logout is acknowledged, and once only', async () => {
+    for (const n of [1, 2, 3]) await startSession(db, alice('rp-0', `s${n}`))
+    await startSession(db, alice('rp-1', 's4'))
+    const { deliveries } = await logout()
+    await project()
+    await settle(deliveries)
+    expect(await lifetimes()).toEqual({})
+    await project()
+    await project()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+    expect(await lifetimes()).toEqual({ 'rp-0': 3, 'rp-1': 1 })
+  })
+
+  test('does not count after a bulk logout, which ends sessions of any age', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    const { deliveries } = await logout({ lane: 'bulk' })
+    await settle(deliveries)
+    await project()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+    expect(await lifetimes()).toEqual({})
+  })
+
+  test('counts if the session was posted after its logout', async () => {
+    const { deliveries } = await logout()
+    await settle(deliveries)
+    await startSession(db, alice('rp-0', 's1'))
+    await project()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+    expect(await lifetimes()).toEqual({ 'rp-0': 1 })
+  })
+})
+
 describe('a session that a logout ends', () => {
   test('has the id of the logout, and is deleted when its relying party acknowledges', async () => {
     await startSession(db, alice('rp-0', 's1'))

@@ -31,6 +31,30 @@ export function recording(db: Database): Database & { readonly statements: reado
   })
 }
 
+/** Wraps a database to record each statement of its transactions. */
+export function recordingTransactions(
+  db: Database,
+): Database & { readonly statements: readonly Statement[] } {
+  const statements: Statement[] = []
+  const withConnection: Database['withConnection'] = (work) =>
+    db.withConnection((connection) =>
+      work(
+        new Proxy(connection, {
+          get(target, name) {
+            const member: unknown = Reflect.get(target, name)
+            if (typeof member !== 'function') return member
+            return (...given: readonly unknown[]) => {
+              const [statement] = given
+              if (name === 'query' && typeof statement === 'object') statements.push(statement as Statement)
+              return Reflect.apply(member, target, given)
+            }
+          },
+        }),
+      ),
+    )
+  return Object.assign(Object.create(db) as Database, { statements, withConnection })
+}
+
 /** The scans of a statement when it is executed, with a plan for these values or a generic one. */
 export async function scansOf(
   db: Database,

@@ -133,10 +133,11 @@ export interface SlaFilter {
   readonly group_by?: 'relying_party' | 'hour'
 }
 
-/** Selects the sessions of a subject, or one session at all of its clients. */
-export type SessionsFilter = PageFilter & { readonly iss: string } & (
-    | { readonly sub: string; readonly sid?: never }
-    | { readonly sid: string; readonly sub?: never }
+/** Selects the sessions of a subject, one session at all of its clients, or the overlong sessions of an issuer. */
+export type SessionsFilter = PageFilter & { readonly iss: string; readonly client_id?: string } & (
+    | { readonly sub: string; readonly sid?: never; readonly overlong?: never }
+    | { readonly sid: string; readonly sub?: never; readonly overlong?: never }
+    | { readonly overlong: true; readonly sub?: never; readonly sid?: never }
   )
 
 export interface OrphansFilter extends PageFilter {

@@ -314,6 +314,13 @@ export {
   subjectTypeOf,
 } from './registry/subject-type.ts'
 export {
+  isToBeHalved,
+  LIFETIME_BUCKETS,
+  type Lifetimes,
+  lifetimeBucket,
+  overlongAfterMs,
+} from './session/lifetime.ts'
+export {
   mergeStarts,
   netOf,
   type Session,

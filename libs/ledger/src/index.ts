@@ -262,6 +262,7 @@ export { type StoredTls, toTls } from './registry/stored-tls.ts'
 export { applySessions } from './sessions/apply.ts'
 export { expireSessions, listSessionPartitions, type SessionPartition } from './sessions/expiry.ts'
 export { findSessions, type SessionQuestion } from './sessions/find.ts'
+export { countOverlong, worstOverlong } from './sessions/lifetimes.ts'
 export { beganBy } from './sessions/order.ts'
 export {
   countOrphans,
@@ -270,6 +271,7 @@ export {
   type OrphanPosition,
   type OrphanRecord,
 } from './sessions/orphans.ts'
+export { listOverlong, type OverlongPosition } from './sessions/overlong.ts'
 export { oweLateLogouts, projectSessions } from './sessions/projection.ts'
 export {
   ENDLESS_GAP,

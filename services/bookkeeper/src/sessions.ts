@@ -1,10 +1,12 @@
 import {
   countOrphans,
+  countOverlong,
   type Database,
   expireSessions,
   listSessionPartitions,
   noticeOrphans,
   type SessionPartition,
+  worstOverlong,
 } from '@curfew/ledger'
 import { type Log, type Metrics, sleep } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
@@ -25,9 +27,16 @@ const EXPIRY_PAUSE_MS = 10_000
 const NOTICE_BATCH = 1_000
 const NOTICE_PAUSE_MS = 1_000
 const COUNT_PAUSE_MS = 15_000
+/** Clients whose overlong sessions are counted in one transaction, at most a thousand sessions of each. */
+const OVERLONG_BATCH = 100
+const OVERLONG_PAUSE_MS = 60_000
+/** Another bookkeeper may have counted these. Less than the pause, which begins after the last count. */
+const OVERLONG_AGE_MS = 50_000
+/** The most clients in the metric. */
+const OVERLONG_WORST = 50
 const FAILURE_PAUSE_MS = 5_000
 
-/** Creates the jobs that delete expired sessions and notify operators of orphaned ones, whose logout failed. */
+/** Creates the jobs that delete expired sessions and notify operators of orphaned and overlong ones. */
 export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
   const { db, log, metrics, windowMs, stopping } = deps
   const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
@@ -42,6 +51,17 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
     'Sessions that should be over but probably are not, because their logout failed.',
     ['issuer'],
     () => [...orphans].map(([issuer, value]) => ({ labels: { issuer }, value })),
+  )
+  let overlong: Awaited<ReturnType<typeof worstOverlong>> = []
+  metrics.gauges(
+    'sessions_overlong',
+    'Live sessions that have lasted far longer than is normal for their client. Only the clients with the most; at most 1,000 of each.',
+    ['issuer', 'client_id'],
+    () =>
+      overlong.map(({ issuer, clientId, sessions }) => ({
+        labels: { issuer, client_id: clientId },
+        value: sessions,
+      })),
   )
   const expired = metrics.counter(
     'sessions_expired_total',
@@ -67,6 +87,17 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
     }),
     job('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
       orphans = await countOrphans(db)
+      return false
+    }),
+    job('overlong sessions', OVERLONG_PAUSE_MS, async () => {
+      for (let more = true; more && !stopping.aborted; ) {
+        const counted = await countOverlong(db, { limit: OVERLONG_BATCH, ageMs: OVERLONG_AGE_MS, windowMs })
+        for (const { issuer, count } of counted.noticed)
+          log.warn({ event: 'sessions.overlong', issuer, sessions: count })
+        more = counted.clients === OVERLONG_BATCH
+        if (more) await sleep(EXPIRE_PAUSE_MS, stopping)
+      }
+      overlong = await worstOverlong(db, { limit: OVERLONG_WORST })
       return false
     }),
   ]

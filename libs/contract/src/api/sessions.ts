@@ -85,6 +85,13 @@ export const SessionsQuery = Type.Object(
     iss: IssuerUrl,
     sub: Type.Optional(SubjectText),
     sid: Type.Optional(SidText),
+    overlong: Type.Optional(
+      Type.Boolean({
+        description:
+          'True: the sessions that have lasted far longer than is normal for their client, client by client, the oldest first.',
+      }),
+    ),
+    client_id: Type.Optional(ClientIdText),
   },
   { additionalProperties: false },
 )
@@ -101,6 +108,10 @@ export const Session = model('Session', {
   device: nullable(Text),
   started_at: Time,
   expires_at: ExpiresAt,
+  overlong_since: Type.Union([Time, Type.Null()], {
+    description:
+      'Since when the session has lasted far longer than is normal for its client. Null: it has not, or too few sessions of the client have ended to say.',
+  }),
   logout: Type.Union([
     Type.Object({
       event_id: Type.Union([Text, Type.Null()], { description: 'Null if the event is not kept any more.' }),

@@ -13,6 +13,7 @@ export const NOTIFICATION_TYPES = [
   'key.expiring',
   'sla.budget_burning',
   'session.orphaned',
+  'session.overlong',
   'record.quarantined',
   'record.removed',
   'session.over_quota',

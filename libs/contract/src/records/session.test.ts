@@ -29,7 +29,12 @@ const SESSION: Session = {
   acceptedAt: STAMP.acceptedAt,
   expiresAt: new Date('2026-11-21T19:00:00.000Z'),
 }
-const END: SessionEnd = { iss: SESSION.iss, sid: SESSION.sid, clientId: SESSION.clientId }
+const END: SessionEnd = {
+  iss: SESSION.iss,
+  sid: SESSION.sid,
+  clientId: SESSION.clientId,
+  acceptedAt: STAMP.acceptedAt,
+}
 
 test.each<[string, SessionChange]>([
   ['a start', { kind: 'started', session: SESSION }],

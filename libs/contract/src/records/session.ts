@@ -123,9 +123,15 @@ function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
   }
 }
 
-function toEnd({ iss, sid, client_id }: AcceptedSessionEnd): SessionChange {
+function toEnd({ iss, sid, client_id, accepted_at }: AcceptedSessionEnd): SessionChange {
+  const acceptedAt = parseInstant(accepted_at)
   return {
     kind: 'ended',
-    end: { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null },
+    end: {
+      iss: iss as Issuer,
+      sid: sid as Sid,
+      clientId: (client_id ?? null) as ClientId | null,
+      ...(acceptedAt !== null && { acceptedAt }),
+    },
   }
 }

@@ -37,6 +37,8 @@ export interface SessionEnd {
   readonly sid: Sid
   /** Null: the session ended at every client. */
   readonly clientId: ClientId | null
+  /** When we accepted the post of it, by our clock. Absent: when it is applied. */
+  readonly acceptedAt?: Date
 }
 
 /**
@@ -137,7 +139,9 @@ export function netOf(changes: readonly SessionChange[]): SessionChanges {
       for (const [session_sub, { clientId }] of ofSession ?? []) {
         if (end.clientId === null || end.clientId === clientId) ofSession?.delete(session_sub)
       }
-      ends.set(JSON.stringify([end.iss, end.sid, end.clientId]), end)
+      // The first end is the one that ended a session which the index has.
+      const key = JSON.stringify([end.iss, end.sid, end.clientId])
+      if (!ends.has(key)) ends.set(key, end)
     }
   }
   return { ends: [...ends.values()], starts: [...starts.values()].flatMap((each) => [...each.values()]) }

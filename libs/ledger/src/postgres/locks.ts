@@ -14,6 +14,7 @@ const LOCKS = {
   issuerLogouts: 4_872_364_201,
   quarantine: 4_872_364_222,
   sessionQuotas: 4_872_364_202,
+  lifetimes: 4_872_364_230,
 } as const
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'

@@ -1,9 +1,10 @@
-import type { Issuer, SessionChanges } from '@curfew/domain'
-import { plainArray, textColumn } from '../postgres/arrays.ts'
+import type { ClientId, Issuer, SessionChanges } from '@curfew/domain'
+import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { type Columns, rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
-import { NO_END } from './order.ts'
+import { addLifetime, createTally, recordLifetimes } from './lifetimes.ts'
+import { endOf, NO_END } from './order.ts'
 
 // Both statements lock rows of `sessions` in one order, and lock a row of `session_ids` only after its row of `sessions`. So
 // concurrent changes of the same sessions cannot deadlock. Neither statement is prepared by name: a new plan for each batch fits
@@ -88,15 +89,18 @@ const START = `
 // The lateral lookups make one index scan of one partition for each session, never a join of whole tables. They run row by row in
 // the order of `found`, which is therefore the order of the locks.
 const END = `
-  with given as (select * from unnest($1::int[], $2::text[], $3::text[]) as g(issuer, sid, client_id)),
+  with given as (
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[]) as g(issuer, sid, client_id, ended_at)
+  ),
   found as (
-    select distinct i.issuer, i.sub, i.sid, i.client_id
+    select i.issuer, i.sub, i.sid, i.client_id, coalesce(min(g.ended_at), now()) as ended_at
       from given g
       cross join lateral (
         select issuer, sub, sid, client_id from session_ids
          where issuer = g.issuer and sid = g.sid and (g.client_id is null or client_id = g.client_id)
         offset 0
       ) i
+     group by 1, 2, 3, 4
      order by 1, 2, 3, 4
   ),
   locked as (
@@ -110,10 +114,21 @@ const END = `
   ended as (
     delete from sessions s using locked l
      where s.issuer = l.issuer and s.sub = l.sub and s.sid = l.sid and s.client_id = l.client_id
-    returning s.issuer, s.sid, s.client_id, s.sub
+    returning s.issuer, s.sid, s.client_id, s.sub, s.started_at, s.expires_at, l.ended_at
+  ),
+  forgotten as (
+    delete from session_ids i using ended e
+     where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub
   )
-  delete from session_ids i using ended e
-   where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub`
+  select e.issuer, e.client_id as "clientId", e.started_at as "startedAt", ${endOf('e')}, e.ended_at as "endedAt" from ended e`
+
+interface EndedRow {
+  readonly issuer: number
+  readonly clientId: ClientId
+  readonly startedAt: Date
+  readonly expiresAt: Date | null
+  readonly endedAt: Date
+}
 
 /**
  * Applies the session ends and then the session starts that IdPs posted. Idempotent.
@@ -135,14 +150,18 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
   // An issuer that the index does not know has no sessions to end.
   const known = ends.filter((end) => idOf(end) !== null)
   if (known.length > 0) {
-    await db.query({
+    const { rows: ended } = await db.query<EndedRow>({
       text: END,
       values: [
         plainArray(known.map(idOf)),
         known.map(({ sid }) => sid),
         textColumn(known.map(({ clientId }) => clientId)),
+        plainColumn(known.map(({ acceptedAt }) => acceptedAt ?? null)),
       ],
     })
+    const tally = createTally()
+    for (const row of ended) addLifetime(tally, row, row.endedAt)
+    await recordLifetimes(db, tally)
   }
   if (starts.length === 0) return
   const rows = starts.map((start) => ({ ...start, issuer: idOf(start) }))

@@ -4,6 +4,7 @@ import type { JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { SESSIONS_MAX } from './find.ts'
+import { createTally, type LifetimeTally, recordLifetimes } from './lifetimes.ts'
 import { hasPairwise, isPairwise, linkedSessionsOfEvent, namesOfUser } from './linked.ts'
 import { beganBy, CLOCKS_APART, mayBeOnDevice } from './order.ts'
 import { knowsAll } from './quotas.ts'
@@ -98,10 +99,12 @@ export async function projectSessions(
     else few.push(...rows)
   }
   // In one call if possible: a call locks its sessions in order, but several calls may deadlock with another transaction.
-  await settleSessionStates(transaction, few)
-  for (const lookup of many) await settleInParts(transaction, lookup)
-  // Last: it locks events, and a transaction that waits for an event may hold locks on these sessions.
+  const tally = createTally()
+  await settleSessionStates(transaction, few, tally)
+  for (const lookup of many) await settleInParts(transaction, lookup, tally)
+  // Late: it locks events, and a transaction that waits for an event may hold locks on these sessions.
   await noteKnownSubjects(transaction, events)
+  await recordLifetimes(transaction, tally)
 }
 
 /** Most rows in memory at once. A subject may have thousands of sessions and many logouts. */
@@ -120,12 +123,16 @@ async function find(transaction: Queryable, { name, text, ids }: Lookup): Promis
   return (await transaction.query<TouchedRow>(statement)).rows
 }
 
-async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Promise<void> {
+async function settleInParts(
+  transaction: Queryable,
+  { text, ids }: Lookup,
+  tally: LifetimeTally,
+): Promise<void> {
   const values = [plainArray([...new Set(ids)])]
   await transaction.query({ text: `declare touched no scroll cursor for ${text}`, values })
   for (let more = true; more; ) {
     const { rows } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
-    await settleSessionStates(transaction, rows)
+    await settleSessionStates(transaction, rows, tally)
     more = rows.length === ROWS
   }
   await transaction.query('close touched')
@@ -273,5 +280,7 @@ export async function oweLateLogouts(
   })
   const found = [...rows, ...linked]
   if (found.length === 0) return
-  await withTransaction(db, (transaction) => settleSessionStates(transaction, found))
+  const tally = createTally()
+  await withTransaction(db, (transaction) => settleSessionStates(transaction, found, tally))
+  await recordLifetimes(db, tally)
 }

@@ -24,6 +24,7 @@ import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './changes.ts'
+import { addLifetime, type LifetimeTally } from './lifetimes.ts'
 import { beginningOf, endOf, NO_END } from './order.ts'
 import { readSessionDeliveries } from './session-deliveries.ts'
 
@@ -81,10 +82,14 @@ const digest = (text: string) => hash('sha256', text)
 /**
  * Updates sessions in the index from events that may cover them. Owes deliveries for sessions that were unknown when an event was
  * planned. Records which logout covers a session, and whether that logout failed. Deletes sessions that are over.
+ *
+ * @param tally gets the lifetimes of the sessions that a logout ended, for `recordLifetimes`. A bulk logout ends sessions of any age,
+ * which says nothing about normal lifetimes, so its sessions are left out.
  */
 export async function settleSessionStates(
   transaction: Queryable,
   found: readonly TouchedRow[],
+  tally: LifetimeTally,
 ): Promise<void> {
   if (found.length === 0) return
   // Locks before reading the deliveries: a slow writer would otherwise overwrite newer state.
@@ -92,7 +97,7 @@ export async function settleSessionStates(
   const bindings = await bindingsOf(transaction, touched)
   const deliveriesOf = await readDeliveries(transaction, touched, bindings)
   const over: LockedRow[] = []
-  const restarted: RestartedSession[] = []
+  const restarted: (LockedRow & RestartedSession)[] = []
   const covered: { row: LockedRow; state: Extract<SessionState, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const states = rows.map((row) => {
@@ -134,6 +139,7 @@ export async function settleSessionStates(
     covered: covered.map(({ row, state: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
   await noteSubjects(transaction, touched)
+  for (const row of [...over, ...restarted]) if (row.lane !== 'bulk') addLifetime(tally, row, row.requestedAt)
 }
 
 const LOCK_SESSIONS = `

@@ -20,6 +20,8 @@ export interface SessionRecord {
   readonly givenEventId: string | null
   /** When its logout failed; null unless the session is an orphan. */
   readonly orphanedAt: Date | null
+  /** The age from which on a session of its client is overlong, in milliseconds; null if none is known. */
+  readonly overlongAfterMs: number | null
 }
 
 /** The place of a session in a list. */
@@ -41,20 +43,29 @@ export interface SessionsRequest {
 const FIND_ISSUER = `
   select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
-const SESSION = `s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         ${endOf('s')}, s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
+/**
+ * SQL: the columns of a `SessionRecord`, without its issuer.
+ *
+ * @param issuer SQL: the short name of its issuer, or null.
+ */
+export const sessionColumns = (
+  issuer: string,
+) => `s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+         ${endOf('s')}, s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt",
+         (select l.overlong_after_ms from session_lifetimes l join relying_parties p on p.id = l.relying_party_id
+           where p.issuer = ${issuer} and p.client_id = s.client_id and p.deleted_at is null) as "overlongAfterMs"`
 
 const SESSIONS_OF_SUBJECT = `
-  select ${SESSION}
+  select ${sessionColumns('$6')}
     from sessions s
    where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
      and ($3::text[] is null or s.client_id = any($3))
      and (s.sid, s.client_id) > (coalesce($4::text, ''), coalesce($5::text, ''))
-   order by s.sid, s.client_id limit $6`
+   order by s.sid, s.client_id limit $7`
 
 // `session_ids` finds the sessions of a sid, and `sessions` has their details: one lookup by primary key for each.
 const SESSIONS_OF_SID = `
-  select ${SESSION}
+  select ${sessionColumns('$6')}
     from session_ids i
     cross join lateral (
       select * from sessions
@@ -63,7 +74,7 @@ const SESSIONS_OF_SID = `
    where i.issuer = $1 and i.sid = $2 and i.expires_at > now()
      and ($3::text[] is null or i.client_id = any($3))
      and (i.client_id, i.sub) > (coalesce($4::text, ''), coalesce($5::text, ''))
-   order by i.client_id, i.sub limit $6`
+   order by i.client_id, i.sub limit $7`
 
 /** Lists the sessions of one subject that have not expired, sorted by sid and client. */
 export async function listSessionsOfSubject(
@@ -108,7 +119,7 @@ async function list(
   const { rows } = await db.query<Omit<SessionRecord, 'iss' | 'issuer'>>({
     name,
     text,
-    values: [issuer.id, of, clientIds, ...after, limit],
+    values: [issuer.id, of, clientIds, ...after, issuer.name, limit],
   })
   return rows.map((row) => ({ iss, issuer: issuer.name, ...row }))
 }

@@ -2,7 +2,7 @@ import type { OrphansFilter, Page, SessionsFilter } from '@curfew/client'
 import type { OrphanedSession, Session } from '@curfew/contract'
 import { answered, CONNECTION_OPTIONS, connect } from '../calls/connect.ts'
 import { issOf } from '../registry/issuer.ts'
-import { command, type Given, group, text, UsageError } from '../terminal/arguments.ts'
+import { command, flag, type Given, group, text, UsageError } from '../terminal/arguments.ts'
 import { LIMIT_OPTION, limitOf, upTo } from '../terminal/pages.ts'
 import { table } from '../terminal/table.ts'
 
@@ -10,6 +10,8 @@ const LIST = {
   iss: text('ISS', 'the issuer, as in ID tokens, if there are several'),
   sub: text('SUB', 'the subject'),
   sid: text('SID', 'the session'),
+  overlong: flag('the sessions that have lasted far longer than is normal for their client'),
+  client: text('CLIENT_ID', 'only this relying party'),
   ...LIMIT_OPTION,
   ...CONNECTION_OPTIONS,
 } as const
@@ -25,7 +27,10 @@ export const sessions = group('the sessions that the IdP posted', {
     {
       about: 'list posted sessions',
       options: LIST,
-      examples: ['curfew sessions list --iss https://idp.example.com --sub alice'],
+      examples: [
+        'curfew sessions list --iss https://idp.example.com --sub alice',
+        'curfew sessions list --overlong --client mail',
+      ],
     },
     list,
   ),
@@ -33,17 +38,27 @@ export const sessions = group('the sessions that the IdP posted', {
 })
 
 async function list({ values }: Given<typeof LIST>): Promise<number> {
-  const { iss, sub, sid } = values
-  let named: { readonly sub: string } | { readonly sid: string }
-  if (sub !== undefined && sid === undefined) named = { sub }
-  else if (sid !== undefined && sub === undefined) named = { sid }
-  else throw new UsageError('Give either --sub or --sid.')
+  const { iss, client: client_id } = values
+  const asked = askedOf(values)
   const limit = limitOf(values)
   const client = connect(values)
-  const filter: SessionsFilter = { iss: await issOf(client, iss), ...named }
+  const filter: SessionsFilter = {
+    ...{ iss: await issOf(client, iss), ...asked },
+    ...(client_id !== undefined && { client_id }),
+  }
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
-  return show(values.json, page, 'No sessions.\n', [
-    ['CLIENT', 'SUBJECT', 'EMAIL', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)', 'LOGOUT'],
+  return show(values.json, page, 'overlong' in asked ? 'No overlong sessions.\n' : 'No sessions.\n', [
+    [
+      'CLIENT',
+      'SUBJECT',
+      'EMAIL',
+      'SESSION',
+      'DEVICE',
+      'STARTED (UTC)',
+      'EXPIRES (UTC)',
+      'OVERLONG SINCE',
+      'LOGOUT',
+    ],
     ...page.items.map((item) => [
       item.client_id,
       item.sub,
@@ -52,9 +67,24 @@ async function list({ values }: Given<typeof LIST>): Promise<number> {
       item.device ?? '',
       minute(item.started_at),
       item.expires_at === null ? 'no end' : minute(item.expires_at),
+      item.overlong_since === null ? '' : minute(item.overlong_since),
       logoutWords(item),
     ]),
   ])
+}
+
+type Asked = { readonly sub: string } | { readonly sid: string } | { readonly overlong: true }
+
+/** The one option that says which sessions to list. */
+function askedOf({ sub, sid, overlong }: Given<typeof LIST>['values']): Asked {
+  const [only, ...others]: readonly Asked[] = [
+    ...(sub === undefined ? [] : [{ sub }]),
+    ...(sid === undefined ? [] : [{ sid }]),
+    ...(overlong === true ? [{ overlong } as const] : []),
+  ]
+  if (only === undefined || others.length > 0)
+    throw new UsageError('Give one of --sub, --sid and --overlong.')
+  return only
 }
 
 const NOT_KEPT = 'the event was deleted'

@@ -12,10 +12,12 @@ import {
   type Database,
   findIssEver,
   listOrphans,
+  listOverlong,
   listSessionsOfSid,
   listSessionsOfSubject,
   type OrphanPosition,
   type OrphanRecord,
+  type OverlongPosition,
   type SessionPosition,
   type SessionRecord,
 } from '@curfew/ledger'
@@ -27,6 +29,8 @@ import { noSuchIssuer } from '../registry/issuers.ts'
 // Sessions name the same subjects as deliveries, which support staff may read, so both have the same scope.
 const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 
+const GIVE_ONE = 'give one of sub, sid and overlong'
+
 /** `GET /v1/sessions`: the posted sessions, and those that may still be open after a failed logout. */
 export function registerSessions(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
@@ -37,32 +41,53 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
         operationId: 'listSessions',
         tags: ['Sessions'],
         summary:
-          'List the posted sessions of a subject, or the posted clients of one session. Give either sub or sid.',
+          'List the posted sessions of a subject, the posted clients of one session, or the overlong sessions of an issuer. Give one of sub, sid and overlong. With overlong a page may have fewer than `limit` items, or none, and still have a `next_cursor`.',
         querystring: SessionsQuery,
         response: { 200: page(Session) },
       },
     },
     async (request) => {
-      const { iss, sub, sid, limit, cursor } = request.query
-      if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give either sub or sid')
-      if (sub !== undefined && sid !== undefined)
-        throw invalid('/sid', 'must be absent if there is a sub: give either sub or sid')
+      const { iss, sub, sid, overlong = false, client_id: clientId = null, limit, cursor } = request.query
+      const [given, ...others] = [
+        ...(sub === undefined ? [] : ['sub']),
+        ...(sid === undefined ? [] : ['sid']),
+        ...(overlong ? ['overlong'] : []),
+      ]
+      if (given === undefined) throw invalid('/sub', `is missing: ${GIVE_ONE}`)
+      if (others[0] !== undefined)
+        throw invalid(`/${others[0]}`, `must be absent if there is a ${given}: ${GIVE_ONE}`)
       const { readCursor, pageOf } = pages(request)
-      const after = readPosition(readCursor(cursor))
       const { access } = callerOf(request)
       const own = access.kind === 'everything' || access.iss === iss
-      const { clientIds } = conditionsOf(access)
-      const asked = { iss, clientIds, after, limit: limit + 1 }
+      const { clientIds } = conditionsOf(access, { issuer: null, clientId })
+      const asked = { iss, clientIds, limit: limit + 1 }
+      const now = new Date()
+      const view = (record: SessionRecord) => sessionView(record, now)
+      const text = readCursor(cursor)
+      if (overlong) {
+        const after = readOverlongPosition(text)
+        const { rows, reached } = own
+          ? await listOverlong(db, { ...asked, after })
+          : { rows: [], reached: null }
+        return pageOf(
+          rows,
+          limit,
+          ({ position }) => overlongKey(position),
+          view,
+          reached && overlongKey(reached),
+        )
+      }
+      const after = readPosition(text)
       const records = !own
         ? []
         : sub !== undefined
-          ? await listSessionsOfSubject(db, { ...asked, sub })
-          : await listSessionsOfSid(db, { ...asked, sid: sid ?? '' })
+          ? await listSessionsOfSubject(db, { ...asked, after, sub })
+          : await listSessionsOfSid(db, { ...asked, after, sid: sid ?? '' })
       return pageOf(
         records,
         limit,
         (record) => JSON.stringify([record.sub, record.sid, record.clientId]),
-        sessionView,
+        view,
       )
     },
   )
@@ -104,12 +129,12 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
   )
 }
 
-/** The parts of a cursor, which must have the given types. @throws a 400 problem. */
-function readCursorParts(text: string | null, types: string): readonly unknown[] | null {
+/** The parts of a cursor, which must have one of the given lists of types. @throws a 400 problem. */
+function readCursorParts(text: string | null, ...types: readonly string[]): readonly unknown[] | null {
   if (text === null) return null
   try {
     const parts: unknown = JSON.parse(text)
-    if (Array.isArray(parts) && parts.map((part) => typeof part).join(' ') === types) return parts
+    if (Array.isArray(parts) && types.includes(parts.map((part) => typeof part).join(' '))) return parts
   } catch {
     // The problem below reports it.
   }
@@ -135,6 +160,18 @@ function readOrphanPosition(text: string | null): OrphanPosition | null {
   return { micros, issuer, sub, sid, clientId }
 }
 
+const overlongKey = ({ clientId, after }: OverlongPosition) =>
+  JSON.stringify(after === null ? [clientId] : [clientId, after.micros, after.sub, after.sid])
+
+function readOverlongPosition(text: string | null): OverlongPosition | null {
+  const parts = readCursorParts(text, 'string', 'string number string string')
+  if (parts === null) return null
+  const [clientId, ...rest] = parts as [string, ...([] | [number, string, string])]
+  if (rest.length === 0) return { clientId, after: null }
+  const [micros, sub, sid] = rest
+  return { clientId, after: { micros, sub, sid } }
+}
+
 /** The members that sessions and orphaned sessions have in common. */
 function commonView(record: SessionRecord | OrphanRecord) {
   return {
@@ -154,11 +191,12 @@ function eventOf({ givenEventId: givenId, issuer }: SessionRecord | OrphanRecord
   return givenId === null ? null : eventPath({ givenId, issuer })
 }
 
-function sessionView(record: SessionRecord): Session {
+function sessionView(record: SessionRecord, now: Date): Session {
   const { logoutEventId } = record
   const event = eventOf(record)
   return {
     ...commonView(record),
+    overlong_since: overlongSince(record, now)?.toISOString() ?? null,
     logout:
       logoutEventId === null
         ? null
@@ -168,6 +206,12 @@ function sessionView(record: SessionRecord): Session {
             links: { event },
           },
   }
+}
+
+function overlongSince({ startedAt, overlongAfterMs }: SessionRecord, now: Date): Date | null {
+  if (overlongAfterMs === null) return null
+  const since = new Date(startedAt.getTime() + overlongAfterMs)
+  return since < now ? since : null
 }
 
 function orphanView(record: OrphanRecord): OrphanedSession {
