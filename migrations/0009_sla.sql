@@ -4,7 +4,8 @@
 -- party's first binding. The bookkeeper projects the journal into the rollups, so that no request has to count deliveries. A
 -- planned delivery that is neither kept nor broken is under way.
 create table sla_rollups (
-  -- A slot is five minutes long and is kept for two days. Slots show which deliveries are overdue, and how fast the budget burns.
+  -- A slot is five minutes long and is kept for two days. Slots show which deliveries are overdue, and how fast the budget burns,
+  -- to a tick of five seconds.
   span        text not null check (span in ('slot', 'hour', 'day')),
   binding_id  bigint not null,
   -- UTC.
@@ -12,9 +13,10 @@ create table sla_rollups (
   planned     bigint not null check (planned >= 0),
   kept        bigint not null check (kept >= 0),
   broken      bigint not null check (broken >= 0),
-  -- Times from acceptance to acknowledgement, for the spans hour and day only: see latency-histogram.ts. The bytes of several
-  -- histograms, one after the other, are their sum.
-  latencies   bytea not null,
+  -- Counts by number, encoded as in histogram.ts. The bytes of several histograms, one after the other, are their sum.
+  -- Slot: planned, kept and broken deliveries by tick (ticks.ts), so that ticks need no rows of their own. Hour and day: times from
+  -- acceptance to acknowledgement (latency-histogram.ts).
+  histogram   bytea not null,
   primary key (span, binding_id, starts_at)
 ) with (
   -- The latest rows change several times a second, but never in an indexed column.

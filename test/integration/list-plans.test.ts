@@ -101,7 +101,7 @@ const FILL = [
    select id, id, 1, planned_at, row_number() over (order by planned_at) - 1, now(), '{}' from events`,
   `insert into probes (id, issuer, client_id, kind, uri, credential, total, ended_at, report)
    select gen_random_uuid(), 'main', 'rp-' || n % 1000, 'backchannel', 'x', 'admin', 1, now(), '{}' from generate_series(1, 100000) n`,
-  `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
+  `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, histogram)
    select 'hour', b.id, date_trunc('hour', now()) - interval '1 hour' * n, 10, 10, 0, ''
      from bindings b cross join generate_series(1, 100) n`,
   `insert into confirmations (event_id, relying_party_id, state, deadline_at, settled_at)

@@ -43,8 +43,8 @@ const random = createRandom(20261121)
 /** The fixed time of the server. */
 const NOW = new Date(Date.now() - 60_000)
 const MINUTE_MS = 60_000
-/** The smallest span of a rollup. */
-const SLOT_MS = 5 * MINUTE_MS
+/** The smallest span that counts separately. */
+const TICK_MS = 5_000
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
 /** Two relying parties have their own promise, `slow` has that of its issuer. */
@@ -232,7 +232,7 @@ function expected(deliveries: readonly Scanned[]) {
   const elapsed: number[] = []
   for (const { clientId, kept, acceptedMs, elapsedMs } of all) {
     const { within_ms: withinMs, objective } = PROMISES[clientId]
-    const decidedMs = Math.floor((NOW.getTime() - withinMs) / SLOT_MS) * SLOT_MS
+    const decidedMs = Math.floor((NOW.getTime() - withinMs) / TICK_MS) * TICK_MS
     if (kept === null && acceptedMs >= decidedMs) {
       counts.waiting += 1
       continue
@@ -271,11 +271,11 @@ function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): 
   }
 }
 
-/** The burn rate of a window that ends at the last slot in which every logout is decided: a later one cannot be late yet. */
+/** The burn rate of a window that ends at the last tick in which every logout is decided: a later one cannot be late yet. */
 function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
-  const slotMs = (ms: number) => Math.floor(ms / SLOT_MS) * SLOT_MS
+  const tickMs = (ms: number) => Math.floor(ms / TICK_MS) * TICK_MS
   const within = deliveries.filter(({ acceptedMs, clientId }) => {
-    const endMs = slotMs(NOW.getTime() - PROMISES[clientId].within_ms)
+    const endMs = tickMs(NOW.getTime() - PROMISES[clientId].within_ms)
     return acceptedMs >= endMs - windowMs && acceptedMs < endMs
   })
   const { spent, allowed } = expected(within)

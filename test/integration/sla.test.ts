@@ -1,4 +1,4 @@
-import { createEventLogJob, createSlaJob } from '@curfew/bookkeeper'
+import { createEventLogJob, createSlaJobs } from '@curfew/bookkeeper'
 import type { BindingId, ClientId, DeliveryId, InFlightDelivery, LogoutEvent } from '@curfew/domain'
 import {
   createPostgresMonitor,
@@ -144,9 +144,10 @@ test('an unsettled delivery waits until the time of the promise is over, and is 
   await logouts(1, { minutesAgo: 0, mail: null, wiki: null })
   await project()
   expect(await curfew.client.getSla()).toMatchObject({ waiting: 2, overdue: 0, share_kept: null })
-  now = new Date('2026-11-21T12:35:04.999Z')
+  // Accepted in the tick from 12:30:20 to 12:30:25, with a promise of five seconds.
+  now = new Date('2026-11-21T12:30:29.999Z')
   expect(await curfew.client.getSla()).toMatchObject({ at_risk: { waiting: 2, overdue: 0 } })
-  now = new Date('2026-11-21T12:35:05.000Z')
+  now = new Date('2026-11-21T12:30:30.000Z')
   const late = await curfew.client.getSla()
   expect(late).toMatchObject({ overdue: 2, share_kept: 0, at_risk: { waiting: 0, overdue: 2 } })
   expect(late.error_budget).toEqual({ allowed: 0.002, spent: 2, left: -1.998, share_left: -999 })
@@ -230,8 +231,11 @@ test('a metric shows how long the oldest accepted event waits for its plan', asy
 describe('a burning budget', () => {
   function bookkeeper() {
     const metrics = createMetrics()
-    const job = createSlaJob({ db: curfew.db, now: () => now, log: SILENT, metrics })
-    return { round: () => job.round(), exposed: async () => (await metrics.expose()).body }
+    const jobs = createSlaJobs({ db: curfew.db, now: () => now, log: SILENT, metrics })
+    const round = async () => {
+      for (const job of jobs) await job.round()
+    }
+    return { round, exposed: async () => (await metrics.expose()).body }
   }
   const notifications = async () =>
     (
@@ -265,7 +269,9 @@ describe('a burning budget', () => {
             { client_id: 'wiki', broken: 25, share: 0.556 },
             { client_id: 'mail', broken: 20, share: 0.444 },
           ],
-          what: expect.stringMatching(/ 90 times as fast .* nothing of it is left\.$/),
+          what: expect.stringMatching(
+            / 90 times as fast .* 25 deliveries are overdue now\. Nothing of the budget is left\.$/,
+          ),
           fix: expect.any(String),
           links: { sla: '/v1/sla?issuer=main&group_by=relying_party' },
         },

@@ -337,15 +337,8 @@ export {
   type SessionState,
   sessionStateOf,
 } from './session/session-state.ts'
-export {
-  decodeLatencies,
-  encodeLatencies,
-  LATENCY_ERROR,
-  type LatencyHistogram,
-  latencyBucket,
-  latencyQuantile,
-  mergeLatencies,
-} from './sla/latency-histogram.ts'
+export { decodeHistogram, encodeHistogram, type Histogram, mergeHistograms } from './sla/histogram.ts'
+export { LATENCY_ERROR, latencyBucket, latencyQuantile } from './sla/latency-histogram.ts'
 export {
   addCounts,
   type BindingPromise,
@@ -373,3 +366,4 @@ export {
   spanEnd,
   spanStart,
 } from './sla/spans.ts'
+export { type CountKind, sumTicks, type TickCounts, tickNumber } from './sla/ticks.ts'

@@ -180,6 +180,7 @@ export {
   isUnavailable,
   isWrongPassword,
   openDatabase,
+  type Queryable,
   type Statement,
   withTransaction,
 } from './postgres/database.ts'
@@ -288,16 +289,17 @@ export {
   type SessionPosition,
   type SessionRecord,
 } from './sessions/sessions.ts'
-export { noteBurn, watchBurns } from './sla/burns.ts'
+export { notifyOfBurn, seeBurn, watchBurns } from './sla/burns.ts'
+export type { SlaFigures, SlaGroups } from './sla/figures.ts'
 export { projectSla } from './sla/projection.ts'
 export {
+  type BurnCounts,
   deleteSlaRollups,
   readPromises,
-  type SlaFigures,
-  type SlaGroups,
   type SlaNow,
   type SlaRequest,
   type SlaScope,
+  slaBurns,
   slaByHour,
   slaByParty,
   slaFiledUntil,

@@ -28,7 +28,7 @@ import { createRetentionJob, type Retention } from './retention.ts'
 import { createRotationJob } from './rotation.ts'
 import { createSessionQuotaJob } from './session-quotas.ts'
 import { createSessionJobs } from './sessions.ts'
-import { createSlaJob } from './sla.ts'
+import { createSlaJobs } from './sla/jobs.ts'
 import { createUnverifiedJob } from './unverified.ts'
 
 // The jobs of the bookkeeper. Each has its own pace.
@@ -98,7 +98,7 @@ export function jobsOf(
     createRotationJob({ db, generateKey, now, log, stopping }),
     createAnnouncingJob({ db, publisher, windowMs, log, metrics }),
     ...createJournalJobs({ db, log, projectors }),
-    createSlaJob({ db, now, log, metrics }),
+    ...createSlaJobs({ db, now, log, metrics }),
     createEventLogJob({ monitor, metrics }),
     createLeaseJob({ db, metrics }),
     createSessionQuotaJob({ db, sessionsMax, log, metrics }),

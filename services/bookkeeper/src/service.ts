@@ -15,7 +15,7 @@ export { createRetentionJob } from './retention.ts'
 export { createRotationJob } from './rotation.ts'
 export { createSessionQuotaJob } from './session-quotas.ts'
 export { createSessionJobs, expiryRound } from './sessions.ts'
-export { createSlaJob } from './sla.ts'
+export { createSlaJobs } from './sla/jobs.ts'
 
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {

@@ -3,9 +3,11 @@ import {
   type BindingId,
   type DeliveryId,
   type EventId,
-  encodeLatencies,
+  encodeHistogram,
   latencyBucket,
-  mergeLatencies,
+  mergeHistograms,
+  SLA_SPANS,
+  tickNumber,
   uuidV7,
 } from '@curfew/domain'
 import { type JournalEntry, projectSla, withTransaction } from '@curfew/ledger'
@@ -91,9 +93,9 @@ async function timesOf(request: () => Promise<unknown>): Promise<readonly number
 }
 
 const FILL = `
-  insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
+  insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, histogram)
   select $1, b.id, at, $2::bigint, $2::bigint - broken, broken,
-         case when $1 = 'slot' then '' else decode(($6::text[])[1 + (random() * ($7::integer - 1))::integer], 'hex') end
+         decode(($6::text[])[1 + (random() * ($7::integer - 1))::integer], 'hex')
     from bindings b
     cross join generate_series(date_bin($8::interval, $3::timestamptz, timestamptz 'epoch'), $4::timestamptz, $8::interval) as at
     cross join lateral (select least($2::bigint, (random() * 2 * $2 * $5::float8)::bigint) as broken) of_it
@@ -108,10 +110,21 @@ async function fill({ db }: Stage): Promise<void> {
     ['hour', '1 hour', PER_HOUR, daysAgo(DAYS)],
     ['day', '1 day', PER_HOUR * 24, daysAgo(DAYS)],
   ] as const) {
-    const samples = Array.from({ length: SAMPLES }, () => sampleOf(count))
+    const samples = Array.from({ length: SAMPLES }, () =>
+      span === 'slot' ? ticksOf(count) : sampleOf(count),
+    )
     await db.query(FILL, [span, count, from, now, BROKEN, samples, SAMPLES, length])
   }
   await db.query('analyze')
+}
+
+/** Deliveries of a slot, planned and kept at random times. */
+function ticksOf(count: number): string {
+  const ticks = Array.from({ length: count }, () => {
+    const acceptedMs = Math.random() * SLA_SPANS.slot
+    return new Map((['planned', 'kept'] as const).map((kind) => [tickNumber(kind, acceptedMs), 1]))
+  })
+  return Buffer.from(encodeHistogram(mergeHistograms(ticks))).toString('hex')
 }
 
 /** Random latencies: most of some ten milliseconds, a few much longer. */
@@ -120,7 +133,7 @@ function sampleOf(count: number): string {
     const ms = Math.random() < 0.01 ? 5_000 * Math.random() : 10 + 40 * Math.random() ** 3
     return new Map([[latencyBucket(ms), 1]])
   })
-  return Buffer.from(encodeLatencies(mergeLatencies(latencies))).toString('hex')
+  return Buffer.from(encodeHistogram(mergeHistograms(latencies))).toString('hex')
 }
 
 const ADD_EVENTS = `

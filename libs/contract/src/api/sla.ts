@@ -60,7 +60,7 @@ const figures = {
   overdue: Type.Integer({
     minimum: 0,
     description:
-      'Number of unsettled deliveries past the time limit, accurate to five minutes. They are not in broken, but they spend the error budget.',
+      'Number of unsettled deliveries past the time limit, accurate to five seconds. They are not in broken, but they spend the error budget.',
   }),
   waiting: Type.Integer({
     minimum: 0,
@@ -122,7 +122,7 @@ export const Sla = model('Sla', {
     },
     {
       description:
-        'Speed at which the error budget is spent, over the interval of that length. 1 spends exactly the budget of the whole window. The intervals end within_ms ago, because later logouts cannot be late yet, and are rounded to five minutes. Null: no traffic.',
+        'Speed at which the error budget is spent, over the interval of that length. 1 spends exactly the budget of the whole window. The intervals end within_ms ago, because later logouts cannot be late yet, rounded down to five seconds. Null: no traffic.',
     },
   ),
   at_risk: Type.Object(

@@ -1,14 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import {
-  decodeLatencies,
-  encodeLatencies,
-  LATENCY_ERROR,
-  type LatencyHistogram,
-  latencyBucket,
-  latencyQuantile,
-  mergeLatencies,
-} from './latency-histogram.ts'
+import { decodeHistogram, encodeHistogram, type Histogram, mergeHistograms } from './histogram.ts'
+import { LATENCY_ERROR, latencyBucket, latencyQuantile } from './latency-histogram.ts'
 
 // Goal: percentiles are within the stated error, for any merged histograms, and the encoding loses nothing.
 // Method: properties against sorted lists of the latencies.
@@ -20,8 +13,8 @@ const latencies = fc.array(
   },
 )
 
-function histogramOf(all: readonly number[]): LatencyHistogram {
-  return mergeLatencies(all.map((ms) => new Map([[latencyBucket(ms), 1]])))
+function histogramOf(all: readonly number[]): Histogram {
+  return mergeHistograms(all.map((ms) => new Map([[latencyBucket(ms), 1]])))
 }
 
 test('a percentile is within the error of the true one', () => {
@@ -41,8 +34,8 @@ describe('the encoding', () => {
     fc.assert(
       fc.property(fc.array(latencies, { maxLength: 5 }), (parts) => {
         const histograms = parts.map(histogramOf)
-        const bytes = histograms.flatMap((histogram) => [...encodeLatencies(histogram)])
-        expect(decodeLatencies(Uint8Array.from(bytes))).toEqual(mergeLatencies(histograms))
+        const bytes = histograms.flatMap((histogram) => [...encodeHistogram(histogram)])
+        expect(decodeHistogram(Uint8Array.from(bytes))).toEqual(mergeHistograms(histograms))
       }),
     )
   })
@@ -53,6 +46,6 @@ describe('the encoding', () => {
       [127, 128],
       [700, 2 ** 40],
     ])
-    expect(decodeLatencies(encodeLatencies(histogram))).toEqual(histogram)
+    expect(decodeHistogram(encodeHistogram(histogram))).toEqual(histogram)
   })
 })

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { LEVELS } from '../delivery/level.ts'
+import { mergeHistograms } from './histogram.ts'
 import {
   addCounts,
   BURN_LEAST,
@@ -15,7 +16,8 @@ import {
   waitingOf,
   withinPromise,
 } from './sla.ts'
-import { burnIntervals, intervalsOf, SLA_SPANS, type SlaInterval, spanStart } from './spans.ts'
+import { burnIntervals, intervalsOf, SLA_SPANS, type SlaInterval, spanStart, TICK_MS } from './spans.ts'
+import { type CountKind, sumTicks, tickNumber } from './ticks.ts'
 
 // Goal: deliveries are kept or broken as promised, budgets and alerts follow from the counts, and the chosen rollups cover an
 // interval exactly.
@@ -203,7 +205,13 @@ describe('intervals', () => {
     expect(reachedMs).toBe(toMs)
   }
 
-  test('count every slot of a time once, and as overdue only the slots past the time limit', () => {
+  /** Expects that no interval of ticks crosses the start of a slot: its rollup is found by that start. */
+  function expectWithinSlots(intervals: readonly SlaInterval[]): void {
+    for (const { span, fromMs, toMs } of intervals)
+      if (span === 'tick') expect(spanStart('slot', toMs - 1)).toBe(spanStart('slot', fromMs))
+  }
+
+  test('count every tick of a time once, and as overdue only the ticks past the time limit', () => {
     fc.assert(
       fc.property(times, fc.boolean(), ({ nowMs, withinMs, agoHours, hours }, byHour) => {
         const fromMs = spanStart('hour', nowMs) - agoHours * HOUR_MS
@@ -214,7 +222,7 @@ describe('intervals', () => {
           fromMs,
           toMs,
         )
-        const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('slot', nowMs - withinMs)))
+        const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('tick', nowMs - withinMs)))
         expectWhole(
           intervals.filter(({ past }) => past),
           fromMs,
@@ -224,6 +232,72 @@ describe('intervals', () => {
         // Slots cover less than an hour.
         for (const { span, ...interval } of intervals)
           if (span === 'slot') expect(interval.toMs - interval.fromMs).toBeLessThan(HOUR_MS)
+        expectWithinSlots(intervals)
+      }),
+    )
+  })
+
+  test('count a delivery once, and as overdue within a tick after its promise has passed, but never before', () => {
+    const cases = fc.record({
+      within: times,
+      agoMs: fc.integer({ min: 0, max: DAY_MS * 2 }),
+      byHour: fc.boolean(),
+    })
+    fc.assert(
+      fc.property(cases, ({ within: { nowMs, withinMs }, agoMs, byHour }) => {
+        const acceptedMs = nowMs - agoMs
+        const range = {
+          fromMs: spanStart('day', nowMs) - 3 * DAY_MS,
+          toMs: spanStart('hour', nowMs) + HOUR_MS,
+        }
+        const holding = (intervals: Iterable<SlaInterval>) =>
+          [...intervals].filter(({ fromMs, toMs }) => fromMs <= acceptedMs && acceptedMs < toMs)
+        const found = holding(intervalsOf(range, { nowMs, withinMs, byHour }))
+        expect(found.filter(({ counted }) => counted)).toHaveLength(1)
+        const overdue = found.filter(({ past }) => past).length
+        if (agoMs >= withinMs + TICK_MS) expect(overdue).toBe(1)
+        if (agoMs <= withinMs) expect(overdue).toBe(0)
+        expect(overdue).toBeLessThanOrEqual(1)
+        const burnt = holding([...burnIntervals({ nowMs, withinMs }).values()].flat()).length
+        expect(burnt).toBe(
+          overdue === 1 && acceptedMs >= spanStart('tick', nowMs - withinMs) - 6 * HOUR_MS ? 1 : 0,
+        )
+      }),
+    )
+  })
+
+  test('of ticks sum up the deliveries that were accepted within them', () => {
+    const accepted = fc.array(
+      fc.record({
+        offsetMs: fc.integer({ min: 0, max: SLA_SPANS.slot - 1 }),
+        end: fc.constantFrom<CountKind | null>('kept', 'broken', null),
+      }),
+    )
+    const ticks = fc.integer({ min: 0, max: SLA_SPANS.slot / TICK_MS })
+    fc.assert(
+      fc.property(times, accepted, ticks, ticks, ({ nowMs }, deliveries, a, b) => {
+        const slotMs = spanStart('slot', nowMs)
+        const kinds = deliveries.flatMap(({ offsetMs, end }) =>
+          (['planned', end] as const).flatMap((kind) =>
+            kind === null ? [] : [new Map([[tickNumber(kind, slotMs + offsetMs), 1]])],
+          ),
+        )
+        const interval = {
+          fromMs: slotMs + Math.min(a, b) * TICK_MS,
+          toMs: slotMs + Math.max(a, b) * TICK_MS,
+        }
+        const within = deliveries.filter(
+          ({ offsetMs }) => slotMs + offsetMs >= interval.fromMs && slotMs + offsetMs < interval.toMs,
+        )
+        const number = (kind: CountKind | null) => within.filter(({ end }) => end === kind).length
+        expect(sumTicks(mergeHistograms(kinds), interval)).toEqual({
+          ...{
+            planned: within.length,
+            kept: number('kept'),
+            broken: number('broken'),
+            unsettled: number(null),
+          },
+        })
       }),
     )
   })
@@ -235,9 +309,10 @@ describe('intervals', () => {
         const all = [...parts.values()].flat()
         // Later logouts cannot be overdue yet.
         const endMs = nowMs - withinMs
-        const toMs = spanStart('slot', endMs)
+        const toMs = spanStart('tick', endMs)
         expectWhole(all, toMs - 6 * HOUR_MS, toMs)
         expectWhole(parts.get('5m') ?? [], toMs - 5 * 60_000, toMs)
+        expectWithinSlots(all)
         // Undecided intervals would count kept deliveries, but no broken ones.
         expect(all.every(({ counted, past }) => counted && past)).toBe(true)
       }),

@@ -4,23 +4,30 @@
 export const SLA_SPANS = { slot: 300_000, hour: 3_600_000, day: 86_400_000 } as const
 export type SlaSpan = keyof typeof SLA_SPANS
 
+/** The length of a tick, in milliseconds. The rollup of a slot also counts by tick, so that a promise is judged within seconds. */
+export const TICK_MS = 5_000
+
+const LENGTHS = { tick: TICK_MS, ...SLA_SPANS } as const
+type Length = keyof typeof LENGTHS
+
 /** The windows of burn rates, in milliseconds, the shortest first. */
 export const BURN_WINDOWS = { '5m': 300_000, '30m': 1_800_000, '1h': 3_600_000, '6h': 21_600_000 } as const
 export type BurnWindow = keyof typeof BURN_WINDOWS
 
 /** The start of the span that contains a time. */
-export function spanStart(span: SlaSpan, atMs: number): number {
-  return Math.floor(atMs / SLA_SPANS[span]) * SLA_SPANS[span]
+export function spanStart(span: Length, atMs: number): number {
+  return Math.floor(atMs / LENGTHS[span]) * LENGTHS[span]
 }
 
 /** The first start of a span at or after a time. */
-export function spanEnd(span: SlaSpan, atMs: number): number {
-  return spanStart(span, atMs - 1) + SLA_SPANS[span]
+export function spanEnd(span: Length, atMs: number): number {
+  return spanStart(span, atMs - 1) + LENGTHS[span]
 }
 
 /** Consecutive rollups of one span, and the counts that are needed of them. */
 export interface SlaInterval {
-  readonly span: SlaSpan
+  /** `tick`: some ticks of one slot. */
+  readonly span: Length
   readonly fromMs: number
   readonly toMs: number
   /** Whether planned, kept and broken deliveries are counted from these rollups. */
@@ -29,14 +36,14 @@ export interface SlaInterval {
   readonly past: boolean
 }
 
-/** The start of the slot up to which every accepted logout is kept, broken or overdue. */
+/** The start of the tick up to which every accepted logout is kept, broken or overdue. */
 function decidedUntil(nowMs: number, withinMs: number): number {
-  return spanStart('slot', nowMs - withinMs)
+  return spanStart('tick', nowMs - withinMs)
 }
 
 /**
  * The fewest rollups that cover an interval: days, and hours at both ends. The hour in which deliveries begin to be overdue is
- * also read in slots.
+ * also read in slots and ticks.
  *
  * @param range the interval, between full hours. @param byHour true to use no days, so that every hour is separate.
  */
@@ -51,13 +58,13 @@ export function intervalsOf(
     ...cut(fromMs, Math.min(toMs, hourMs), spans, { counted: true, past: true }),
     ...cut(Math.max(fromMs, hourMs), toMs, spans, { counted: true, past: false }),
     ...(fromMs <= hourMs && hourMs < toMs
-      ? cut(hourMs, decidedMs, ['slot'], { counted: false, past: true })
+      ? cut(hourMs, decidedMs, ['slot', 'tick'], { counted: false, past: true })
       : []),
   ]
 }
 
 /**
- * The rollups for burn rates. The part of a window excludes the shorter windows.
+ * The rollups for burn rates. The part of a window excludes the shorter windows. Windows slide by a tick.
  *
  * All windows end at the time up to which every logout is decided. Later logouts cannot be overdue yet, but some of them are kept
  * already, so they would lower the burn rate.
@@ -73,30 +80,30 @@ export function burnIntervals({
   let toMs = decidedUntil(nowMs, withinMs)
   for (const [window, lengthMs] of Object.entries(BURN_WINDOWS) as [BurnWindow, number][]) {
     const fromMs = decidedUntil(nowMs, withinMs + lengthMs)
-    parts.set(window, cut(fromMs, toMs, ['hour', 'slot'], { counted: true, past: true }))
+    parts.set(window, cut(fromMs, toMs, ['hour', 'slot', 'tick'], { counted: true, past: true }))
     toMs = fromMs
   }
   return parts
 }
 
 /**
- * Cuts an interval into the longest spans that fit.
+ * Cuts an interval into the longest spans that fit. No part crosses the start of a longer span.
  *
  * @param spans the available spans, the longest first; the ends align to the last.
  */
 function cut(
   fromMs: number,
   toMs: number,
-  spans: readonly SlaSpan[],
+  spans: readonly Length[],
   flags: Pick<SlaInterval, 'counted' | 'past'>,
 ): readonly SlaInterval[] {
   const [span, ...shorter] = spans
   if (span === undefined || fromMs >= toMs) return []
   const [first, last] = [spanEnd(span, fromMs), spanStart(span, toMs)]
-  if (first >= last) return cut(fromMs, toMs, shorter, flags)
+  if (first > last) return cut(fromMs, toMs, shorter, flags)
   return [
     ...cut(fromMs, first, shorter, flags),
-    { span, fromMs: first, toMs: last, ...flags },
+    ...(first < last ? [{ span, fromMs: first, toMs: last, ...flags }] : []),
     ...cut(last, toMs, shorter, flags),
   ]
 }

@@ -1,7 +1,7 @@
 import type { BindingId, BindingPromise, ClientId } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
-import { WITHIN_MS } from '../sla/sla.ts'
+import { WITHIN_MS } from '../sla/figures.ts'
 
 /** A binding as the SLA and receipts describe it: its channel, and the promise for its deliveries. */
 export interface BindingFacts extends BindingPromise {

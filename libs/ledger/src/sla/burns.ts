@@ -12,42 +12,44 @@ export function watchBurns(db: Database, work: (transaction: Queryable) => Promi
 }
 
 // A burn that was last seen within the quiet time still goes on, and operators were notified of it.
-const NOTE_BURN = `
+const SEE_BURN = `
   with before as (select burning_at from sla_burns where issuer = $1 and severity = $2),
-  noted as (
+  seen as (
     insert into sla_burns (issuer, severity, burning_at) values ($1, $2, $3)
     on conflict (issuer, severity) do update set burning_at = excluded.burning_at
   )
-  insert into notifications (type, issuer, data)
-  select 'sla.budget_burning', $1, $5::jsonb
+  select from (select) burn
    where not exists (select from before where burning_at > $3::timestamptz - make_interval(secs => $4::float8 / 1000))`
 
 /**
- * Records that an issuer's error budget burns, and writes a notification if the burn is new.
+ * Records that an issuer's error budget burns.
  *
  * @param quietMs how long the budget must not have burnt before a burn is new, in milliseconds.
- * @returns whether the burn is new.
+ * @returns whether the burn is new. If so, notify of it in the same transaction.
  */
-export async function noteBurn(
+export async function seeBurn(
   transaction: Queryable,
-  {
-    issuer,
-    severity,
-    now,
-    quietMs,
-    data,
-  }: {
-    issuer: string
-    severity: BurnSeverity
-    now: Date
-    quietMs: number
-    data: Readonly<Record<string, unknown>>
-  },
+  { issuer, severity, now, quietMs }: { issuer: string; severity: BurnSeverity; now: Date; quietMs: number },
 ): Promise<boolean> {
   const { rowCount } = await transaction.query({
-    name: 'note_burn',
-    text: NOTE_BURN,
-    values: [issuer, severity, now, quietMs, JSON.stringify(data)],
+    name: 'see_burn',
+    text: SEE_BURN,
+    values: [issuer, severity, now, quietMs],
   })
   return rowCount === 1
+}
+
+const NOTIFY_OF_BURN = `
+  insert into notifications (type, issuer, data) values ('sla.budget_burning', $1, $2::jsonb)`
+
+/** Writes the notification of a burning budget. */
+export async function notifyOfBurn(
+  transaction: Queryable,
+  { issuer, data }: { issuer: string; data: Readonly<Record<string, unknown>> },
+): Promise<void> {
+  await transaction.query({
+    name: 'notify_of_burn',
+    text: NOTIFY_OF_BURN,
+    values: [issuer, JSON.stringify(data)],
+  })
 }

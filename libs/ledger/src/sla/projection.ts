@@ -1,15 +1,17 @@
 import { setImmediate } from 'node:timers/promises'
 import {
   type BindingId,
+  type CountKind,
   type DeliveryId,
-  decodeLatencies,
-  encodeLatencies,
-  type LatencyHistogram,
+  decodeHistogram,
+  encodeHistogram,
+  type Histogram,
   latencyBucket,
-  mergeLatencies,
+  mergeHistograms,
   SLA_SPANS,
   type SlaSpan,
   spanStart,
+  tickNumber,
   withinPromise,
 } from '@curfew/domain'
 import { type BindingFacts, readBindingFacts } from '../delivery/binding-facts.ts'
@@ -20,12 +22,10 @@ import { decideSettled, notePlanned, type PartyEntry, plannedBefore } from './pa
 
 // The projection of the journal into the SLA's rollups.
 
-/** The counts to add to one rollup. */
-interface Addition {
-  planned: number
-  kept: number
-  broken: number
+/** The counts to add to the rollups of one slot, and of the hour and day that contain it. */
+interface Addition extends Record<CountKind, number> {
   readonly latencies: Map<number, number>
+  readonly ticks: Map<number, number>
 }
 
 /** Additions by binding, and by the start of the slot in milliseconds since 1970. */
@@ -101,7 +101,7 @@ function addPlanned(additions: Additions, owed: readonly JournalDelivery[], rule
   for (const delivery of owed) {
     const { bindingId, acceptedMs } = delivery
     if (acceptedMs !== null && promiseOf(delivery, rules) !== null)
-      additionTo(additions, bindingId, acceptedMs).planned += 1
+      add(additions, { bindingId, acceptedMs }, 'planned')
   }
 }
 
@@ -116,11 +116,9 @@ function addSettled(
     const promise = promiseOf(delivery, rules)
     // A replayed delivery was counted when it became a dead letter.
     if (acceptedMs === null || generation > 0 || promise === null) continue
-    const addition = additionTo(additions, bindingId, acceptedMs)
     const elapsedMs = atMs - acceptedMs
-    if (withinPromise(delivery, elapsedMs, promise)) addition.kept += 1
-    else addition.broken += 1
-    if (state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+    const kind = withinPromise(delivery, elapsedMs, promise) ? 'kept' : 'broken'
+    add(additions, { bindingId, acceptedMs }, kind, state === 'acknowledged' ? elapsedMs : null)
   }
 }
 
@@ -143,17 +141,24 @@ async function addParties(
   const planned = ofParties(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.owed : [])))
   const settled = ofParties(entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : [])))
   if (planned.length > 0) {
-    for (const { bindingId, acceptedMs } of await notePlanned(transaction, planned))
-      additionTo(additions, bindingId, acceptedMs).planned += 1
+    for (const logout of await notePlanned(transaction, planned)) add(additions, logout, 'planned')
   }
   if (settled.length === 0) return
   const decided = await decideSettled(transaction, settled, (bindingId) => withinMs.get(bindingId) ?? 0)
-  for (const { bindingId, acceptedMs, kept, elapsedMs } of decided) {
-    const addition = additionTo(additions, bindingId, acceptedMs)
-    if (kept) addition.kept += 1
-    else addition.broken += 1
-    if (elapsedMs !== null) count(addition.latencies, latencyBucket(elapsedMs))
-  }
+  for (const logout of decided) add(additions, logout, logout.kept ? 'kept' : 'broken', logout.elapsedMs)
+}
+
+/** Counts one delivery. @param elapsedMs the time from its acceptance to its acknowledgement; null without one. */
+function add(
+  additions: Additions,
+  { bindingId, acceptedMs }: { readonly bindingId: BindingId; readonly acceptedMs: number },
+  kind: CountKind,
+  elapsedMs: number | null = null,
+): void {
+  const addition = additionTo(additions, bindingId, acceptedMs)
+  addition[kind] += 1
+  count(addition.ticks, tickNumber(kind, acceptedMs))
+  if (elapsedMs !== null) count(addition.latencies, latencyBucket(elapsedMs))
 }
 
 /** Returns the addition for a binding in the slot of a time. */
@@ -169,36 +174,39 @@ function additionTo(additions: Additions, bindingId: BindingId, ms: number): Add
 function additionIn(spans: Map<number, Addition>, startMs: number): Addition {
   const known = spans.get(startMs)
   if (known !== undefined) return known
-  const addition: Addition = { planned: 0, kept: 0, broken: 0, latencies: new Map() }
+  const addition: Addition = { planned: 0, kept: 0, broken: 0, latencies: new Map(), ticks: new Map() }
   spans.set(startMs, addition)
   return addition
 }
 
-function count(latencies: Map<number, number>, bucket: number, by = 1): void {
-  latencies.set(bucket, (latencies.get(bucket) ?? 0) + by)
+function count(histogram: Map<number, number>, number: number, by = 1): void {
+  histogram.set(number, (histogram.get(number) ?? 0) + by)
 }
 
 /** A rollup, with the counts to add to it. */
-interface Row extends Addition {
+interface Row extends Readonly<Record<CountKind, number>> {
   readonly span: SlaSpan
   readonly bindingId: BindingId
   readonly startMs: number
+  /** Counts by tick for a slot, and latencies for an hour or day. */
+  readonly histogram: Histogram
 }
 
-/** Sums up the additions for the rollups of every span. Only hours and days have latencies. */
+/** Sums up the additions for the rollups of every span. */
 function rowsOf(additions: Additions): readonly Row[] {
   const rows: Row[] = []
   for (const [bindingId, slots] of additions) {
     for (const span of Object.keys(SLA_SPANS) as SlaSpan[]) {
       const sums = new Map<number, Addition>()
-      for (const [slotMs, { planned, kept, broken, latencies }] of slots) {
+      for (const [slotMs, { planned, kept, broken, latencies }] of span === 'slot' ? [] : slots) {
         const sum = additionIn(sums, spanStart(span, slotMs))
         sum.planned += planned
         sum.kept += kept
         sum.broken += broken
-        if (span !== 'slot') for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
+        for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
       }
-      for (const [startMs, sum] of sums) rows.push({ span, bindingId, startMs, ...sum })
+      for (const [startMs, { latencies, ticks, ...sum }] of span === 'slot' ? slots : sums)
+        rows.push({ span, bindingId, startMs, ...sum, histogram: span === 'slot' ? ticks : latencies })
     }
   }
   return rows
@@ -218,51 +226,51 @@ const ADDITIONS = rowParameters<Row & { readonly encoded: string | null }>({
   planned: ['bigint', ({ planned }) => planned],
   kept: ['bigint', ({ kept }) => kept],
   broken: ['bigint', ({ broken }) => broken],
-  latencies: ['word', ({ encoded }) => encoded],
+  histogram: ['word', ({ encoded }) => encoded],
 })
 
-const READ_LATENCIES = `
-  select given.place, r.latencies
+const READ_HISTOGRAMS = `
+  select given.place, r.histogram
     from ${KEYS.placedAs('given')}
     join sla_rollups r using (span, binding_id, starts_at)
-   where r.latencies <> ''`
+   where r.histogram <> ''`
 
 const ADD = `
-  insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, latencies)
-  select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(latencies, 'hex'), '')
+  insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, histogram)
+  select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(histogram, 'hex'), '')
     from ${ADDITIONS.as('given')}
   on conflict (span, binding_id, starts_at) do update
      set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
-         latencies = case when excluded.latencies = '' then r.latencies else excluded.latencies end`
+         histogram = case when excluded.histogram = '' then r.histogram else excluded.histogram end`
 
 async function write(transaction: Queryable, rows: readonly Row[]): Promise<void> {
-  const timed = rows.filter(({ latencies }) => latencies.size > 0)
-  const known = timed.length === 0 ? [] : await readLatencies(transaction, timed)
-  const latencies = new Map(
-    timed.map((row, index) => [row, mergeLatencies([row.latencies, known[index] ?? new Map()])]),
+  const added = rows.filter(({ histogram }) => histogram.size > 0)
+  const known = added.length === 0 ? [] : await readHistograms(transaction, added)
+  const histograms = new Map(
+    added.map((row, index) => [row, mergeHistograms([row.histogram, known[index] ?? new Map()])]),
   )
   await transaction.query({
     name: 'sla_add',
     text: ADD,
-    values: ADDITIONS.values(rows.map((row) => ({ ...row, encoded: hex(latencies.get(row)) }))),
+    values: ADDITIONS.values(rows.map((row) => ({ ...row, encoded: hex(histograms.get(row)) }))),
   })
 }
 
-/** Reads the latencies that the rollups already have, in the order of `rows`. */
-async function readLatencies(
+/** Reads the histograms that the rollups already have, in the order of `rows`. */
+async function readHistograms(
   transaction: Queryable,
   rows: readonly Row[],
-): Promise<readonly (LatencyHistogram | undefined)[]> {
-  const { rows: found } = await transaction.query<{ place: number; latencies: Uint8Array }>({
-    name: 'sla_latencies',
-    text: READ_LATENCIES,
+): Promise<readonly (Histogram | undefined)[]> {
+  const { rows: found } = await transaction.query<{ place: number; histogram: Uint8Array }>({
+    name: 'sla_histograms',
+    text: READ_HISTOGRAMS,
     values: KEYS.values(rows),
   })
-  const known: LatencyHistogram[] = []
-  for (const { place, latencies } of found) known[place - 1] = decodeLatencies(latencies)
+  const known: Histogram[] = []
+  for (const { place, histogram } of found) known[place - 1] = decodeHistogram(histogram)
   return known
 }
 
-function hex(latencies: LatencyHistogram | undefined): string | null {
-  return latencies === undefined ? null : Buffer.from(encodeLatencies(latencies)).toString('hex')
+function hex(histogram: Histogram | undefined): string | null {
+  return histogram === undefined ? null : Buffer.from(encodeHistogram(histogram)).toString('hex')
 }

@@ -2,19 +2,22 @@ import {
   addCounts,
   type BurnWindow,
   burnIntervals,
-  decodeLatencies,
   intervalsOf,
-  type LatencyHistogram,
   NO_COUNTS,
   type SlaCounts,
-  type SlaInterval,
   type SlaPromise,
 } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
-import { rowParameters } from '../postgres/parameters.ts'
-
-/** SQL: the promise for a relying party `p` of an issuer `i`, in milliseconds. */
-export const WITHIN_MS = "coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms)"
+import {
+  PARTIES,
+  type PartInterval,
+  READ_BY_HOUR,
+  READ_BY_PART,
+  READ_BY_PARTY,
+  type ReadScope,
+  readFigures,
+  type SlaGroups,
+} from './figures.ts'
 
 /** The relying parties whose SLA is read. */
 export interface SlaScope {
@@ -23,15 +26,6 @@ export interface SlaScope {
   /** Only these clients; null: all relying parties of the issuer, including removed ones. */
   readonly clientIds: readonly string[] | null
 }
-
-const PARTIES = `
-  select b.id as binding_id, p.client_id,
-         ${WITHIN_MS} as within_ms,
-         coalesce((p.settings #>> '{sla,objective}')::float8, i.sla_objective) as objective
-    from issuers i
-    join relying_parties p on p.issuer = i.name
-    join bindings b on b.relying_party_id = p.id
-   where i.name = $1 and ($2::text[] is null or p.client_id = any($2))`
 
 const READ_PROMISES = `
   select distinct client_id as "clientId", within_ms as "withinMs", objective from (${PARTIES}) parties order by 1`
@@ -43,80 +37,10 @@ export async function readPromises(
 ): Promise<ReadonlyMap<string, SlaPromise>> {
   const { rows } = await db.query<SlaPromise & { readonly clientId: string }>({
     text: READ_PROMISES,
-    values: [issuer, clientIds],
+    values: [[issuer], clientIds],
   })
   return new Map(rows.map(({ clientId, withinMs, objective }) => [clientId, { withinMs, objective }]))
 }
-
-type PartInterval = SlaInterval & { readonly part?: string; readonly withinMs: number }
-
-const INTERVALS = rowParameters<PartInterval>(
-  {
-    within_ms: ['int', ({ withinMs }) => withinMs],
-    part: ['word', ({ part = 'all' }) => part],
-    span: ['word', ({ span }) => span],
-    from_at: ['timestamptz', ({ fromMs }) => new Date(fromMs)],
-    to_at: ['timestamptz', ({ toMs }) => new Date(toMs)],
-    counted: ['boolean', ({ counted }) => counted],
-    past: ['boolean', ({ past }) => past],
-  },
-  // The issuer and the clients.
-  { after: { last: 2 } },
-)
-
-// The intervals to read depend on the promise alone, so they are given once for each distinct promise.
-const PARTY_INTERVALS = `
-  from (${PARTIES}) parties
-  join ${INTERVALS.as('s')} using (within_ms)`
-
-const ROLLUPS_OF_INTERVAL = `
-  from sla_rollups r
- where r.span = s.span and r.binding_id = parties.binding_id and r.starts_at >= s.from_at and r.starts_at < s.to_at`
-
-// Sums up by interval first: an interval has many rows, and there are few intervals.
-const SUMS = `sum(planned) as planned, sum(kept) as kept, sum(broken) as broken,
-  sum(greatest(planned - kept - broken, 0)) as unsettled`
-
-const COUNTS = `
-  coalesce(sum(planned) filter (where counted), 0)::bigint as planned,
-  coalesce(sum(kept) filter (where counted), 0)::bigint as kept,
-  coalesce(sum(broken) filter (where counted), 0)::bigint as broken,
-  coalesce(sum(unsettled) filter (where past), 0)::bigint as overdue,
-  coalesce(sum((1 - objective) * (case when counted then kept + broken else 0 end
-    + case when past then unsettled else 0 end)::float8), 0) as allowed`
-
-const LATENCIES = `string_agg(latencies, ''::bytea) filter (where counted) as latencies`
-
-const READ_BY_PARTY = `
-  select client_id as "group", ${COUNTS}, ${LATENCIES}
-  ${PARTY_INTERVALS}
-  cross join lateral (select ${SUMS}, string_agg(latencies, ''::bytea) as latencies ${ROLLUPS_OF_INTERVAL}) sums
-   group by client_id having sum(planned) > 0 order by client_id collate "C"`
-
-const READ_BY_HOUR = `
-  select (extract(epoch from hour) * 1000)::bigint as "group", ${COUNTS}, ${LATENCIES}
-  ${PARTY_INTERVALS}
-  cross join lateral (
-    select date_bin('1 hour', starts_at, timestamptz 'epoch') as hour, ${SUMS}, string_agg(latencies, ''::bytea) as latencies
-    ${ROLLUPS_OF_INTERVAL} group by 1) sums
-   group by hour order by hour`
-
-const READ_BY_PART = `
-  select part as "group", ${COUNTS}
-  ${PARTY_INTERVALS}
-  cross join lateral (select ${SUMS} ${ROLLUPS_OF_INTERVAL}) sums
-   group by part`
-
-/** SLA counts and latencies of a group of deliveries. */
-export interface SlaFigures extends SlaCounts {
-  /** Times from acceptance to acknowledgement. */
-  readonly latencies: LatencyHistogram
-}
-
-/** Figures by `client_id`, or by the start of the hour in milliseconds since 1970. */
-export type SlaGroups<Key> = ReadonlyMap<Key, SlaFigures>
-
-type Row<Key> = SlaCounts & { readonly group: Key; readonly latencies: Uint8Array | null }
 
 /** Reads the figures of a range of full hours, by relying party. Reads a few rollups for each, and no deliveries. */
 export async function slaByParty(
@@ -125,7 +49,7 @@ export async function slaByParty(
   { promises, range, nowMs }: SlaRequest,
 ): Promise<SlaGroups<string>> {
   const intervals = intervalsByPromise(promises, (withinMs) => intervalsOf(range, { nowMs, withinMs }))
-  return read<string>(db, READ_BY_PARTY, scope, intervals)
+  return readFigures<string>(db, READ_BY_PARTY, readScope(scope), intervals)
 }
 
 /** Reads the figures of a range of full hours, by hour. */
@@ -137,7 +61,7 @@ export async function slaByHour(
   const intervals = intervalsByPromise(promises, (withinMs) =>
     intervalsOf(range, { nowMs, withinMs, byHour: true }),
   )
-  return read<number>(db, READ_BY_HOUR, scope, intervals)
+  return readFigures<number>(db, READ_BY_HOUR, readScope(scope), intervals)
 }
 
 export interface SlaRequest {
@@ -148,9 +72,12 @@ export interface SlaRequest {
   readonly nowMs: number
 }
 
+/** Recent SLA counts by burn window. */
+export type BurnCounts = Readonly<Record<BurnWindow, SlaCounts>>
+
 /** Recent SLA counts by burn window, and the counts of the whole window of the error budget. */
 export interface SlaNow {
-  readonly windows: Readonly<Record<BurnWindow, SlaCounts>>
+  readonly windows: BurnCounts
   readonly all: SlaCounts
 }
 
@@ -165,17 +92,46 @@ export async function slaNow(
       ...interval,
       part: 'all',
     })),
-    ...[...burnIntervals({ nowMs, withinMs })].flatMap(([part, parts]) =>
-      parts.map((interval) => ({ ...interval, part })),
-    ),
+    ...burnParts(nowMs, withinMs),
   ])
-  const groups = await read<string>(db, READ_BY_PART, scope, intervals)
-  const of = (part: string): SlaCounts => groups.get(part) ?? NO_COUNTS
+  const groups = await readFigures<string>(db, READ_BY_PART, readScope(scope), intervals)
+  return { windows: windowsOf(groups, scope.issuer), all: groups.get(`all ${scope.issuer}`) ?? NO_COUNTS }
+}
+
+const READ_LIMITS = `select distinct within_ms as "withinMs" from (${PARTIES}) parties`
+
+/**
+ * Reads the recent SLA counts of several issuers by burn window, all relying parties included. Reads some forty rollups for each
+ * relying party.
+ *
+ * @param nowMs as in `SlaRequest`.
+ */
+export async function slaBurns(
+  db: Queryable,
+  { issuers, nowMs }: { readonly issuers: readonly string[]; readonly nowMs: number },
+): Promise<ReadonlyMap<string, BurnCounts>> {
+  const { rows } = await db.query<{ withinMs: number }>({ text: READ_LIMITS, values: [issuers, null] })
+  const intervals = rows.flatMap(({ withinMs }) =>
+    burnParts(nowMs, withinMs).map((interval) => ({ ...interval, withinMs })),
+  )
+  const groups = await readFigures<string>(db, READ_BY_PART, { issuers, clientIds: null }, intervals)
+  return new Map(issuers.map((issuer) => [issuer, windowsOf(groups, issuer)]))
+}
+
+function burnParts(nowMs: number, withinMs: number) {
+  return [...burnIntervals({ nowMs, withinMs })].flatMap(([part, intervals]) =>
+    intervals.map((interval) => ({ ...interval, part })),
+  )
+}
+
+/** Sums up the parts of an issuer's windows: a part excludes the shorter windows. */
+function windowsOf(groups: SlaGroups<string>, issuer: string): BurnCounts {
+  const of = (part: BurnWindow): SlaCounts => groups.get(`${part} ${issuer}`) ?? NO_COUNTS
   const windows = { '5m': of('5m'), '30m': NO_COUNTS, '1h': NO_COUNTS, '6h': NO_COUNTS }
   windows['30m'] = addCounts(windows['5m'], of('30m'))
   windows['1h'] = addCounts(windows['30m'], of('1h'))
   windows['6h'] = addCounts(windows['1h'], of('6h'))
-  return { windows, all: of('all') }
+  return windows
 }
 
 function intervalsByPromise(
@@ -188,26 +144,8 @@ function intervalsByPromise(
   )
 }
 
-async function read<Key>(
-  db: Queryable,
-  text: string,
-  { issuer, clientIds }: SlaScope,
-  intervals: readonly PartInterval[],
-): Promise<SlaGroups<Key>> {
-  // Not prepared by name: one relying party and thousands of them need different plans.
-  const { rows } = await db.query<Row<Key>>({
-    text,
-    values: [issuer, clientIds, ...INTERVALS.values(intervals)],
-  })
-  return new Map(
-    rows.map(({ group, planned, kept, broken, overdue, allowed, latencies }) => [
-      group,
-      {
-        ...{ planned, kept, broken, overdue, allowed },
-        latencies: decodeLatencies(latencies ?? new Uint8Array()),
-      },
-    ]),
-  )
+function readScope({ issuer, clientIds }: SlaScope): ReadScope {
+  return { issuers: [issuer], clientIds }
 }
 
 // Entries that the SLA's projector failed at are not in the rollups either.

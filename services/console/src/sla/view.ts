@@ -4,7 +4,7 @@ import {
   burnRate,
   errorBudget,
   latencyQuantile,
-  mergeLatencies,
+  mergeHistograms,
   NO_COUNTS,
   type SlaCounts,
   type SlaPromise,
@@ -18,7 +18,7 @@ export function sumOf(groups: SlaGroups<unknown> | null): SlaFigures {
   const all = [...(groups?.values() ?? [])]
   return {
     ...all.reduce(addCounts, NO_COUNTS),
-    latencies: mergeLatencies(all.map(({ latencies }) => latencies)),
+    latencies: mergeHistograms(all.map(({ latencies }) => latencies)),
   }
 }
 
