@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { registerQuietly } from '../integration/dead-letters-support.ts'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
@@ -70,6 +71,35 @@ test('the sessions of a subject and the orphaned sessions are listed', async () 
   ])
 })
 
+test('the overlong sessions of an issuer are listed', async () => {
+  await using opened = await open()
+  const { curfew, run } = opened
+  await registerQuietly(curfew.call, ['mail'])
+  const started_at = '2026-01-01T00:00:00Z'
+  await curfew.client.postSessions([
+    { iss: ISS, sub: 'alice', sid: 's1', client_id: 'mail', started_at, expires_at: null },
+  ])
+  // As the bookkeeper does once a hundred sessions of the client have ended. It leaves a client alone that was just counted.
+  await curfew.db.query(
+    `insert into session_lifetimes (relying_party_id, lifetimes, overlong_after_ms, overlong, counted_at)
+     select id, array_fill(0::real, '{80}'), 3600000, 1, now() + interval '1 day' from relying_parties where client_id = 'mail'`,
+  )
+  await eventually(async () => {
+    expect((await curfew.client.listSessions({ iss: ISS, overlong: true })).items).toHaveLength(1)
+  })
+  const [listed, none] = await Promise.all([
+    run('list', '--iss', ISS, '--overlong'),
+    run('list', '--iss', ISS, '--overlong', '--client', 'wiki'),
+  ])
+  expect(listed).toMatchObject({ code: 0, stderr: '' })
+  expect(listed.stdout.split('\n')).toEqual([
+    expect.stringMatching(/ EXPIRES \(UTC\) +OVERLONG SINCE \(UTC\) +LOGOUT$/),
+    expect.stringMatching(/^mail +alice +s1 +2026-01-01 00:00 +no end +2026-01-01 01:00$/),
+    '',
+  ])
+  expect(none).toEqual({ code: 0, stdout: 'No overlong sessions.\n', stderr: '' })
+})
+
 test('an empty list and wrong arguments are reported', async () => {
   await using opened = await open()
   const { run } = opened
@@ -79,10 +109,11 @@ test('an empty list and wrong arguments are reported', async () => {
     run('list', '--iss', 'nowhere', '--sub', 'alice'),
     run('list', '--iss', ISS),
     run('list', '--iss', ISS, '--sub', 'alice', '--sid', 's1'),
+    run('list', '--iss', ISS, '--sub', 'alice', '--overlong'),
     run('orphans', '--limit', '0'),
   ])
   expect(none).toEqual({ code: 0, stdout: 'No sessions.\n', stderr: '' })
   expect(orphans).toEqual({ code: 0, stdout: '{"items":[],"next_cursor":null}\n', stderr: '' })
   expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('/iss') })
-  expect(wrong.map(({ code }) => code)).toEqual([2, 2, 2])
+  expect(wrong.map(({ code }) => code)).toEqual([2, 2, 2, 2])
 })

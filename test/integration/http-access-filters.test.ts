@@ -245,9 +245,16 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
       const { body } = await as(who, 'GET', `/v1/sessions?${new URLSearchParams({ iss, ...by })}`)
       return body.items.map(({ client_id }: { client_id: string }) => client_id)
     }
-    for (const by of [{ sub: 'carol' }, { sid: 's1' }]) {
+    await curfew.db.query("update sessions set started_at = now() - interval '1 day'")
+    await curfew.db.query(
+      `insert into session_lifetimes (relying_party_id, lifetimes, overlong_after_ms, overlong, counted_at)
+       select id, array_fill(0::real, '{80}'), 3600000, 1, now() + interval '1 day' from relying_parties
+       on conflict do nothing`,
+    )
+    for (const by of [{ sub: 'carol' }, { sid: 's1' }, { overlong: 'true' }]) {
       expect(await clients('idp', ISS, by)).toEqual(['mail', 'wiki'])
       expect(await clients('owner', ISS, by)).toEqual(['mail'])
+      expect(await clients('owner', ISS, { ...by, client_id: 'wiki' })).toEqual([])
       for (const who of ['idp', 'owner'] as const) expect(await clients(who, OTHER_ISS, by)).toEqual([])
     }
   },

@@ -76,7 +76,7 @@ describe('the session index', () => {
       'wiki alice',
     ])
     const expected = { iss: ISS, sub: 'alice', sid: 's1', clientId: 'mail', device: 'phone', email: null }
-    const times = { startedAt: at(-1), expiresAt: at(8), orphanedAt: null }
+    const times = { startedAt: at(-1), expiresAt: at(8), orphanedAt: null, overlongAfterMs: null }
     const unnamed = { issuer: null, logoutEventId: null, givenEventId: null }
     expect((await ofSubject('alice'))[0]).toEqual({ ...expected, ...times, ...unnamed })
     expect((await ofSid('s1'))[0]).toEqual({ ...expected, ...times, ...unnamed })

@@ -303,16 +303,13 @@ test('a count of overlong sessions reads by an index, and a thousand sessions of
   const db = recordingTransactions(database.db)
   const clients = 100
   expect(await countOverlong(db, { limit: clients, ageMs: 0, windowMs: 0 })).toMatchObject({ clients })
-  expect(db.statements.filter(({ text }) => text.includes('from sessions'))).toHaveLength(1)
-  for (const statement of db.statements) {
-    const cost = await costOf(database.db, statement, 'custom')
-    expect(
-      cost.wholeTables.filter((table) => BIG.test(table)),
-      statement.text,
-    ).toEqual([])
-    // Nine clients have 20,000 overlong sessions each. The rest is the registry.
-    expect(cost.rowsRead, statement.text).toBeLessThan(9 * 1_000 + 3 * 2_100)
-  }
+  const [statement, ...others] = db.statements.filter(({ text }) => text.includes('from sessions'))
+  if (statement === undefined || others.length > 0) throw new Error('expected one statement on sessions')
+  const cost = await costOf(database.db, statement, 'custom')
+  expect(cost.wholeTables.filter((table) => BIG.test(table))).toEqual([])
+  // Nine clients have 20,000 overlong sessions each. The rest is the registry.
+  expect(cost.rowsRead).toBeGreaterThan(9 * 1_000)
+  expect(cost.rowsRead).toBeLessThan(9 * 1_000 + 3 * 2_100)
 })
 
 describe('page by page, a list returns every row once, in order', () => {

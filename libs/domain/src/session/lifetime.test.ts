@@ -47,6 +47,8 @@ test('fewer than 100 ended sessions give no limit', () => {
     }),
   )
   expect(overlongAfterMs([])).toBeNull()
+  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 99 }, () => HOUR_MS)))).toBeNull()
+  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 100 }, () => HOUR_MS)))).not.toBeNull()
 })
 
 test('halving all numbers keeps the limit while there is evidence', () => {

@@ -47,18 +47,9 @@ async function list({ values }: Given<typeof LIST>): Promise<number> {
     ...(client_id !== undefined && { client_id }),
   }
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
-  return show(values.json, page, 'overlong' in asked ? 'No overlong sessions.\n' : 'No sessions.\n', [
-    [
-      'CLIENT',
-      'SUBJECT',
-      'EMAIL',
-      'SESSION',
-      'DEVICE',
-      'STARTED (UTC)',
-      'EXPIRES (UTC)',
-      'OVERLONG SINCE',
-      'LOGOUT',
-    ],
+  const overlong = 'overlong' in asked
+  return show(values.json, page, overlong ? 'No overlong sessions.\n' : 'No sessions.\n', [
+    [...COLUMNS, ...(overlong ? ['OVERLONG SINCE (UTC)'] : []), 'LOGOUT'],
     ...page.items.map((item) => [
       item.client_id,
       item.sub,
@@ -67,11 +58,13 @@ async function list({ values }: Given<typeof LIST>): Promise<number> {
       item.device ?? '',
       minute(item.started_at),
       item.expires_at === null ? 'no end' : minute(item.expires_at),
-      item.overlong_since === null ? '' : minute(item.overlong_since),
+      ...(overlong ? [item.overlong_since === null ? '' : minute(item.overlong_since)] : []),
       logoutWords(item),
     ]),
   ])
 }
+
+const COLUMNS = ['CLIENT', 'SUBJECT', 'EMAIL', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)']
 
 type Asked = { readonly sub: string } | { readonly sid: string } | { readonly overlong: true }
 
