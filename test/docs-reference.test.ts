@@ -4,7 +4,7 @@ import { DEAD_LETTER_REASONS, NETWORK } from '@curfew/domain'
 import { expect, test } from 'vitest'
 import { COMMANDS } from '../services/cli/src/commands.ts'
 
-// Goal: an operator finds every setting, metric, notification, error title, command and dead-letter reason in the documents, and
+// Goal: an operator finds every setting, metric, log event, notification, error title, command and dead-letter reason in the documents, and
 // none that does not exist.
 // Method: compares the names in the sources with the first cells of the tables.
 
@@ -82,6 +82,17 @@ test('every metric that an alert asks about exists', () => {
   const asked = captured(alerts, /\bcurfew_([a-z_]+)/g)
   expect(asked).toContain('oldest_lease_seconds')
   expect(captured(SOURCES, METRIC)).toEqual(expect.arrayContaining([...asked]))
+})
+
+test('logs.md lists every log event', () => {
+  // The names on the lines that build a log line. `${name}.failed` is listed as `NAME.failed`.
+  const lines = SOURCES.split('\n')
+    .filter((line) => /^(?!.*(?:\*|title:)).*\bevent(?::| =) /.test(line))
+    .join('\n')
+    .replaceAll(/`\$\{[\w.]+\}\.([a-z-]+)`/g, "'NAME.$1'")
+  const found = captured(lines, /'((?:NAME|[a-z-]+)\.[a-z_-]+)'/g)
+  expect(found).toEqual(expect.arrayContaining(['delivery.attempted', 'NAME.not-ended']))
+  expect(codes('reference/logs.md', 'event | level')).toEqual(found)
 })
 
 test('why-a-delivery-failed.md lists every reason of a dead letter', () => {

@@ -47,6 +47,7 @@ async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Pro
     scope: 'subject',
     lane: 'interactive',
     acceptedAt: new Date(),
+    traceparent: null,
   } as const
   const cpu = process.cpuUsage()
   const startedMs = performance.now()

@@ -30,6 +30,7 @@ const LEASE_MS = 10_000
 const LAST_LEASE = 1_000_000
 const NOW = new Date('2026-11-21T05:00:00Z')
 const NONE: ReadonlyMap<BindingId, Slots> = new Map()
+const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 const DOWN: AttemptOutcome = {
   kind: 'unavailable',
   status: 503,
@@ -89,7 +90,7 @@ export function deliveryLedgerContract(
       const planned = planFor(
         sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
         bindings().toSorted((a, b) => a.id - b.id),
-        { leased },
+        { leased, traceparent: TRACEPARENT },
       )
       const request = {
         ...{ batch: [planned], lease: lease ?? newLease(as) },
@@ -289,10 +290,11 @@ export function deliveryLedgerContract(
           { state: 'pending', dueAt, retries: 2, refusals: 1 },
           { outcomes: [DOWN, DOWN] },
         )
-        const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
+        const { iss, givenId, sub, scope, lane, acceptedAt, traceparent } = delivery.event
+        expect(traceparent).toBe(TRACEPARENT)
         const counts = { attempts: 2, retries: 2, refusals: 1 }
         expect(await claim()).toEqual([
-          { ...delivery, event: { iss, givenId, sub, scope, lane, acceptedAt }, ...counts },
+          { ...delivery, event: { iss, givenId, sub, scope, lane, acceptedAt, traceparent }, ...counts },
         ])
         expect(await read(delivery)).toMatchObject({ ...counts, state: 'in_flight', dueAt: null })
       })

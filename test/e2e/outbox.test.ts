@@ -51,7 +51,7 @@ test('every posted logout is one event in the ledger, whichever process is kille
   timeout: 180_000,
 }, async () => {
   const [dataFolder, own] = [await processes.dataFolder(), await processes.dataFolder()]
-  const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', LOG_LEVEL: 'error' }
+  const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
   let curfew = await startStandalone(processes, { dataFolder, env })
   const { url, adminKey } = curfew
   const restartCurfew = async () => {

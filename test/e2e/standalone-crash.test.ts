@@ -91,7 +91,7 @@ describe('the next start', () => {
     expect(unrelated.exitCode ?? unrelated.signalCode).toBeNull()
   })
 
-  test('after SIGKILL during the first start begins again, and prints an admin key', async () => {
+  test('after SIGKILL during the first start begins again, and makes an admin key', async () => {
     const dataFolder = await processes.dataFolder()
     const first = processes.start({
       name: 'curfew up, killed while it makes its database',

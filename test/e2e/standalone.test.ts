@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { createClient } from '@curfew/client'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { serversOf, spawnStandalone, startStandalone, useProcesses } from '../support/processes.ts'
 
@@ -48,12 +49,16 @@ async function openRp(answer: 'hang' | 'ok') {
 }
 
 describe('the first start', () => {
-  test('prints the URL, the admin key once, and a curl command that works when pasted', async () => {
+  test('at a terminal prints the URL, the admin key once, and a curl command that works when pasted', async () => {
     const dataFolder = await processes.dataFolder()
-    const { process, url, adminKey, client } = await startStandalone(processes, { dataFolder })
-    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
-    expect(process.stdout.match(/^ *cfw_\S+$/gm)).toHaveLength(1)
-    expect(adminKey).toMatch(/^cfw_[\w-]{43}$/)
+    const process = spawnStandalone(processes, { dataFolder, terminal: true })
+    const [, url = ''] = await process.says(/Curfew is up at (http:\/\/127\.0\.0\.1:\d+) /)
+    await process.says(/^ *curl .*\n.*\n.*-d .*$/m)
+    expect(process.stdout.match(/^ *cfw_[\w-]{43}$/gm)).toHaveLength(1)
+    const [adminKey = ''] = /cfw_\S+/.exec(process.stdout) ?? []
+    expect(readdirSync(dataFolder)).not.toContain('admin-key')
+    expect(process.stderr).not.toContain(adminKey)
+    const client = createClient({ url, key: adminKey })
     const posted = await paste(curlWith('/v1/logout-events', process.stdout))
     expect(posted).toMatchObject({ status: 'accepted', id: expect.any(String) })
     expect(await client.getLogoutEvent(String(posted.id), { wait: 10 })).toMatchObject({
@@ -64,13 +69,43 @@ describe('the first start', () => {
     expect((await fetch(`${url}/readyz`)).status).toBe(200)
   })
 
+  test('without a terminal prints nothing but JSON on standard error, and leaves the admin key in a file', async () => {
+    const dataFolder = await processes.dataFolder()
+    const { process, url, adminKey, client } = await startStandalone(processes, { dataFolder })
+    expect(adminKey).toMatch(/^cfw_[\w-]{43}$/)
+    await client.putIssuer('main', { iss: ISS })
+    process.signal('SIGTERM')
+    expect(await process.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+    expect(process.stdout).toBe('')
+    expect(process.stderr).not.toContain('cfw_')
+    const lines = process.stderr
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+    const of = (event: string) => lines.find((line) => line.event === event)
+    expect(lines[0]).toMatchObject({
+      event: 'process.started',
+      event_log: 'postgresql',
+      database: 'embedded',
+    })
+    expect(of('server.listening')).toMatchObject({ url })
+    expect(of('admin-key.generated')).toMatchObject({ level: 'warn', path: join(dataFolder, 'admin-key') })
+    expect(of('process.stopping')).toMatchObject({ why: 'SIGTERM' })
+    expect(lines.at(-1)).toMatchObject({ event: 'process.stopped', status: 0 })
+  })
+
   test('makes its secrets readable only for the owner of the folder, and logs no admin key', async () => {
     const dataFolder = await processes.dataFolder()
     const { process, adminKey } = await startStandalone(processes, {
       dataFolder,
       env: { LOG_LEVEL: 'debug' },
     })
-    const secrets = ['master-key', 'admin-key.sha256', join('postgres', 'cluster', 'curfew-password')]
+    const secrets = [
+      'master-key',
+      'admin-key',
+      'admin-key.sha256',
+      join('postgres', 'cluster', 'curfew-password'),
+    ]
     for (const name of secrets) {
       expect(`${name} ${(statSync(join(dataFolder, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`)
     }
@@ -83,13 +118,16 @@ describe('the first start', () => {
     const dataFolder = await processes.dataFolder()
     const other = await openRp('ok')
     const port = new URL(other.uri).port
-    const refused = spawnStandalone(processes, { dataFolder, env: { CURFEW_PORT: port } })
-    expect(await refused.exit()).toEqual({ code: 1, signal: null })
-    expect(refused.stderr.trimEnd().split('\n').at(-1)).toBe(
-      `127.0.0.1:${port} is in use by another process; stop that process, or set another port with CURFEW_PORT`,
-    )
-    expect(refused.stdout).toBe('')
-    expect(serversOf(dataFolder)).toEqual([])
+    const says = `127.0.0.1:${port} is in use by another process; stop that process, or set another port with CURFEW_PORT`
+    for (const terminal of [true, false]) {
+      const refused = spawnStandalone(processes, { dataFolder, terminal, env: { CURFEW_PORT: port } })
+      expect(await refused.exit()).toEqual({ code: 1, signal: null })
+      const lines = refused.stderr.trimEnd().split('\n')
+      if (terminal) expect(lines.at(-1)).toBe(says)
+      else expect(lines.map((line) => JSON.parse(line).msg)).toContain(says)
+      expect(refused.stdout).toBe('')
+      expect(serversOf(dataFolder)).toEqual([])
+    }
 
     const { adminKey, client } = await startStandalone(processes, { dataFolder })
     expect(adminKey).not.toBeNull()
@@ -188,7 +226,7 @@ describe('a stop', () => {
 })
 
 describe('a second start', () => {
-  test('has the events and relying parties of the first, does not print the key again, and accepts it', async () => {
+  test('has the events and relying parties of the first, makes no other key, and accepts the first', async () => {
     const dataFolder = await processes.dataFolder()
     const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
     const first = await startStandalone(processes, { dataFolder, env })
@@ -203,7 +241,6 @@ describe('a second start', () => {
 
     const second = await startStandalone(processes, { dataFolder, env, adminKey: first.adminKey })
     expect(second.adminKey).toBeNull()
-    expect(second.process.stdout).not.toContain('cfw_')
     expect(await second.client.getLogoutEvent(id)).toEqual(before)
     expect(await second.client.getJwks('main')).toEqual(jwks)
     const again = await second.client.postLogoutEvent({ iss: ISS, sub: 'bob' })
@@ -215,7 +252,7 @@ describe('a second start', () => {
     const dataFolder = await processes.dataFolder()
     const first = await startStandalone(processes, { dataFolder })
     for (const args of [[], ['--demo']]) {
-      const second = spawnStandalone(processes, { dataFolder, args })
+      const second = spawnStandalone(processes, { dataFolder, args, terminal: true })
       expect(await second.exit()).toEqual({ code: 1, signal: null })
       expect(second.stderr).toMatch(
         /^the database in \S+ is in use by another process .*set CURFEW_DATA to another folder$/m,

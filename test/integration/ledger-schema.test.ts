@@ -183,7 +183,9 @@ describe('settling a delivery that is acknowledged at once', () => {
     const { rows } = await database.db.query<{ id: DeliveryId }>('select id from deliveries order by ctid')
     const batch = rows
       .filter((_, index) => index % 8 === 0)
-      .map(({ id }) => settledAs({ id, attempts: 0, event: newEvent(), sessionEndsAt: null }))
+      .map(({ id }) =>
+        settledAs({ id, attempts: 0, event: { ...newEvent(), traceparent: null }, sessionEndsAt: null }),
+      )
     const before = await updates()
     await settleDeliveries(database.db, { batch, workerId, now: new Date() })
     const after = await updates()

@@ -142,14 +142,23 @@ export function newEvent(
 export function planFor(
   event: LogoutEvent,
   bindings: readonly Binding[],
-  { leased = true, known = { kind: 'silent' } }: { leased?: boolean; known?: KnownSessions } = {},
+  {
+    leased = true,
+    known = { kind: 'silent' },
+    traceparent = null,
+  }: { leased?: boolean; known?: KnownSessions; traceparent?: string | null } = {},
 ): PlannedEvent {
-  const { basis, deliveries } = plan(event, { bindings, sessionIndex: 'partial' }, known, sha256)
+  const { basis, deliveries } = plan(
+    { ...event, traceparent },
+    { bindings, sessionIndex: 'partial' },
+    known,
+    sha256,
+  )
   return {
     event,
     digest: sha256(sameContent(event)),
     basis,
-    traceparent: null,
+    traceparent,
     deliveries: deliveries.map((owed) => ({ ...owed, leased })),
   }
 }

@@ -14,7 +14,7 @@ test('a logout at oidc-provider while Curfew is dead ends the session at the RP 
   timeout: 120_000,
 }, async () => {
   const dataFolder = await processes.dataFolder()
-  const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', LOG_LEVEL: 'error' }
+  const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
   const curfew = await startStandalone(processes, { dataFolder, env })
   const { url, client } = curfew
   const adminKey = curfew.adminKey ?? ''

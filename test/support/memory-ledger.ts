@@ -56,6 +56,7 @@ export interface MemoryLedger extends DeliveryLedger {
       readonly event: LogoutEvent
       readonly digest: string
       readonly basis: PlanBasis
+      readonly traceparent: string | null
       readonly plannedAt: Date
       /** By the database's clock. `plannedAt` is the worker's estimate of it. */
       readonly writtenAt: Date
@@ -112,7 +113,14 @@ export interface MemoryLease {
 export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryLedger {
   const events = new Map<
     EventId,
-    { event: LogoutEvent; digest: string; basis: PlanBasis; plannedAt: Date; writtenAt: Date }
+    {
+      event: LogoutEvent
+      digest: string
+      basis: PlanBasis
+      traceparent: string | null
+      plannedAt: Date
+      writtenAt: Date
+    }
   >()
   const deliveries = new Map<DeliveryId, MemoryDelivery>()
   const unsettled = new Set<MemoryDelivery>()
@@ -273,8 +281,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       if (deliveries.has(row.id))
         throw new MemoryConstraintError('23505', `delivery ${row.id} exists already`)
     }
-    for (const { event, digest, basis } of fresh) {
-      events.set(event.id, { event, digest, basis, plannedAt: now, writtenAt: clock() })
+    for (const { event, digest, basis, traceparent } of fresh) {
+      events.set(event.id, { event, digest, basis, traceparent, plannedAt: now, writtenAt: clock() })
       journal.push({ kind: 'planned', eventId: event.id })
     }
     const found = new Map(owed.map((row) => [row.id, deliveredOtherwise(row, now)]))
@@ -338,11 +346,15 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       .filter((row) => !isNarrowed(row))
       .map(({ delivery, attempts: made, retries, refusals, firstMessage }) => {
         const { iss, givenId, sub, scope, lane, acceptedAt, txn } = delivery.event
+        const traceparent = events.get(delivery.eventId)?.traceparent ?? null
         const { firstMessage: _, ...planned } = delivery
         return {
           ...planned,
           ...(firstMessage !== null && { firstMessage }),
-          event: { iss, givenId, sub, scope, lane, acceptedAt, ...(txn !== undefined && { txn }) },
+          event: {
+            ...{ iss, givenId, sub, scope, lane, acceptedAt, traceparent },
+            ...(txn !== undefined && { txn }),
+          },
           attempts: made,
           retries,
           refusals,

@@ -252,9 +252,9 @@ export async function gone(dataFolder: string): Promise<void> {
 export interface Standalone {
   readonly process: TestProcess
   readonly url: string
-  /** The key printed at the first start; null otherwise. */
+  /** The key made at the first start; null otherwise. */
   readonly adminKey: string | null
-  /** Uses the given or printed key. */
+  /** Uses the given or new key. */
   readonly client: Client
 }
 
@@ -263,32 +263,39 @@ export interface StandaloneOptions {
   readonly args?: readonly string[]
   /** More variables. CURFEW_DATA is set, and the port is chosen freely by default. */
   readonly env?: Readonly<Record<string, string>>
-  /** The key printed at an earlier start. */
+  /** The key made at an earlier start. */
   readonly adminKey?: string | null
+  /** Whether the process believes that a person reads its output. */
+  readonly terminal?: boolean
   /** The longest wait for the start. Default 20 s. */
   readonly timeoutMs?: number
+}
+
+const TERMINAL = {
+  NODE_OPTIONS: '--import=data:text/javascript,process.stdout.isTTY=process.stderr.isTTY=true',
 }
 
 /** Starts `curfew up` without waiting. */
 export function spawnStandalone(
   processes: Processes,
-  { dataFolder, args = [], env = {} }: StandaloneOptions,
+  { dataFolder, args = [], env = {}, terminal = false }: StandaloneOptions,
 ): TestProcess {
   return processes.start({
     name: 'curfew up',
     file: 'services/cli/src/main.ts',
     args: ['up', ...args],
-    env: { CURFEW_DATA: dataFolder, CURFEW_PORT: '0', LOG_LEVEL: 'warn', ...env },
+    env: { CURFEW_DATA: dataFolder, CURFEW_PORT: '0', ...(terminal && TERMINAL), ...env },
   })
 }
 
 /** Starts `curfew up`, and waits until it is ready. */
 export async function startStandalone(processes: Processes, options: StandaloneOptions): Promise<Standalone> {
   const process = spawnStandalone(processes, options)
-  const [, url = ''] = await process.says(/Curfew is up at (\S+)/, options.timeoutMs)
-  // The last lines of the output at a start.
-  await process.says(/^ *curl .*\n.*\n.*-d .*$/m)
-  const adminKey = /^ *(cfw_\S+)$/m.exec(process.stdout)?.[1] ?? null
+  await process.says(/"process\.ready"/, options.timeoutMs)
+  const [, url = ''] = /server\.listening","url":"([^"]+)"/.exec(process.stderr) ?? []
+  // A start that makes a key names its file; a terminal would show the key.
+  const [, keyFile] = /admin-key\.generated","path":"([^"]+)"/.exec(process.stderr) ?? []
+  const adminKey = keyFile === undefined ? null : readFileSync(keyFile, 'utf8').trim()
   const key = adminKey ?? options.adminKey ?? options.env?.CURFEW_ADMIN_KEY ?? ''
   return { process, url, adminKey, client: createClient({ url, key }) }
 }

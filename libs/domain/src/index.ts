@@ -26,6 +26,7 @@ export {
   type Answer,
   type AttemptOutcome,
   cleanText,
+  errorClassOf,
   errorTextOf,
   isNotNow,
   quicklyRetryable,

@@ -211,11 +211,14 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
       name: 'credentials',
       async run({ stopping, ready }) {
         ready()
-        const attempt = async (what: string, work: () => Promise<unknown>) => {
+        const attempt = async (what: 'refresh' | 'note-use', work: () => Promise<unknown>) => {
           try {
             await work()
           } catch (error) {
-            log.warn({ event: `credentials.${what}-failed`, err: error })
+            log.warn({
+              event: what === 'refresh' ? 'credentials.refresh-failed' : 'credentials.note-use-failed',
+              err: error,
+            })
           }
         }
         let notedAt = now().getTime()

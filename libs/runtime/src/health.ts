@@ -43,7 +43,7 @@ export function createReadiness(
       const how =
         error instanceof CurfewError && error.code.endsWith('_DEGRADED') ? 'degraded' : 'unavailable'
       if (failed.get(name) !== how)
-        log.warn({ event: `check.${how === 'unavailable' ? 'failed' : how}`, check: name, err: error })
+        log.warn({ event: how === 'degraded' ? 'check.degraded' : 'check.failed', check: name, err: error })
       failed.set(name, how)
     } finally {
       clearTimeout(timer)

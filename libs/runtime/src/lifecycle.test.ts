@@ -12,6 +12,7 @@ let nowMs: number
 beforeEach(() => {
   signals = new EventEmitter()
   happened = []
+  logged = []
   nowMs = 0
 })
 afterEach(() => {
@@ -22,17 +23,19 @@ const note = (what: string) => {
   happened.push(what)
 }
 const ignore = () => undefined
+/** Every line, without the members that the machine decides. */
+let logged: LogLine[]
 const log: Log = {
   isLevelEnabled: () => true,
   debug: ignore,
-  info: ignore,
+  info: (line) => void logged.push(line),
   warn: ignore,
   error: ({ stage, err }: LogLine) => note(`failed ${stage}: ${err instanceof Error ? err.message : err}`),
 }
 
 function start(
   compose: (scope: Scope) => Promise<readonly Service[]>,
-  options: Partial<Pick<ProcessOptions, 'stopDeadlineMs' | 'releaseDeadlineMs'>> = {},
+  options: Partial<Pick<ProcessOptions, 'stopDeadlineMs' | 'releaseDeadlineMs' | 'about'>> = {},
 ) {
   const ready = Promise.withResolvers<void>()
   const exit = vi.fn()
@@ -62,7 +65,7 @@ test('a process runs until a signal, then ends its services, then releases resou
     return [service('http'), service('intake')]
   })
   await ready
-  signals.emit('SIGTERM')
+  signals.emit('SIGTERM', 'SIGTERM')
   expect(await ended).toBe(0)
   expect(happened).toEqual([
     'http runs',
@@ -72,6 +75,32 @@ test('a process runs until a signal, then ends its services, then releases resou
     'intake ended',
     'log released',
     'database released',
+  ])
+})
+
+test('a process logs its start, when it is ready, why it stops, and its end', async () => {
+  const { ended, ready } = start(async () => [service('http')], { about: { listens: '127.0.0.1:8480' } })
+  await ready
+  nowMs += 5_000
+  signals.emit('SIGTERM', 'SIGTERM')
+  await ended
+  expect(logged).toEqual([
+    {
+      event: 'process.started',
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      ...{ node: process.version, pid: process.pid, listens: '127.0.0.1:8480' },
+    },
+    { event: 'process.ready', after_ms: 0 },
+    { event: 'process.stopping', why: 'SIGTERM', uptime_ms: 5_000 },
+    { event: 'process.stopped', status: 0, uptime_ms: 5_000, stop_ms: 0 },
+  ])
+  logged = []
+  await start(async () => [service('http'), service('intake', async () => undefined)]).ended
+  expect(logged).toMatchObject([
+    { event: 'process.started' },
+    { event: 'process.ready' },
+    { event: 'process.stopping', why: 'intake' },
+    { event: 'process.stopped', status: 1 },
   ])
 })
 
@@ -92,7 +121,7 @@ test('a process is ready only when all its services are', async () => {
   late.resolve()
   await ready
   expect(happened).toEqual(['http runs', 'intake is warm', 'ready'])
-  signals.emit('SIGINT')
+  signals.emit('SIGINT', 'SIGINT')
   expect(await ended).toBe(0)
 })
 
@@ -135,7 +164,7 @@ describe('failures', () => {
       return [service('http')]
     })
     await ready
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(1)
     expect(happened.slice(-2)).toEqual(['failed release log: gone', 'database released'])
   })
@@ -145,7 +174,7 @@ describe('failures', () => {
       await aborted(scope.stopping)
       throw new Error('gave up connecting')
     })
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(0)
   })
 })
@@ -165,13 +194,13 @@ describe('deadlines', () => {
       return [draining()]
     })
     await ready
-    signals.emit('SIGINT')
+    signals.emit('SIGINT', 'SIGINT')
     nowMs += 499
-    signals.emit('SIGINT')
+    signals.emit('SIGINT', 'SIGINT')
     await vi.waitFor(() => expect(happened).toContain('draining'))
     expect(happened).not.toContain('abandoned')
     nowMs += 1
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(0)
     expect(happened.slice(-4)).toEqual(['draining', 'abandoned', 'delivery ended', 'database released'])
   })
@@ -179,7 +208,7 @@ describe('deadlines', () => {
   test('the stop deadline abandons work in flight without an error', async () => {
     const { ended, ready } = start(async () => [draining()], { stopDeadlineMs: 5 })
     await ready
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(0)
     expect(happened).toContain('abandoned')
   })
@@ -193,7 +222,7 @@ describe('deadlines', () => {
       return [service('http'), service('intake', forever)]
     }, options)
     await ready
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(1)
     expect(happened.slice(-4)).toEqual([
       'http ended',
@@ -209,7 +238,7 @@ describe('deadlines', () => {
       stopDeadlineMs: 5,
       releaseDeadlineMs: 5,
     })
-    signals.emit('SIGTERM')
+    signals.emit('SIGTERM', 'SIGTERM')
     expect(await ended).toBe(1)
     expect(happened).toEqual(['failed compose: did not end when asked to stop'])
   })
@@ -231,6 +260,7 @@ describe('a process', () => {
     import { createServer } from 'node:net'
     import { runProcess, aborted, createLog } from '${new URL('./index.ts', import.meta.url)}'
     const hold = process.argv.at(-1)
+    const log = createLog({ service: 'test', level: 'info' })
     process.exitCode = await runProcess(async (scope) => {
       const server = createServer().listen(0, '127.0.0.1')
       scope.defer('socket', () => hold === 'release' ? new Promise(() => {}) : server.close())
@@ -238,10 +268,12 @@ describe('a process', () => {
         ready()
         await aborted(stopping)
         console.log('stopping')
+        if (hold === 'crash') setTimeout(() => { throw new Error('a bug') })
+        for (let number = 0; number < 1_000; number++) log.info({ event: 'work.done', number })
+        if (hold === 'crash') await aborted(abandoning)
         if (hold === 'service') await aborted(abandoning)
       } }]
-    }, { stopDeadlineMs: 60_000, releaseDeadlineMs: 50, log: createLog({ service: 'test', level: 'info' }),
-         onReady: () => console.log('ready') })
+    }, { stopDeadlineMs: 60_000, releaseDeadlineMs: 50, log, onReady: () => console.log('ready') })
     console.log('after')
   `
   async function spawned(hold: string) {
@@ -287,5 +319,24 @@ describe('a process', () => {
     const { status, out, errors } = await exited
     expect([status, out]).toEqual([1, 'ready\nstopping\nafter\n'])
     expect(errors).toContain('"stage":"release socket"')
+  })
+
+  test.each([
+    ['a stop', 'nothing', 0, 'process.stopped'],
+    ['a failure', 'release', 1, 'process.stopped'],
+    ['an uncaught error', 'crash', 1, 'process.crashed'],
+  ])('writes every line of its log after %s, and only JSON', async (_, hold, code, last) => {
+    const { child, exited } = await spawned(hold)
+    child.kill('SIGTERM')
+    const { status, errors } = await exited
+    expect(status).toBe(code)
+    const lines = errors
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { event: string; number?: number })
+    expect(lines.filter(({ event }) => event === 'work.done').map(({ number }) => number)).toEqual(
+      Array.from({ length: 1_000 }, (_, number) => number),
+    )
+    expect(lines.at(-1)?.event).toBe(last)
   })
 })

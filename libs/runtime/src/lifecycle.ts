@@ -1,4 +1,5 @@
 import type { Log } from './log.ts'
+import { VERSION } from './version.ts'
 
 /** The signals between the process and a running service. */
 export interface RunContext {
@@ -29,7 +30,11 @@ export interface ProcessOptions {
   /** Longest time for services to end once abandoned, and then for each release, in milliseconds. Default 15,000. */
   readonly releaseDeadlineMs?: number
   readonly log: Log
+  /** Members of the line `process.started`, such as the address that the process listens on. */
+  readonly about?: Readonly<Record<string, unknown>>
   onReady?(): void
+  /** Explains an error to a person, with the way to correct it if there is one. The lines of failures include it as `msg`. */
+  readonly explain?: (error: unknown) => string
   /** The process; a stand-in in tests. */
   readonly signals?: Pick<NodeJS.EventEmitter, 'on' | 'off'>
   /** A clock that only moves forward, in milliseconds. */
@@ -57,9 +62,12 @@ export async function runProcess(
   compose: (scope: Scope) => Promise<readonly Service[]>,
   options: ProcessOptions,
 ): Promise<0 | 1> {
-  const { stopDeadlineMs, releaseDeadlineMs = 15_000, log, onReady, signals = process } = options
+  const { stopDeadlineMs, releaseDeadlineMs = 15_000, log, onReady, explain, signals = process } = options
   const { monotonicMs = () => performance.now(), exit = (code) => process.exit(code) } = options
-  const end = createEnd({ stopDeadlineMs, releaseDeadlineMs, monotonicMs })
+  const startedMs = monotonicMs()
+  const elapsedMs = () => Math.round(monotonicMs() - startedMs)
+  const onStopping = (why: string) => log.info({ event: 'process.stopping', why, uptime_ms: elapsedMs() })
+  const end = createEnd({ stopDeadlineMs, releaseDeadlineMs, monotonicMs, onStopping })
   const releases: (readonly [name: string, release: () => unknown])[] = []
   let overran = false
   let status: 0 | 1 = 0
@@ -67,7 +75,7 @@ export async function runProcess(
   const fail = (stage: string, error: unknown) => {
     status = 1
     overran ||= error instanceof OverrunError
-    log.error({ event: 'process.failed', stage, err: error })
+    log.error({ event: 'process.failed', stage, ...(explain && { msg: explain(error) }), err: error })
   }
   const running = new Set<Service>()
   const run = async (service: Service, ready: () => void): Promise<void> => {
@@ -79,21 +87,32 @@ export async function runProcess(
       fail(service.name, error)
     } finally {
       running.delete(service)
-      end.stop()
+      end.stop(service.name)
     }
   }
+  const onCrash = (error: unknown) => {
+    // The state of the process is unknown, so nothing is drained. Leases and offsets keep what was under way.
+    log.error({ event: 'process.crashed', err: error })
+    exit(1)
+  }
 
-  signals.on('SIGINT', end.onSignal)
-  signals.on('SIGTERM', end.onSignal)
-  // The terminal was closed. Without a listener the process would end at once and leave its database running.
-  signals.on('SIGHUP', end.onSignal)
+  log.info({
+    event: 'process.started',
+    version: VERSION,
+    node: process.version,
+    pid: process.pid,
+    ...options.about,
+  })
+  const unlisten = listen(signals, { onSignal: end.onSignal, onCrash })
   try {
     const defer: Scope['defer'] = (name, release) => releases.push([name, release])
     const services = await Promise.race([compose({ stopping: end.stopping, defer }), end.overdue])
     if (services === 'overdue') throw new OverrunError('did not end when asked to stop')
     const waiting = new Set(services)
     const ready = (service: Service) => {
-      if (waiting.delete(service) && waiting.size === 0 && !end.stopping.aborted) onReady?.()
+      if (!waiting.delete(service) || waiting.size > 0 || end.stopping.aborted) return
+      log.info({ event: 'process.ready', after_ms: elapsedMs() })
+      onReady?.()
     }
     await Promise.race([
       Promise.all(services.map((service) => run(service, () => ready(service)))),
@@ -106,7 +125,7 @@ export async function runProcess(
     if (!end.stopping.aborted || error instanceof OverrunError) fail('compose', error)
     else log.info({ event: 'process.stopped-early', err: error })
   }
-  end.stop()
+  end.stop('compose')
 
   for (const [name, release] of releases.reverse()) {
     try {
@@ -116,12 +135,33 @@ export async function runProcess(
     }
   }
   end.clear()
-  signals.off('SIGINT', end.onSignal)
-  signals.off('SIGTERM', end.onSignal)
-  signals.off('SIGHUP', end.onSignal)
+  log.info({ event: 'process.stopped', status, uptime_ms: elapsedMs(), stop_ms: end.stoppedForMs() })
+  unlisten()
   // A hanging service or release may hold a socket and keep the process alive. The timer itself does not keep it alive.
   if (overran) setTimeout(() => exit(status), LINGER_MS).unref()
   return status
+}
+
+/** Listens to the signals that stop a process, and to its uncaught errors. @returns a function that ends this. */
+function listen(
+  signals: Pick<NodeJS.EventEmitter, 'on' | 'off'>,
+  {
+    onSignal,
+    onCrash,
+  }: { readonly onSignal: (signal: string) => void; readonly onCrash: (error: unknown) => void },
+): () => void {
+  const listeners = [
+    ['SIGINT', onSignal],
+    ['SIGTERM', onSignal],
+    // The terminal was closed. Without a listener the process would end at once and leave its database running.
+    ['SIGHUP', onSignal],
+    // Without a listener Node.js prints the error as plain text, which a reader of JSON lines cannot take.
+    ['uncaughtException', onCrash],
+  ] as const
+  for (const [name, listener] of listeners) signals.on(name, listener)
+  return () => {
+    for (const [name, listener] of listeners) signals.off(name, listener)
+  }
 }
 
 /** The steps of a process's end: stopping, then abandoning, then overdue. Each step starts the timer of the next. */
@@ -129,20 +169,27 @@ function createEnd({
   stopDeadlineMs,
   releaseDeadlineMs,
   monotonicMs,
-}: Required<Pick<ProcessOptions, 'stopDeadlineMs' | 'releaseDeadlineMs' | 'monotonicMs'>>) {
+  onStopping,
+}: Required<Pick<ProcessOptions, 'stopDeadlineMs' | 'releaseDeadlineMs' | 'monotonicMs'>> & {
+  /** @param why the signal, or the part of the process that ended. */
+  readonly onStopping: (why: string) => void
+}) {
   const stopping = new AbortController()
   const abandoning = new AbortController()
   const overdue = Promise.withResolvers<'overdue'>()
   const timers: NodeJS.Timeout[] = []
   let signalledAtMs: number | null = null
+  let stoppingAtMs: number | null = null
 
   const abandon = () => {
     if (abandoning.signal.aborted) return
     timers.push(setTimeout(() => overdue.resolve('overdue'), releaseDeadlineMs))
     abandoning.abort()
   }
-  const stop = () => {
+  const stop = (why: string) => {
     if (stopping.signal.aborted) return
+    stoppingAtMs = monotonicMs()
+    onStopping(why)
     timers.push(setTimeout(abandon, stopDeadlineMs))
     stopping.abort()
   }
@@ -151,11 +198,13 @@ function createEnd({
     abandoning: abandoning.signal,
     overdue: overdue.promise,
     stop,
-    onSignal() {
+    /** The time since the process began to stop, in milliseconds. */
+    stoppedForMs: () => Math.round(monotonicMs() - (stoppingAtMs ?? monotonicMs())),
+    onSignal(signal: string) {
       const nowMs = monotonicMs()
       signalledAtMs ??= nowMs
       if (nowMs - signalledAtMs >= SAME_KEYPRESS_MS) abandon()
-      stop()
+      stop(signal)
     },
     clear() {
       for (const timer of timers) clearTimeout(timer)

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LedgerSchemaError } from '@curfew/domain'
 import { expect, test } from 'vitest'
-import { createLog, describeError, type LogLevel, openLogFile } from './log.ts'
+import { createLog, describeError, type LogLevel } from './log.ts'
+import { bufferLines, openLogFile } from './log-destination.ts'
 
 function open(level: LogLevel = 'info') {
   const lines: Record<string, unknown>[] = []
@@ -85,7 +86,44 @@ test('an endless chain of causes is cut, and a thrown string and the errors of a
   ).toMatchObject([{ message: 'v4' }, { message: 'v6' }])
 })
 
-test('a log file is made with its folder, and each line is written at once', () => {
+test('a token, an API key or the password of a URL inside a text is not written', () => {
+  const { lines, log } = open()
+  const jws = 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl'
+  log.warn({ event: 'rp.answered', said: `no ${jws} please`, list: [{ key: 'hunter2' }, ['a']] })
+  const err = new Error(`connect postgres://curfew:hunter2@db.example/x with cfw_${'k'.repeat(43)}`)
+  log.error({ event: 'ledger.failed', err })
+  const text = JSON.stringify(lines)
+  for (const secret of ['eyJ', 'c2lnbmF0dXJl', 'hunter2', 'kkkk']) expect(text).not.toContain(secret)
+  expect(lines).toMatchObject([
+    { said: 'no [secret] please', list: [{ key: '[secret]' }, ['a']] },
+    { err: { message: 'connect postgres://[secret]@db.example/x with [secret]' } },
+  ])
+})
+
+test('lines are written together: when they are many, after a moment, at an error, and about the process at once', async () => {
+  const written: string[] = []
+  const log = createLog({
+    service: 'test',
+    level: 'info',
+    destination: bufferLines({ write: (text) => void written.push(text) }),
+  })
+  const count = (text = '') => text.split('\n').length - 1
+  log.info({ event: 'delivery.attempted' })
+  log.info({ event: 'delivery.attempted' })
+  expect(written).toEqual([])
+  await expect.poll(() => written.map(count)).toEqual([2])
+  log.info({ event: 'delivery.attempted' })
+  log.error({ event: 'ledger.failed' })
+  expect(written.map(count)).toEqual([2, 2])
+  log.info({ event: 'process.ready' })
+  expect(written.map(count)).toEqual([2, 2, 1])
+  for (let number = 0; number < 1_000; number++) log.info({ event: 'delivery.attempted', number })
+  expect(written.length).toBeGreaterThan(10)
+  expect(written.length).toBeLessThan(100)
+  expect(Math.max(...written.map((text) => text.length))).toBeLessThan(16 * 1_024)
+})
+
+test('a log file is made with its folder, and an error is written at once', () => {
   const folder = mkdtempSync(join(tmpdir(), 'curfew-log-'))
   try {
     const path = join(folder, 'deeper', 'curfew.log')

@@ -17,5 +17,5 @@ export {
   type RelayedTokens,
   type RelayedVerification,
 } from './relayed-tokens.ts'
-export { runService } from './run.ts'
+export { describeProcess, runService } from './run.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

@@ -17,6 +17,21 @@ export async function runService<Config extends CommonConfig>(
   const log = createLog({ service: name, level: config.logLevel })
   return runProcess((scope) => wire(config, createOpening({ name, config, scope, log })), {
     stopDeadlineMs: config.stopDeadlineMs,
+    about: describeProcess(config),
     log,
   })
+}
+
+/** The members of `process.started`: where the process listens, and which event log it uses. */
+export function describeProcess({
+  host,
+  port,
+  metricsPort,
+  kafka,
+}: Pick<CommonConfig, 'host' | 'port' | 'metricsPort' | 'kafka'>) {
+  return {
+    listens: `${host}:${port}`,
+    metrics_port: metricsPort ?? port,
+    event_log: kafka === null ? 'postgresql' : 'kafka',
+  }
 }

@@ -1,7 +1,7 @@
 import { type Log, sleep } from '@curfew/runtime'
 
 export interface Job {
-  /** The name in log events, a noun. */
+  /** The name in the log, a noun. */
   readonly name: string
   /** The pause after a round, in milliseconds. Read after every round. */
   readonly pauseMs: number
@@ -17,7 +17,7 @@ export async function repeatUntil(stopping: AbortSignal, job: Job, log: Log): Pr
     try {
       if (!(await job.round())) await sleep(job.pauseMs, stopping)
     } catch (error) {
-      log.warn({ event: `${job.name}.failed`, err: error })
+      log.warn({ event: 'job.failed', job: job.name, err: error })
       await sleep(job.failurePauseMs, stopping)
     }
   }

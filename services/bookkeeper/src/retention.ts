@@ -124,7 +124,7 @@ async function retentionRound(deps: RetentionDeps): Promise<void> {
       more = deleted === SWEEP_BATCH
       if (more) await pause()
     }
-    if (count > 0) log.info({ event: `${what}.deleted`, count })
+    if (count > 0) log.info({ event: 'rows.deleted', what, count })
   }
   const rollups = {
     slotsBefore: daysAgo(SLA_SLOTS_DAYS),

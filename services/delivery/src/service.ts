@@ -150,7 +150,9 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   })
   const announcer = createAnnouncer({ ledger, log })
   const settler = createSettler({ ledger, announcer, log, now, abandoning })
-  const settleRound = createSettleRound({ settler, ledger, worker, log, metrics, abandoning })
+  const settleRound = createSettleRound({
+    ...{ settler, ledger, worker, registry, log, metrics, abandoning },
+  })
   const encrypter = createEncrypter({
     fetch: (uri, how) => fetchJson(client, uri, how),
     nowMs: () => now().getTime(),

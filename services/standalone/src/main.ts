@@ -3,7 +3,4 @@ import { readStandaloneConfig, runStandalone } from './standalone.ts'
 
 // The standalone process, for images and service managers. People run `curfew up`.
 
-process.exitCode = await runStandalone(readOrExit(readStandaloneConfig), {
-  demo: false,
-  print: (text) => process.stdout.write(text),
-})
+process.exitCode = await runStandalone(readOrExit(readStandaloneConfig), { demo: false })

@@ -11,13 +11,19 @@ export interface Secrets {
   /** 32 bytes. */
   readonly masterKey: Uint8Array
   readonly adminKeyHash: Uint8Array
-  /** The admin key that this start generated; null if one was given or stored before. Show it before storing its hash. */
+  /** The admin key that this start generated; null if one was given or stored before. Hand it over before storing its hash. */
   readonly newAdminKey: string | null
   /**
-   * Stores the hash of a new admin key. Without this call the next start generates another key: a key that was never shown must
-   * not lock the operator out.
+   * Stores the hash of a new admin key. Without this call the next start generates another key: a key that was never readable
+   * must not lock the operator out.
    */
   keepAdminKey(): Promise<void>
+  /**
+   * Writes a new admin key to a file, for an operator without a terminal. The output of a service is kept in logs, which others read.
+   *
+   * @returns the path of the file; null if the key is not new.
+   */
+  handOverAdminKey(): Promise<string | null>
 }
 
 export interface GivenSecrets {
@@ -40,6 +46,12 @@ export async function openSecrets({ dataDir, masterKey, adminKey }: GivenSecrets
     newAdminKey: made,
     async keepAdminKey() {
       if (made !== null) await keep(path, Buffer.from(adminKeyHash).toString('hex'))
+    },
+    async handOverAdminKey() {
+      if (made === null) return null
+      const file = join(dataDir, 'admin-key')
+      await keep(file, made)
+      return file
     },
   }
 }

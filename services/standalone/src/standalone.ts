@@ -20,7 +20,6 @@ import {
   adminKey,
   createLog,
   hashApiKey,
-  type Log,
   openLogFile,
   runProcess,
   type Service,
@@ -32,7 +31,13 @@ import {
   createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createBacklogCheck, createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
+import {
+  createBacklogCheck,
+  createOpening,
+  describeProcess,
+  eventLogChecks,
+  type Opening,
+} from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -50,11 +55,11 @@ const LOOPBACK = ['127.0.0.0/8', '::1/128']
  *
  * @returns the exit status.
  */
-export async function runStandalone(
-  config: StandaloneConfig,
-  { demo, print }: { demo: boolean; print: (text: string) => void },
-): Promise<0 | 1> {
+export async function runStandalone(config: StandaloneConfig, { demo }: { demo: boolean }): Promise<0 | 1> {
   mkdirSync(config.dataDir, { recursive: true })
+  const print = (text: string) => void process.stdout.write(text)
+  // Without a terminal, a service manager or a container keeps the output. The greeting, and above all the key, are not for it.
+  const greets = demo || process.stdout.isTTY
   // The demo uses the terminal for its own output, so its log goes to a file.
   const logPath = demo ? join(config.dataDir, 'curfew.log') : null
   const log = createLog({
@@ -194,12 +199,18 @@ export async function runStandalone(
       })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const welcome = async (url: string) => {
-        print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
+        if (greets)
+          print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
+        const path = greets ? null : await secrets.handOverAdminKey()
+        if (path !== null) {
+          const msg = 'the file has the admin key: keep the key in a safe place, and delete the file'
+          log.warn({ event: 'admin-key.generated', path, msg })
+        }
         await secrets.keepAdminKey()
       }
       const guide = demo
         ? createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })
-        : createGuide({ listening, key: secrets.newAdminKey, welcome, print })
+        : createGuide({ listening, key: secrets.newAdminKey, welcome, print: greets ? print : null })
       return [
         ...ingest,
         delivery,
@@ -221,9 +232,17 @@ export async function runStandalone(
     },
     {
       stopDeadlineMs: config.stopDeadlineMs,
-      log: withFailures(log, (error) => failures.push(explainFailure(error, config))),
+      about: { ...describeProcess(config), database: config.databaseUrl === null ? 'embedded' : 'given' },
+      explain(error) {
+        const explanation = explainFailure(error, config)
+        failures.push(explanation)
+        return explanation
+      },
+      log,
     },
   )
+  // A person reads the end of the terminal. Programs read the log, whose lines include the explanations.
+  if (!demo && !process.stderr.isTTY) return status
   for (const failure of failures) process.stderr.write(`${failure}\n`)
   if (failures.length > 0 && logPath !== null) process.stderr.write(`See ${logPath} for details.\n`)
   return status
@@ -242,27 +261,31 @@ function openPools(open: Pick<Opening, 'database'>, { leaseMs, readTimeoutMs }: 
   }
 }
 
-/** Creates the service that prints how to post a logout, once the server listens. */
+/** Creates the service that prints how to post a logout, once the server listens. Without a terminal it only welcomes. */
 function createGuide({
   listening,
   key,
   welcome,
   print,
-}: Omit<DemoDeps, 'key'> & { key: string | null }): Service {
+}: Omit<DemoDeps, 'key' | 'print'> & {
+  key: string | null
+  print: DemoDeps['print'] | null
+}): Service {
   return {
     name: 'guide',
     async run({ stopping, ready }) {
-      ready()
       const url = await Promise.race([listening, aborted(stopping)])
       if (url === undefined) return
       await welcome(url)
+      // The process is ready when its key can be read.
+      ready()
       const post = howToPost({
         url,
         key: key ?? '$CURFEW_ADMIN_KEY',
         iss: 'https://idp.example',
         sub: 'alice',
       })
-      print(`  Post a logout:\n\n${post}\n`)
+      print?.(`  Post a logout:\n\n${post}\n`)
       await aborted(stopping)
     },
   }
@@ -277,18 +300,4 @@ function explainFailure(error: unknown, { host, port, metricsPort }: StandaloneC
     return `${host}:${taken} is in use by another process; stop that process, or set another port with ${setting}`
   }
   return error.message
-}
-
-/** Creates a log that also passes the error that ends the process to `onFailed`. */
-function withFailures(log: Log, onFailed: (error: unknown) => void): Log {
-  return {
-    isLevelEnabled: (level) => log.isLevelEnabled(level),
-    debug: (line) => log.debug(line),
-    info: (line) => log.info(line),
-    warn: (line) => log.warn(line),
-    error(line) {
-      log.error(line)
-      if (line.event === 'process.failed') onFailed(line.err)
-    },
-  }
 }

@@ -43,6 +43,12 @@ export interface Tries {
   readonly refusals: number
 }
 
+/** What the trace of a logout adds to its event. */
+export interface Traced {
+  /** The W3C `traceparent` that the event was planned under: the parent of the spans of its attempts. Null if it has none. */
+  readonly traceparent: string | null
+}
+
 /** A leased delivery, with the data that a worker needs to attempt and settle it. */
 export interface InFlightDelivery extends Tries {
   readonly state: 'in_flight'
@@ -57,7 +63,8 @@ export interface InFlightDelivery extends Tries {
   readonly event: Pick<
     LogoutEvent,
     'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt' | 'txn'
-  >
+  > &
+    Traced
   /** The sealed message that the first attempt sends. Absent if every attempt makes its own message. */
   readonly firstMessage?: string
 }

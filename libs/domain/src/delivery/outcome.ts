@@ -95,6 +95,21 @@ export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): Attem
   }
 }
 
+/** The kind of the failure, in one word: of the network, of the answer, or our own. */
+export function errorClassOf(outcome: AttemptOutcome): string | null {
+  switch (outcome.kind) {
+    case 'acknowledged':
+      return null
+    case 'unavailable':
+      return outcome.failure ?? `http_${outcome.status}`
+    case 'undeliverable':
+      return outcome.reason
+    case 'refused':
+    case 'misconfigured':
+      return `http_${outcome.status}`
+  }
+}
+
 /** Whether a status means "not now" (RFC 9110, RFC 8470, RFC 6585): 408, 425, 429, and every 5xx except 501. */
 export function isNotNow(status: number): boolean {
   return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501)

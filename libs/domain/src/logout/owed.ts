@@ -1,4 +1,4 @@
-import type { InFlightDelivery } from '../delivery/delivery.ts'
+import type { InFlightDelivery, Traced } from '../delivery/delivery.ts'
 import { type Digest, deliveryId, type Subject, type Target, targetOf } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { LogoutEvent } from './event.ts'
@@ -23,8 +23,10 @@ export interface OwedDelivery {
   readonly postedAt?: Date
 }
 
-/** The parts of an event that its deliveries carry. */
-export type OwingEvent = Pick<LogoutEvent, 'id'> & InFlightDelivery['event']
+/** The parts of an event that its deliveries carry. Without a trace context, they carry none until they are claimed. */
+export type OwingEvent = Pick<LogoutEvent, 'id'> &
+  Omit<InFlightDelivery['event'], 'traceparent'> &
+  Partial<Traced>
 
 /**
  * The session that a delivery names, and when that session ends by itself. `sid` is null if the delivery names the subject.
@@ -44,14 +46,19 @@ export function owed(
 ): OwedDelivery {
   const differs = sub !== event.sub
   const own = differs ? sub : null
+  const traced = isTraced(event) ? event : { ...event, traceparent: null }
   return {
     delivery: {
       state: 'in_flight',
       id: deliveryId(event.id, bindingId, sid, digest, own),
-      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event: differs ? { ...event, sub } : event },
+      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event: differs ? { ...traced, sub } : traced },
       ...{ attempts: 0, retries: 0, refusals: 0 },
     },
     target: targetOf(event, sid, digest, differs ? own : undefined),
     ...(differs && { own }),
   }
+}
+
+function isTraced(event: OwingEvent): event is OwingEvent & Traced {
+  return event.traceparent !== undefined
 }

@@ -1,4 +1,4 @@
-import { undeliverable } from '../delivery/delivery.ts'
+import { type Traced, undeliverable } from '../delivery/delivery.ts'
 import type { BindingId, Digest, Subject } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { PairwiseClients } from '../registry/subject-type.ts'
@@ -74,11 +74,12 @@ const WIDEN_GRACE_MS = 2_000
  *
  * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
+ * @param event its deliveries carry its trace context, if it has one.
  * @param issuer the event's issuer; null if none is registered with this `iss`.
  * @param isUnavailable whether a binding's breaker is open. Default: no breaker is open.
  */
 export function plan(
-  event: LogoutEvent,
+  event: LogoutEvent & Partial<Traced>,
   issuer: RegisteredIssuer | null,
   known: KnownSessions,
   digest: Digest,

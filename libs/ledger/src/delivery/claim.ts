@@ -84,7 +84,7 @@ const claim = (at: string, number: string) => `
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.given_id, ${subjectNamed('c.own', 'c.sub_withheld')} as sub, e.email, e.scope, e.accepted_at, e.txn,
+  select c.*, e.iss, e.given_id, ${subjectNamed('c.own', 'c.sub_withheld')} as sub, e.email, e.scope, e.accepted_at, e.txn, e.traceparent,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`
@@ -118,6 +118,7 @@ interface ClaimedRow {
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
   readonly txn: string | null
+  readonly traceparent: string | null
   readonly first_message: string | null
   /** Whether it names the subject, and the session index may have sessions of that subject. */
   readonly indexed: boolean
@@ -225,7 +226,7 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
       ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
       ...(row.email !== null && { email: row.email }),
       ...(row.txn !== null && { txn: row.txn }),
-      acceptedAt: row.accepted_at,
+      ...{ acceptedAt: row.accepted_at, traceparent: row.traceparent },
     },
     attempts: row.attempts,
     retries: row.retries,

@@ -1,11 +1,12 @@
-import type {
-  AttemptOutcome,
-  BindingId,
-  DeliveryId,
-  InFlightDelivery,
-  Settlement,
-  Tries,
-  WorkerId,
+import {
+  type AttemptOutcome,
+  type BindingId,
+  type DeliveryId,
+  errorClassOf,
+  type InFlightDelivery,
+  type Settlement,
+  type Tries,
+  type WorkerId,
 } from '@curfew/domain'
 import { journalSettled, withAcceptance } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
@@ -91,7 +92,7 @@ const ATTEMPTS = rowParameters<AttemptRow>(
     duration_ms: ['int', ({ durationMs }) => integer(durationMs)],
     outcome: ['word', ({ outcome }) => outcome.kind],
     status: ['smallint', statusOf],
-    error_class: ['word', ({ outcome }) => errorClass(outcome)],
+    error_class: ['word', ({ outcome }) => errorClassOf(outcome)],
     error: ['text', ({ outcome }) => withoutNul('error' in outcome ? outcome.error : null)],
     error_description: ['text', ({ outcome }) => withoutNul(description(outcome))],
     location: ['text', ({ outcome }) => withoutNul(locationOf(outcome))],
@@ -234,21 +235,6 @@ function statusOf(attempt: AttemptRecord | undefined): number | null {
 /** A text from outside, as PostgreSQL can store it: without NUL characters. */
 function withoutNul(text: string | null): string | null {
   return text?.includes('\0') === true ? text.replaceAll('\0', ' ') : text
-}
-
-/** The kind of the failure, in one word: of the network, of the answer, or our own. */
-function errorClass(outcome: AttemptOutcome): string | null {
-  switch (outcome.kind) {
-    case 'acknowledged':
-      return null
-    case 'unavailable':
-      return outcome.failure ?? `http_${outcome.status}`
-    case 'undeliverable':
-      return outcome.reason
-    case 'refused':
-    case 'misconfigured':
-      return `http_${outcome.status}`
-  }
 }
 
 function locationOf(outcome: AttemptOutcome): string | null {

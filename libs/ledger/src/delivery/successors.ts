@@ -25,7 +25,7 @@ import { NEW_GENERATION } from './replays.ts'
 const SUCCESSORS = `
   select g.id as dead, d.kind as "deadKind", d.reason, d.sid, d.session_ends_at as "sessionEndsAt",
          ${subjectNamed()} as named,
-         e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt",
+         e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt", e.traceparent,
          f.id, f.kind, f.fallback_for as "fallbackFor", f.names, f.widens,
          exists (
            select from deliveries w

@@ -3,8 +3,5 @@ import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 
 /** `curfew up`: runs all services in one process. */
 export async function runUp({ demo }: { demo: boolean }): Promise<number> {
-  return runStandalone(readOrExit(readStandaloneConfig), {
-    demo,
-    print: (text) => process.stdout.write(text),
-  })
+  return runStandalone(readOrExit(readStandaloneConfig), { demo })
 }

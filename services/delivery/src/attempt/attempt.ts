@@ -19,6 +19,7 @@ export interface AttemptDeps extends DeliverDeps, FirstMessageDeps {
 
 /** The result of one round of attempts: the records to store and the last outcome, which is null when no attempt was needed. */
 export interface Round extends Settled {
+  readonly attempts: readonly Try[]
   readonly outcome: AttemptOutcome | null
   /** The kind of the channel; empty if the binding is not registered. */
   readonly channel: string
@@ -26,7 +27,8 @@ export interface Round extends Settled {
   readonly uri: string | null
 }
 
-type Try = AttemptRecord & Delivered
+/** One attempt as the ledger keeps it, and the URI that it was sent to. */
+export type Try = AttemptRecord & Delivered
 
 /**
  * Attempts one delivery: mints a token, POSTs it, and decides the next state. A fresh delivery gets two quick retries, unless the

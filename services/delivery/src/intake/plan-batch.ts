@@ -60,10 +60,12 @@ export async function planBatch(
     const sessions = sessionsOf(received)
     const issuer = known.issuers.get(received.iss) ?? null
     const event = widened(withEmail(received, sessions), issuer?.relay)
+    const traceparent = record.headers.traceparent ?? null
+    const traced = { ...event, traceparent }
     const deliveries: PlannedEvent['deliveries'][number][] = []
     let basis: PlanBasis = 'unknown_issuer'
     for (const slice of slicesOf(issuer)) {
-      const owed = plan(event, slice, sessions, digest, (id) => deps.holdings.isUnavailable(id))
+      const owed = plan(traced, slice, sessions, digest, (id) => deps.holdings.isUnavailable(id))
       basis = owed.basis
       for (const { doubtful, ...one } of owed.deliveries) {
         // A doubtful delivery is checked when it is claimed, so it is not leased now.
@@ -77,7 +79,6 @@ export async function planBatch(
       sinceBreathe = 0
       await breathe()
     }
-    const traceparent = record.headers.traceparent ?? null
     planned.push({ event, digest: content, basis, traceparent, deliveries })
   }
   return planned

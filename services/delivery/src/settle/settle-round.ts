@@ -1,9 +1,11 @@
-import { disablesBinding, type InFlightDelivery } from '@curfew/domain'
+import { disablesBinding } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { Round } from '../attempt/attempt.ts'
 import type { Held } from '../dispatch/binding-queue.ts'
+import type { RegistryCache } from '../intake/registry-cache.ts'
 import type { Worker } from '../worker/worker.ts'
+import { createRoundLog } from './round-log.ts'
 import type { Settler } from './settler.ts'
 
 /**
@@ -16,6 +18,7 @@ export interface SettleRoundDeps {
   readonly settler: Pick<Settler, 'settle'>
   readonly ledger: Pick<DeliveryLedger, 'disableBinding'>
   readonly worker: Pick<Worker, 'ended'>
+  readonly registry: Pick<RegistryCache, 'current'>
   readonly log: Log
   readonly metrics: Metrics
   /** Aborts when running attempts are cut off. */
@@ -23,8 +26,9 @@ export interface SettleRoundDeps {
 }
 
 export function createSettleRound(deps: SettleRoundDeps): SettleRound {
-  const { settler, ledger, worker, log, abandoning } = deps
+  const { settler, ledger, worker, abandoning } = deps
   const observe = createObserver(deps.metrics)
+  const logRound = createRoundLog(deps)
   return async ({ delivery, lease }, round) => {
     const { outcome, uri } = round
     // Our shutdown cut the attempt off, not the RP: the delivery returns to the ledger unchanged.
@@ -32,8 +36,7 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
     const recorded = await settler.settle(lease.workerId, round)
     if (recorded) worker.ended(lease, [delivery.id])
     observe(round)
-    const usual = recorded && round.settlement.state === 'acknowledged'
-    if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)
+    logRound(delivery, round, recorded)
     if (recorded && outcome !== null && uri !== null && disablesBinding(outcome)) {
       const reason = 'the endpoint answered 410 Gone; register it again to enable it'
       await ledger.disableBinding(delivery.bindingId, { uri, reason })
@@ -62,28 +65,4 @@ function createObserver(metrics: Metrics): (round: Round) => void {
     for (const { durationMs, outcome } of attempts)
       durations.observe({ outcome: outcome.kind, channel }, durationMs / 1_000)
   }
-}
-
-/** Logs one line for an attempted delivery after it was settled. Acknowledgements are frequent, so their level is debug. */
-function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: boolean): void {
-  const { settlement, outcome, attempts } = round
-  const line = {
-    event: 'delivery.attempted',
-    delivery_id: delivery.id,
-    event_id: delivery.event.givenId,
-    iss: delivery.event.iss,
-    binding_id: delivery.bindingId,
-    channel: round.channel,
-    outcome: outcome?.kind ?? null,
-    status: outcome !== null && 'status' in outcome ? outcome.status : null,
-    attempts: delivery.attempts + attempts.length,
-    duration_ms: Math.round(attempts.at(-1)?.durationMs ?? 0),
-    state: settlement.state,
-    reason: settlement.state === 'dead_lettered' ? settlement.reason : null,
-    due_at: settlement.state === 'pending' ? settlement.dueAt.toISOString() : null,
-    recorded,
-  }
-  if (settlement.state === 'acknowledged' && recorded) log.debug(line)
-  else if (settlement.state === 'dead_lettered') log.error(line)
-  else log.warn(line)
 }

@@ -199,6 +199,7 @@ async function answerForSession(
       acceptedAt: now,
     },
     ...{ scope: sid === null ? ('subject' as const) : ('session' as const), lane: 'interactive' as const },
+    traceparent: null,
   }
   const to = { ...settings, clientId: clientId as ClientId }
   const claims = logoutTokenClaims({ sid: sid as Sid | null, event }, to, { now, jti })
