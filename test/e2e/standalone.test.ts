@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import { createClient } from '@curfew/client'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { serversOf, spawnStandalone, startStandalone, useProcesses } from '../support/processes.ts'
+import { promtoolComplaints } from '../support/promtool.ts'
 
 // Goal: `curfew up` works for a new user as the README promises, from the first start to the last Ctrl-C.
 // Method: the real command in a real process, and a real shell for the commands that a user pastes.
@@ -158,6 +159,13 @@ describe('the demo', () => {
       timeout: 60_000,
     })
     expect(doctor.stdout).toMatch(/^note +main: discovery +.*reserved for examples/m)
+    expect(doctor.stdout).toMatch(/^ok +live processes +1 delivery worker and 1 bookkeeper$/m)
+    // A standalone has the metrics of all services, each once.
+    const [url = ''] = /http:\/\/127\.0\.0\.1:\d+/.exec(demo.stdout) ?? []
+    const metrics = await (await fetch(`${url}/metrics`)).text()
+    expect(metrics).toMatch(/^curfew_workers_alive 1$/m)
+    expect(metrics).toMatch(/^curfew_clock_offset_seconds /m)
+    expect(await promtoolComplaints(metrics)).toBe('')
     // The demo and the README use the same issuer, main, so a user can try both together.
     const [, readme] = curlWith('"sub":"bob"', demo.stdout).match(/^(.*?) -d /s) ?? []
     const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example", "session_index": "off" }'`

@@ -7,7 +7,7 @@ import {
   createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createBacklogCheck, runService } from '@curfew/wiring'
+import { createBacklogCheck, createClockCheck, runService } from '@curfew/wiring'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: reads the configuration and opens the connections.
@@ -35,6 +35,7 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     requestsPerSecond: access.requestsPerSecond,
     checks: {
       ledger: createLedgerCheck(db),
+      clock: createClockCheck(db),
       'master-key': () => keyring.check(),
       ...alive.checks,
       backlog: createBacklogCheck(monitor),

@@ -1,15 +1,9 @@
 import { hostname } from 'node:os'
-import { createDeliveryLedger, createLedgerCheck, readClock } from '@curfew/ledger'
+import { createDeliveryLedger, createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import { createClientKeySealer, createMessageSealer } from '@curfew/tokens'
-import { eventLogChecks, runService } from '@curfew/wiring'
-import {
-  checkClock,
-  createDelivery,
-  heartbeatOptions,
-  logDeliveryFaults,
-  readDeliveryConfig,
-} from './service.ts'
+import { createClockCheck, eventLogChecks, runService } from '@curfew/wiring'
+import { createDelivery, heartbeatOptions, logDeliveryFaults, readDeliveryConfig } from './service.ts'
 
 // The delivery process: reads its configuration, opens connections and runs. Its HTTP server has health and metrics only.
 
@@ -26,7 +20,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
       ...eventLogChecks(eventLog),
       ledger: createLedgerCheck(db),
       lanes: () => delivery.checkLanes(),
-      clock: () => checkClock(() => readClock(db)),
+      clock: createClockCheck(db),
       'master-key': () => keyring.check(),
     },
   })

@@ -23,7 +23,6 @@ import { Worker } from './worker/worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { logDeliveryFaults } from './worker/faults.ts'
-export { checkClock } from './worker/ledger-clock.ts'
 
 /** The dependencies of delivery, already open. */
 export interface DeliveryDeps {

@@ -3,17 +3,10 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
 import { createConsole } from '@curfew/console'
-import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
+import { createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
 import { openEmbeddedPostgres } from '@curfew/embedded'
 import { checkSpool, createIngest } from '@curfew/ingest'
-import {
-  createDeliveryLedger,
-  createLedgerCheck,
-  migrate,
-  openDatabase,
-  readClock,
-  reclaimLeases,
-} from '@curfew/ledger'
+import { createDeliveryLedger, createLedgerCheck, migrate, openDatabase, reclaimLeases } from '@curfew/ledger'
 import { createTargetCheck } from '@curfew/outbound'
 import {
   aborted,
@@ -33,6 +26,7 @@ import {
 } from '@curfew/tokens'
 import {
   createBacklogCheck,
+  createClockCheck,
   createOpening,
   describeProcess,
   eventLogChecks,
@@ -131,7 +125,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
           ...eventLogChecks(eventLog),
           ledger: createLedgerCheck(db),
           lanes: () => delivery.checkLanes(),
-          clock: () => checkClock(() => readClock(db)),
+          clock: createClockCheck(db),
           'master-key': () => keyring.check(),
           spool: () => checkSpool(spool),
           ...alive.checks,

@@ -47,6 +47,14 @@ export const EventLogView = model('EventLogView', {
     description:
       'Whether all services use the same event log. Null if not known, because the event log does not answer.',
   }),
+  workers_alive: Type.Integer({
+    minimum: 0,
+    description: 'Delivery workers with a heartbeat in the last 30 s.',
+  }),
+  bookkeepers_alive: Type.Integer({
+    minimum: 0,
+    description: 'Bookkeepers with a heartbeat in the last 30 s.',
+  }),
   lanes: Type.Array(LaneView),
   topics: Type.Array(TopicView, { description: 'Empty if the event log is in PostgreSQL.' }),
 })

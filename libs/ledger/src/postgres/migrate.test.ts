@@ -53,12 +53,13 @@ test('a service is not ready before the schema of its release exists, and says w
   await createLedgerCheck(own.db)()
 })
 
-test('a server that is too old is refused before any migration', async () => {
+test('a server that is too old is refused before any migration, and no service is ready with it', async () => {
   const old = new Proxy(own.db, {
     get: (db, name) =>
       name === 'query' ? async () => ({ rows: [{ number: 150_005, text: '15.5' }] }) : Reflect.get(db, name),
   })
   await expect(migrate(old, { folder })).rejects.toThrow(PostgresTooOldError)
+  await expect(createLedgerCheck(old)()).rejects.toThrow('PostgreSQL 15.5. Curfew needs 16 or newer')
   expect(await pendingMigrations(own.db, { folder })).toHaveLength(2)
 })
 

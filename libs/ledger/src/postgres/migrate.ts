@@ -94,6 +94,7 @@ async function checkVersion(db: Queryable): Promise<void> {
  * Creates a readiness check, which resolves if the ledger answers and has the schema of this release.
  *
  * @throws {LedgerSchemaError} when migrations are missing.
+ * @throws {PostgresTooOldError} when the server is older than PostgreSQL 16.
  */
 export function createLedgerCheck(db: Queryable): () => Promise<void> {
   let migrated = false
@@ -102,6 +103,7 @@ export function createLedgerCheck(db: Queryable): () => Promise<void> {
       await db.query('select 1')
       return
     }
+    await checkVersion(db)
     const pending = await pendingMigrations(db).catch((error: unknown) => {
       // Services of the older release keep working during an upgrade.
       if (error instanceof SchemaTooNewError) return []

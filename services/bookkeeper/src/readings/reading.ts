@@ -1,6 +1,7 @@
 import type { Job } from '../repeat.ts'
 
 const PAUSE_MS = 15_000
+const FAILURE_PAUSE_MS = 5_000
 /** A value older than this counts as unknown, in milliseconds: the reading hangs. */
 const KEPT_MS = 60_000
 
@@ -20,7 +21,7 @@ export function createReading<Value>(
   return {
     name,
     pauseMs: PAUSE_MS,
-    failurePauseMs: PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
     async round() {
       try {
         last = { value: await read(), atMs: monotonicMs() }

@@ -19,8 +19,38 @@ const NO_ROUTE = 'There is no GET'
 /** Greatest allowed difference of clocks, in milliseconds. Tokens are valid for two minutes. */
 const CLOCK_OFF_MS_MAX = 30_000
 
-const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
-  ledger: { name: 'database', fix: 'Check that PostgreSQL at DATABASE_URL answers.' },
+interface CheckWords {
+  readonly name: string
+  readonly fix: string
+  /** Default: `answers`. */
+  readonly ok?: string
+  /** Default: `works partly`. */
+  readonly degraded?: string
+}
+
+const CHECKS: Readonly<Record<string, CheckWords>> = {
+  ledger: {
+    name: 'database',
+    fix: 'Check that PostgreSQL at DATABASE_URL answers, is version 16 or newer, and is migrated (curfew migrate). The log of the service has the reason.',
+  },
+  workers: {
+    name: 'delivery workers',
+    ok: 'run',
+    degraded: 'none is alive: accepted logouts wait, and relying parties are not notified',
+    fix: 'Start a delivery worker. If one runs, find the reason in its log (worker.beat-failed).',
+  },
+  bookkeepers: {
+    name: 'bookkeepers',
+    ok: 'run',
+    degraded: 'none is alive: receipts, SLA figures and notifications wait',
+    fix: 'Start a bookkeeper. If one runs, find the reason in its log (heartbeat.failed).',
+  },
+  backlog: {
+    name: 'backlog',
+    ok: 'no accepted logout has waited for more than a minute',
+    degraded: 'an accepted logout has waited for more than a minute',
+    fix: 'See the lane interactive for the number of logouts that wait. Check that delivery workers run, and look for event-log.consume-failed in their log.',
+  },
   'event-log': {
     name: 'event log',
     fix: 'Check that PostgreSQL, or Kafka at KAFKA_BROKERS, answers, and correct the findings about its topics.',
@@ -52,7 +82,7 @@ const OPTIONS = { issuer: text('NAME', 'only this issuer'), ...CONNECTION_OPTION
 export const doctor = command(
   {
     about:
-      'check the database, event log, Kafka topics, master key, clock, quarantine, public URL, whether the IdP publishes our keys, and whether the relay can verify its tokens',
+      'check the database, event log, Kafka topics, delivery workers, bookkeepers, master key, clock, quarantine, public URL, whether the IdP publishes our keys, and whether the relay can verify its tokens',
     options: OPTIONS,
     notes: 'Exit status 0: no faults.',
   },
@@ -96,14 +126,14 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
   const { checks, unavailable, degraded, date } = await answered(client.readiness())
   const after = Date.now()
   const findings = checks.map((check): Finding => {
-    const { name, fix } = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
+    const words: CheckWords = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
     const isAway = unavailable.includes(check)
     const ok = !isAway && !degraded.includes(check)
     return {
-      check: name,
+      check: words.name,
       ok,
-      what: ok ? 'answers' : isAway ? 'is unavailable' : 'works partly',
-      fix: ok ? null : fix,
+      what: ok ? (words.ok ?? 'answers') : isAway ? 'is unavailable' : (words.degraded ?? 'works partly'),
+      fix: ok ? null : words.fix,
     }
   })
   if (date === null) return findings
@@ -139,9 +169,12 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
   }
 }
 
-function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): readonly Finding[] {
-  if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }]
+function eventLogInWords(view: EventLogView): readonly Finding[] {
+  const { answer, choice, lanes, topics } = view
+  const alive = aliveInWords(view)
+  if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }, alive]
   return [
+    alive,
     ...(answer.fix === null ? [] : [{ check: 'brokers of Kafka', ...answer }]),
     ...(choice === null ? [] : [{ check: 'choice of event log', ...choice }]),
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
@@ -151,6 +184,13 @@ function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): reado
         : findings.map(({ ok, what, fix }) => ({ check: `topic ${topic}`, ok, what, fix })),
     ),
   ]
+}
+
+/** The finding about live processes. Whether too few are alive is decided by the readiness of the service, after a grace. */
+function aliveInWords({ workers_alive, bookkeepers_alive }: EventLogView): Finding {
+  const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
+  const what = `${count(workers_alive, 'delivery worker')} and ${count(bookkeepers_alive, 'bookkeeper')}`
+  return { check: 'live processes', ok: true, what, fix: null }
 }
 
 /** The finding about quarantined records that wait for a person. A refused request is a finding, too. */

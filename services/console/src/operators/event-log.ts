@@ -6,7 +6,7 @@ import {
   type TopicState,
   topicFaultText,
 } from '@curfew/domain'
-import { type Database, readEventLogChoice } from '@curfew/ledger'
+import { countAlive, type Database, readEventLogChoice } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 
 export interface EventLogDeps {
@@ -28,12 +28,16 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
       schema: {
         operationId: 'getEventLog',
         tags: ['Event log'],
-        summary: 'Get the backlog of the event log, and the check of its topics.',
+        summary:
+          'Get the backlog of the event log, the processes that work it off, and the check of its topics.',
         response: { 200: EventLogView },
       },
     },
     async () => {
-      const { answer, choice, lanes, topics } = await look(monitor, db)
+      const [{ answer, choice, lanes, topics }, { workers, bookkeepers }] = await Promise.all([
+        look(monitor, db),
+        countAlive(db),
+      ])
       const findings = [
         answer,
         ...(choice === null ? [] : [choice]),
@@ -46,6 +50,8 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
         checked_at: now().toISOString(),
         answer,
         choice,
+        workers_alive: workers,
+        bookkeepers_alive: bookkeepers,
         lanes,
         topics,
       }

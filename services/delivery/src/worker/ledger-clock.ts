@@ -41,22 +41,6 @@ export interface LedgerClockDeps {
   readonly monotonicMs: () => number
 }
 
-/**
- * Rejects while this machine's clock and the ledger's differ by more than a minute.
- *
- * @param readClock returns the ledger's time.
- */
-export async function checkClock(readClock: () => Promise<Date>): Promise<void> {
-  const sentMs = Date.now()
-  const ledgerMs = (await readClock()).getTime()
-  const receivedMs = Date.now()
-  const offMs = Math.max(sentMs - ledgerMs, ledgerMs - receivedMs)
-  if (offMs <= DISAGREES_MS) return
-  throw new Error(
-    `this machine's clock and PostgreSQL's differ by ${Math.round(offMs / 1_000)} s: set both by NTP`,
-  )
-}
-
 export function createLedgerClock({ log, wallMs, monotonicMs }: LedgerClockDeps): LedgerClock {
   let anchor: { readonly ledgerMs: number; readonly atMs: number } | null = null
   let aheadMs = 0
