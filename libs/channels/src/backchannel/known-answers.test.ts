@@ -49,6 +49,8 @@ test.each<[library: string, body: string, fix: RegExp]>([
     spring('not all sessions were terminated: [403 on POST request]', 'partial_logout'),
     /setLogoutUri/,
   ],
+  ['RFC 6750 words, typ', oauth('invalid_token', 'unexpected typ logout+jwt'), TYPE],
+  ['RFC 6750 words, quoted typ', oauth('invalid_token', 'Invalid token typ: "logout+jwt"'), TYPE],
   [
     'jose, algorithm',
     oauth('invalid_request', '"alg" (Algorithm) Header Parameter value not allowed'),

@@ -69,7 +69,7 @@ const KNOWN_ANSWERS: readonly KnownAnswer[] = [
   },
   // Nimbus, jose, Microsoft.IdentityModel.
   {
-    says: /JOSE header "?typ"? \(type\)|unexpected "typ" JWT header value|IDX10257|typ (is|must be) /i,
+    says: /JOSE header "?typ"? \(type\)|unexpected "typ" JWT header value|IDX10257|typ (is|must be) |(unexpected|wrong|invalid|unsupported) (token )?"?typ"?\b/i,
     fix: typeFix,
   },
   // jose, PyJWT, go-oidc, ruby-jwt, Authlib.

@@ -82,9 +82,11 @@ describe('a file that is not understood', () => {
     [
       'with a faulty line',
       json(SHOP).replace('"shop",', '"shop",,'),
-      /^f is neither JSON nor NDJSON(: line \d+ is faulty)?\.$/,
+      /^f is neither JSON nor NDJSON: line \d+ is faulty\.$/,
     ],
-    ['with an open brace', '{ "clients": [', /^f is neither JSON nor NDJSON/],
+    ['that is cut', '{ "clients": [', /^f is neither JSON nor NDJSON: it ends too early\./],
+    ['that is cut in a text', '{\n "clients": [\n {"client_id": "sh', /: it ends too early\./],
+    ['that is cut behind a value', '{\n "clients": [\n {"client_id": "shop"\n', /: it ends too early\./],
     ['without text', ' \n', /^f is empty\.$/],
     ['with an empty list', '{ "items": [] }', /^f has no clients\.$/],
     ['with a realm without clients', json({ ...REALM, clients: undefined }), /without its clients/],

@@ -79,6 +79,9 @@ export function faultIn(text: string): string {
     return ''
   } catch (error) {
     const [, place] = /\bat position (\d+)/.exec(String(error)) ?? []
+    const isCut =
+      /end of JSON input|Unterminated string/.test(String(error)) || Number(place) >= text.trimEnd().length
+    if (isCut) return ': it ends too early. Export it again, or copy all of it'
     return place === undefined ? '' : `: line ${text.slice(0, Number(place)).split('\n').length} is faulty`
   }
 }

@@ -102,6 +102,10 @@ describe('a JWK Set', () => {
   })
 })
 
+test.each(['{}', '{"alg":"ES256"}', '[{"client_id":"shop"}]'])('%s holds no key', async (text) => {
+  await expect(read(text)).rejects.toThrow(/^key\.pem holds no key: .* JWK, a JWK Set or a key in PEM\.$/)
+})
+
 test('a single JWK without a kid gets the kid of the command; another kid than its own is refused', async () => {
   const text = JSON.stringify(jwk(ed.privateKey))
   expect((await read(text, { kid: 'mine' })).jwk.kid).toBe('mine')

@@ -93,7 +93,11 @@ async function choose(
   const [only, ...more] = keys
   // Any fault of a single key is for the server to find.
   if (only !== undefined && more.length === 0 && (kid === undefined || (only.kid ?? kid) === kid)) {
-    if (isPrivate(only) || only.kty === undefined) return only
+    if (isPrivate(only)) return only
+    if (only.kty === undefined)
+      throw new UsageError(
+        `${path} holds no key: its JSON has no kty. Give a JWK, a JWK Set or a key in PEM.`,
+      )
     throw new UsageError(`${path} has no private key. Export it with the private part.`)
   }
   const named = await Promise.all(keys.map(async (jwk) => ({ jwk, name: await nameOf(jwk) })))

@@ -36,7 +36,7 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
     ...(tls === undefined ? [] : [['tls', Object.keys(tls).join(', ')] as const]),
     ...(status.waiting === undefined || status.waiting === 0
       ? []
-      : [['waiting', `${status.waiting} deliveries`] as const]),
+      : [['waiting', `${status.waiting} ${status.waiting === 1 ? 'delivery' : 'deliveries'}`] as const]),
   ]
   const width = Math.max(18, ...facts.map(([name]) => name.length + 2))
   const several = new Set(status.endpoints.map(({ channel }) => channel)).size > 1

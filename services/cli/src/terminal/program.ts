@@ -62,6 +62,9 @@ function addCommand(
     if (option.kind !== 'flag')
       declared.argParser((value, before: unknown): unknown => {
         if (isOptionOf(options, value)) throw new InvalidArgumentError('Its value is missing.')
+        // Commander would keep the last value silently.
+        if (option.kind === 'text' && before !== undefined)
+          throw new InvalidArgumentError('The option takes one value, and is given twice.')
         return option.kind === 'text' ? value : [...((before as readonly string[] | undefined) ?? []), value]
       })
     if (option.heading !== undefined) declared.helpGroup(option.heading)
