@@ -75,6 +75,20 @@ export function createSlaJob({ db, now, log, metrics }: SlaDeps): Job {
         })),
       ),
   )
+  metrics.gauges(
+    'sla_broken',
+    'Logouts within the window that broke the promise, or are overdue.',
+    ['issuer', 'window'],
+    () =>
+      (Object.keys(BURN_WINDOWS) as BurnWindow[]).flatMap((window) =>
+        values(({ windows }) => windows[window].broken + windows[window].overdue).map(
+          ({ labels, value }) => ({
+            labels: { ...labels, window },
+            value,
+          }),
+        ),
+      ),
+  )
   return {
     name: 'sla',
     pauseMs: PAUSE_MS,
