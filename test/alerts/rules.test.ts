@@ -1,28 +1,19 @@
-import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { parse } from 'yaml'
 import { findPrometheus, type Prometheus } from '../../deploy/prometheus/prometheus.ts'
 import { run } from '../../deploy/server/process.ts'
 import { describeUnless, skipWithout } from '../support/shared-server.ts'
 import { CASES, HEALTHY } from './cases.ts'
+import { ALERTS, RULES } from './rules.ts'
 
 // Goal: each alert fires when it ought to, with words for the person on call, and stays quiet otherwise.
 // Method: promtool evaluates the rules over the series of cases.ts, minute by minute.
 
-const RULES = fileURLToPath(new URL('../../deploy/alerts/curfew.yaml', import.meta.url))
 const PROMTOOL_MS = 60_000
 /** Longer than any alert waits before it fires. */
 const MINUTES = 70
-
-interface Rule {
-  readonly alert: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly annotations: Readonly<Record<'summary' | 'description' | 'runbook_url', string>>
-}
 
 /** One case for promtool: the alerts that must fire at one time. */
 interface Case {
@@ -34,10 +25,6 @@ interface Case {
     readonly alerts: readonly { readonly labels: object; readonly summary: string }[]
   }[]
 }
-
-const GROUPS = (parse(readFileSync(RULES, 'utf8')) as { groups: readonly { rules: readonly Rule[] }[] })
-  .groups
-const ALERTS = new Map(GROUPS.flatMap(({ rules }) => rules).map((rule) => [rule.alert, rule]))
 
 test('every alert has a case in which it fires and one in which it stays quiet', () => {
   const complete = Object.entries(CASES).filter(
