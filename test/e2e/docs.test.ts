@@ -1,5 +1,6 @@
 import { type Client, createClient } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { FAULT_PAGES } from '../alerts/fault-pages.ts'
 import { differenceOfJson, differenceOfText } from '../support/docs-compare.ts'
 import {
   type Block,
@@ -22,6 +23,7 @@ import { spawnStandalone, useProcesses } from '../support/processes.ts'
 //   ```json post=/v1/…      is sent there (also put=, patch=), and must be taken; get=/v1/…: is the answer of that
 //   ```text output=demo     is what the demo has printed
 //   ```http                 is a request that a host of the documents has received
+//   … scene=NAME            waits for the test of the runbook, test/alerts/runbook.test.ts
 //   … not-run: reason       is neither run nor checked, and is in the list below
 
 const PAGE_MS = 300_000
@@ -46,6 +48,8 @@ const NOT_RUN: readonly string[] = [
   'docs/operate/keys.md sh: takes a key out of service',
   'docs/operate/run.md sh: a cluster',
   'docs/sre/quarantine.md sh: the demo quarantines nothing',
+  ...Array<string>(2).fill('docs/sre/runbook/audit-failed.md sh: needs an audit'),
+  ...Array<string>(2).fill('docs/sre/runbook/audit-stale.md sh: needs an audit'),
   'docs/rp/probe.md sh: names hosts that do not exist',
   ...Array<string>(2).fill('docs/rp/probe.md sh: ends a real session'),
   'docs/rp/express-openid-connect.md sh: needs the RP',
@@ -118,7 +122,9 @@ describe('the blocks of', () => {
     await processes.end()
   })
 
-  test.each(PAGES.map((page) => [page.path, page] as const))(
+  test.each(
+    PAGES.filter(({ path }) => !FAULT_PAGES.includes(path)).map((page) => [page.path, page] as const),
+  )(
     '%s',
     async (path, page) => {
       const shell = openShell({ env: exportsOf(PAGES, world), realNpx: path === 'README.md' })

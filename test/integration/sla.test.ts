@@ -343,6 +343,7 @@ describe('a burning budget', () => {
         'curfew_sla_share_kept{issuer="main"} 0.5',
         expect.stringMatching(/^curfew_sla_error_budget_left\{issuer="main"\} -(49|48\.9)/),
         expect.stringMatching(/^curfew_sla_burn_rate\{issuer="main",window="5m"\} (50|49\.9)/),
+        'curfew_sla_broken{issuer="main",window="5m"} 10',
       ]),
     )
   })

@@ -44,12 +44,18 @@ export function unlistedPages(): readonly string[] {
 }
 
 function pagePaths(): readonly string[] {
-  const index = existsSync(join(ROOT, INDEX)) ? readFileSync(join(ROOT, INDEX), 'utf8') : ''
-  const linked = linksOf(index).map(({ target }) =>
-    normalize(join(dirname(INDEX), target.replace(/#.*$/, ''))),
-  )
-  const pages = linked.filter((path) => path.endsWith('.md') && !path.startsWith('libs/'))
-  return [...new Set(['README.md', ...(index === '' ? [] : [INDEX]), ...pages])]
+  const linked = pagesOf(INDEX)
+  // The runbook is an index of its own.
+  const pages = linked.flatMap((path) => (path.endsWith('/README.md') ? [path, ...pagesOf(path)] : [path]))
+  return [...new Set(['README.md', ...(existsSync(join(ROOT, INDEX)) ? [INDEX] : []), ...pages])]
+}
+
+/** The pages that an index links. */
+function pagesOf(index: string): readonly string[] {
+  const text = existsSync(join(ROOT, index)) ? readFileSync(join(ROOT, index), 'utf8') : ''
+  return linksOf(text)
+    .map(({ target }) => normalize(join(dirname(index), target.replace(/#.*$/, ''))))
+    .filter((path) => path.endsWith('.md') && !path.startsWith('libs/'))
 }
 
 function blocksOf(page: string, text: string): readonly Block[] {

@@ -1,4 +1,11 @@
-import { BURN_WINDOWS, type BurnWindow, burnRate, errorBudget, shareKept } from '@curfew/domain'
+import {
+  BURN_WINDOWS,
+  type BurnWindow,
+  burnRate,
+  errorBudget,
+  type SlaCounts,
+  shareKept,
+} from '@curfew/domain'
 import type { BurnCounts, SlaNow } from '@curfew/ledger'
 import type { Metrics } from '@curfew/runtime'
 
@@ -27,17 +34,24 @@ export function exposeMetrics(metrics: Metrics, measured: Measured): void {
     ['issuer'],
     () => valuesOf(measured.budgets, ({ all }) => errorBudget(all).shareLeft),
   )
+  const byWindow = (value: (counts: SlaCounts) => number | null) =>
+    (Object.keys(BURN_WINDOWS) as BurnWindow[]).flatMap((window) =>
+      valuesOf(measured.burns, (windows) => value(windows[window])).map(({ labels, value }) => ({
+        labels: { ...labels, window },
+        value,
+      })),
+    )
   metrics.gauges(
     'sla_burn_rate',
     'Speed at which the error budget is spent. At 1 it lasts exactly for its window.',
     ['issuer', 'window'],
-    () =>
-      (Object.keys(BURN_WINDOWS) as BurnWindow[]).flatMap((window) =>
-        valuesOf(measured.burns, (windows) => burnRate(windows[window])).map(({ labels, value }) => ({
-          labels: { ...labels, window },
-          value,
-        })),
-      ),
+    () => byWindow(burnRate),
+  )
+  metrics.gauges(
+    'sla_broken',
+    'Logouts within the window that broke the promise, or are overdue.',
+    ['issuer', 'window'],
+    () => byWindow(({ broken, overdue }) => broken + overdue),
   )
   metrics.gauges(
     'sla_overdue',
