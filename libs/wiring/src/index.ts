@@ -15,5 +15,5 @@ export {
   type RelayedTokens,
   type RelayedVerification,
 } from './relayed-tokens.ts'
-export { runService } from './run.ts'
+export { messagingOf, runService } from './run.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

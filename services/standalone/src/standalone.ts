@@ -22,8 +22,11 @@ import {
   hashApiKey,
   type Log,
   openLogFile,
+  readOrExit,
+  readTelemetry,
   runProcess,
   type Service,
+  startTelemetry,
 } from '@curfew/runtime'
 import {
   createClientKeySealer,
@@ -32,7 +35,7 @@ import {
   createMessageSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
+import { createOpening, eventLogChecks, messagingOf, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -63,8 +66,11 @@ export async function runStandalone(
     ...(logPath !== null && { destination: openLogFile(logPath) }),
   })
   const failures: string[] = []
+  const telemetry = readOrExit(readTelemetry)
   const status = await runProcess(
     async (scope) => {
+      const messaging = messagingOf(config)
+      await startTelemetry({ ...telemetry, service: 'standalone', messaging, scope, log })
       const databaseUrl = config.databaseUrl ?? (await embedded())
       // The secrets are opened only after the database: it locks the data folder.
       const secrets = await openSecrets(config)
