@@ -5,10 +5,10 @@ import { ISS, ISSUER } from '../support/curfew.ts'
 import type { OtlpReceiver, ReceivedSpan } from '../support/otlp/receiver.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-export const patiently = { timeout: 120_000, interval: 50 }
+const patiently = { timeout: 120_000, interval: 50 }
 
 /** Names that no span may hold. */
-export const PERSONAL = { sub: 'alice-7f3a', sid: 'session-7f3a', email: 'alice-7f3a@mail.example' }
+const PERSONAL = { sub: 'alice-7f3a', sid: 'session-7f3a', email: 'alice-7f3a@mail.example' }
 
 /** The variables that send every span to a receiver soon. */
 export function exportTo(endpoint: string): Readonly<Record<string, string>> {
