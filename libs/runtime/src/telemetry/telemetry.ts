@@ -23,6 +23,8 @@ export interface TelemetryOptions extends TelemetrySettings {
 const WITHOUT_CONTEXT: object = { contextManager: null }
 /** Longest that the end of the process waits for the last export, in milliseconds. */
 const FLUSH_MS_MAX = 3_000
+/** Pause before a process that could not flush is ended, in milliseconds: the caller sets the exit status meanwhile. */
+const LINGER_MS = 1_000
 
 /**
  * Starts the export of spans, if a variable asks for it. Curfew's metrics are for Prometheus and its log goes to standard error, so
@@ -54,7 +56,10 @@ export async function startTelemetry(options: TelemetryOptions): Promise<void> {
       (error: unknown) => error,
     )
     const failure = await within(flushed, FLUSH_MS_MAX, new Error(`not within ${FLUSH_MS_MAX} ms`))
-    if (failure !== null) log.warn({ event: 'telemetry.flush-failed', err: failure })
+    if (failure === null) return
+    log.warn({ event: 'telemetry.flush-failed', err: failure })
+    // The export under way would keep the process alive until its own timeout. Everything else has been released by now.
+    setTimeout(() => process.exit(), LINGER_MS).unref()
   })
 }
 
