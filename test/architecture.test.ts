@@ -26,6 +26,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'ajv',
     'pino',
     'prom-client',
+    // The only importer of OpenTelemetry. Its SDK is loaded when a setting asks for traces.
+    '@opentelemetry/api',
+    '@opentelemetry/resources',
+    '@opentelemetry/sdk-node',
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
   'libs/client': ['node:', '@curfew/domain', '@curfew/contract'],

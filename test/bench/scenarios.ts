@@ -12,6 +12,7 @@ import { relay } from './scenarios/relay.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
+import { tracing } from './scenarios/tracing.ts'
 import { waiters } from './scenarios/waiters.ts'
 import type { Settings } from './turns.ts'
 
@@ -45,6 +46,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   sessions,
   waiters,
   sla,
+  tracing,
 }
 
 export interface ScenarioReport {

@@ -91,6 +91,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
     timeoutMs: 10_000,
     concurrency: null,
     ratePerSecond: null,
+    traceContext: false,
     retry: DEFAULT_RETRY_POLICY,
     allowedNetworks: [],
     tls: null,

@@ -234,6 +234,7 @@ describe("Curfew's settings of a relying party", () => {
     ],
     timeout_ms: [99, 30_001, 1_000.5, '1000'],
     concurrency: [0, 257, 1.5, '16'],
+    trace_context: ['true', 1],
     rate_per_second: [0, -1, 10_001, '5'],
     retry_schedule_ms: [
       1_000,

@@ -378,6 +378,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
     concurrency: !steady && random.chance(0.3) ? random.between(1, 5) : null,
     ratePerSecond: !steady && random.chance(0.2) ? random.between(2, 20) : null,
     retry,
+    traceContext: false,
     allowedNetworks: [],
     tls: null,
     counts: 'done',

@@ -109,7 +109,7 @@ export {
   WebhookTest,
 } from './api/webhooks.ts'
 export { encodeDeadLetter } from './records/dead-letter.ts'
-export { decodeLogoutEvent, encodeLogoutEvent, logoutEventOf } from './records/log.ts'
+export { DESTINATIONS, decodeLogoutEvent, encodeLogoutEvent, logoutEventOf } from './records/log.ts'
 export { encodeNotification } from './records/notification.ts'
 export { encodeOutcome } from './records/outcome.ts'
 export { decodeSessionRecord, encodeSessionEnd, encodeSessionStart } from './records/session.ts'

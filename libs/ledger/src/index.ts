@@ -204,7 +204,7 @@ export {
   findIssEver,
   requestErasure,
 } from './privacy/erasures.ts'
-export { type EventToday, findToday, findUnreceipted } from './receipts/facts.ts'
+export { type EventToday, findToday, findUnreceipted, type Unreceipted } from './receipts/facts.ts'
 export { lockReceiptLog, openReceiptLog, type ReceiptLog, readTiles } from './receipts/log.ts'
 export {
   findReceipt,

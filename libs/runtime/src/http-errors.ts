@@ -5,7 +5,7 @@ import { type AjvError, faultsOf } from './faults.ts'
 import { unsupported } from './json-body.ts'
 import type { Log } from './log.ts'
 import { PROBLEM_MEDIA_TYPE, type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
-import { newTraceparent, parseTraceparent, traceIdOf } from './traceparent.ts'
+import { newTraceparent, parseTraceparent, traceIdOf } from './telemetry/traceparent.ts'
 
 /** Largest body that is read, in bytes. */
 export const BODY_BYTES_MAX = 1024 * 1024

@@ -36,6 +36,8 @@ import { addPages, isPage } from './pages.ts'
 import { ProblemError } from './problem.ts'
 import { createReadLimits, type ReadLimits, type ReadLimitsOptions } from './read-limits.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
+import { endRequestSpan, startRequestSpan } from './telemetry/request-span.ts'
+import type { Span } from './telemetry/spans.ts'
 import { bodyAjv, bounded, closed, closedBody, textAjv } from './validator.ts'
 
 declare module 'fastify' {
@@ -51,6 +53,8 @@ declare module 'fastify' {
     bodyUnits: number
     /** Set on first use: see `traceparentOf`. */
     traceparent: string | null
+    /** The span of the request; null if none is recorded. */
+    span: Span | null
   }
 }
 
@@ -134,6 +138,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.decorateRequest('bodyBytes', 0)
   server.decorateRequest('bodyUnits', 0)
   server.decorateRequest('traceparent', null)
+  server.decorateRequest('span', null)
   const life = { closing: false }
   server.addHook('preClose', async () => {
     life.closing = true
@@ -198,6 +203,7 @@ function addHooks(
   })
   server.addHook('onRequest', async (request, reply) => {
     reply.headers(SAFE_HEADERS)
+    startRequestSpan(request)
     if (request.url.includes('%00')) {
       throw new ProblemError({
         status: 400,
@@ -227,6 +233,7 @@ function addHooks(
   server.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? 'none'
     durations.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1_000)
+    endRequestSpan(request, reply.statusCode)
     done()
   })
 }

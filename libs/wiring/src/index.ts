@@ -18,5 +18,5 @@ export {
   type RelayedTokens,
   type RelayedVerification,
 } from './relayed-tokens.ts'
-export { describeProcess, runService } from './run.ts'
+export { describeProcess, messagingOf, runService } from './run.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

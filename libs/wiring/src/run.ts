@@ -1,4 +1,12 @@
-import { createLog, type Environment, readOrExit, runProcess, type Service } from '@curfew/runtime'
+import {
+  createLog,
+  type Environment,
+  readOrExit,
+  readTelemetry,
+  runProcess,
+  type Service,
+  startTelemetry,
+} from '@curfew/runtime'
 import type { CommonConfig } from './config.ts'
 import { createOpening, type Opening } from './opening.ts'
 
@@ -14,12 +22,21 @@ export async function runService<Config extends CommonConfig>(
   wire: (config: Config, open: Opening) => Promise<readonly Service[]>,
 ): Promise<0 | 1> {
   const config = readOrExit(read)
+  const telemetry = readOrExit(readTelemetry)
   const log = createLog({ service: name, level: config.logLevel })
-  return runProcess((scope) => wire(config, createOpening({ name, config, scope, log })), {
-    stopDeadlineMs: config.stopDeadlineMs,
-    about: describeProcess(config),
-    log,
-  })
+  return runProcess(
+    async (scope) => {
+      // Started first, so that it ends last and exports the spans of everything else.
+      await startTelemetry({ ...telemetry, service: name, messaging: messagingOf(config), scope, log })
+      return wire(config, createOpening({ name, config, scope, log }))
+    },
+    { stopDeadlineMs: config.stopDeadlineMs, about: describeProcess(config), log },
+  )
+}
+
+/** The attributes of spans that send to the event log or process its records. */
+export function messagingOf({ kafka }: Pick<CommonConfig, 'kafka'>) {
+  return { 'messaging.system': kafka === null ? 'postgresql' : 'kafka' }
 }
 
 /** The members of `process.started`: where the process listens, and which event log it uses. */

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { encodeLogoutEvent } from '@curfew/contract'
+import { DESTINATIONS, encodeLogoutEvent } from '@curfew/contract'
 import { childOf, type Digest, type EventLog } from '@curfew/domain'
 import {
   announceSettled,
@@ -12,7 +12,7 @@ import {
   takeLateSubjects,
   takeSubjects,
 } from '@curfew/ledger'
-import { type Log, type Metrics, newTraceparent } from '@curfew/runtime'
+import { inSpan, type Log, type Metrics, startSpan } from '@curfew/runtime'
 import { createJobGuard } from './job-guard.ts'
 import type { Job } from './repeat.ts'
 
@@ -107,10 +107,19 @@ const digest: Digest = (text) => hash('sha256', text)
 export function toEventLog(eventLog: EventLog, now: () => Date): HandOver {
   return async ({ event, salt, traceparent }, subjects) => {
     const acceptedAt = now()
-    await eventLog.append(
-      subjects.map((sub) =>
-        encodeLogoutEvent(childOf(event, sub, { acceptedAt, salt, digest }), traceparent ?? newTraceparent()),
-      ),
+    const { bulk: destination } = DESTINATIONS
+    const span = startSpan({
+      ...{ name: `send ${destination}`, role: 'producer', parent: traceparent },
+      attributes: () => ({
+        'messaging.operation.name': 'send',
+        'messaging.operation.type': 'send',
+        'messaging.destination.name': destination,
+        'messaging.batch.message_count': subjects.length,
+      }),
+    })
+    const records = subjects.map((sub) =>
+      encodeLogoutEvent(childOf(event, sub, { acceptedAt, salt, digest }), span.traceparent),
     )
+    await inSpan(span, () => eventLog.append(records))
   }
 }

@@ -1,6 +1,12 @@
 import { logKey, type ReceiptSubject, receiptClaims } from '@curfew/domain'
-import { findUnreceipted, insertReceipts, lockReceiptLog, type Projector } from '@curfew/ledger'
-import type { Log } from '@curfew/runtime'
+import {
+  findUnreceipted,
+  insertReceipts,
+  lockReceiptLog,
+  type Projector,
+  type Unreceipted,
+} from '@curfew/ledger'
+import { errorTypeOf, type Log, startBatchSpan, startSpan } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 
 /** How receipts are issued. */
@@ -28,6 +34,21 @@ export function createReceiptProjector(deps: ReceiptDeps): Projector {
   return async (transaction, entries) => {
     const settled = await findUnreceipted(transaction, entries)
     if (settled.length === 0) return
+    const spans = startReceipts(settled)
+    try {
+      await issue(transaction, settled)
+    } catch (error) {
+      spans.end(errorTypeOf(error))
+      throw error
+    }
+    spans.end(null)
+    deps.onIssued(settled.length)
+  }
+
+  async function issue(
+    transaction: Parameters<Projector>[0],
+    settled: readonly Unreceipted[],
+  ): Promise<void> {
     const log = await lockReceiptLog(transaction, () => deps.keeper.newLog(deps.origin))
     const { origin, size } = log
     if (!warned && deps.origin !== null && deps.origin !== origin) {
@@ -48,6 +69,28 @@ export function createReceiptProjector(deps: ReceiptDeps): Projector {
       }
     })
     await insertReceipts(transaction, log, receipts)
-    deps.onIssued(receipts.length)
+  }
+}
+
+/** Starts the span of each receipt, below the plan of its event, and one of their batch. */
+function startReceipts(settled: readonly Unreceipted[]): { end(error: string | null): void } {
+  const batch = startBatchSpan({
+    ...{ name: 'receipts', role: 'internal' },
+    items: settled.map(({ traceparent }) => traceparent),
+    attributes: () => ({ 'curfew.receipts': settled.length }),
+  })
+  const links = batch.recorded ? [batch.traceparent] : []
+  const spans = settled.flatMap(({ event, traceparent: parent, revision }) => {
+    if (parent === null) return []
+    const span = startSpan({
+      ...{ name: 'receipt', role: 'internal', parent, links },
+      attributes: () => ({ 'curfew.event.id': event.givenId, 'curfew.receipt.revision': revision }),
+    })
+    return span.recorded ? [span] : []
+  })
+  return {
+    end(error) {
+      for (const span of [...spans, batch]) span.end(undefined, error)
+    },
   }
 }

@@ -38,6 +38,7 @@ import {
 import type { LaneLimits } from './lane-limits.ts'
 import { payForLogouts } from './pay-for-logouts.ts'
 import { createRecentIds, type RecentIds } from './recent-ids.ts'
+import { send } from './send.ts'
 
 export interface PostEventsDeps {
   readonly append: Append
@@ -112,10 +113,14 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
       const results = elements.map((element) => accept(element, post))
       const events = acceptedOf(results, body, LOGOUT_EVENTS)
       if (query.dry_run) return reply.code(200).send(await dryRun(events[0], preview))
-      const traceparent = traceparentOf(request)
-      await append(
-        events.map((event) => encodeLogoutEvent(event, traceparent)),
-        LOGOUT_EVENTS.one,
+      await send(
+        {
+          items: events,
+          parent: traceparentOf(request),
+          laneOf: ({ lane }) => lane,
+          encode: encodeLogoutEvent,
+        },
+        (records) => append(records, LOGOUT_EVENTS.one),
       )
       for (const [id, content] of post.contents) recent.add(id, content)
       const answered = await answerTo(request, results, async ({ givenId, iss }) => {

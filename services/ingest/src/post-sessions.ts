@@ -8,7 +8,7 @@ import {
   SessionInput,
   sessionsPath,
 } from '@curfew/contract'
-import type { ClientId, Issuer, Session, SessionEnd, Sid } from '@curfew/domain'
+import type { ClientId, Issuer, LogRecord, Session, SessionEnd, Sid } from '@curfew/domain'
 import {
   createBodyValidator,
   type HttpServer,
@@ -32,6 +32,7 @@ import {
   type WriteAccess,
   writeAccess,
 } from './elements.ts'
+import { send } from './send.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
 export interface PostSessionsDeps {
@@ -58,11 +59,21 @@ const check = createBodyValidator(SessionInput)
  */
 export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps): void {
   const { append, now, newId } = deps
-  const stamp = (request: PostRequest) => ({
-    id: newId(),
-    acceptedAt: now(),
-    traceparent: traceparentOf(request),
-  })
+  const stamp = (traceparent: string) => ({ id: newId(), acceptedAt: now(), traceparent })
+  const sendAll = <Item>(
+    request: PostRequest,
+    items: readonly Item[],
+    encode: (item: Item, stamped: ReturnType<typeof stamp>) => LogRecord,
+  ) =>
+    send(
+      {
+        items,
+        parent: traceparentOf(request),
+        laneOf: () => 'sessions',
+        encode: (item, traceparent) => encode(item, stamp(traceparent)),
+      },
+      (records) => append(records, SESSIONS.one),
+    )
   server.post(
     '/v1/sessions',
     {
@@ -85,10 +96,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
       const access = writeAccess(request, SESSIONS)
       const results = elements.map((element) => accept(element, access, deps))
       const sessions = acceptedOf(results, request.body, SESSIONS)
-      await append(
-        sessions.map((session) => encodeSessionStart(session, stamp(request))),
-        SESSIONS.one,
-      )
+      await sendAll(request, sessions, encodeSessionStart)
       const { status, body } = await answerTo(request, results, acceptedAnswer)
       return status === 207 ? reply.code(207).send(body) : reply.code(202).send(body)
     },
@@ -112,7 +120,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
       const foreign = foreignIssuer(writeAccess(request, SESSIONS), iss, '')
       if (foreign !== null) throw foreign
       const end = { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null }
-      await append([encodeSessionEnd(end, stamp(request))], SESSIONS.one)
+      await sendAll(request, [end], encodeSessionEnd)
       return reply.code(202).send(acceptedAnswer(end))
     },
   )

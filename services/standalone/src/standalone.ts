@@ -14,8 +14,11 @@ import {
   createLog,
   hashApiKey,
   openLogFile,
+  readOrExit,
+  readTelemetry,
   runProcess,
   type Service,
+  startTelemetry,
 } from '@curfew/runtime'
 import {
   createClientKeySealer,
@@ -30,6 +33,7 @@ import {
   createOpening,
   describeProcess,
   eventLogChecks,
+  messagingOf,
   type Opening,
 } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
@@ -62,8 +66,11 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
     ...(logPath !== null && { destination: openLogFile(logPath) }),
   })
   const failures: string[] = []
+  const telemetry = readOrExit(readTelemetry)
   const status = await runProcess(
     async (scope) => {
+      const messaging = messagingOf(config)
+      await startTelemetry({ ...telemetry, service: 'standalone', messaging, scope, log })
       const databaseUrl = config.databaseUrl ?? (await embedded())
       // The secrets are opened only after the database: it locks the data folder.
       const secrets = await openSecrets(config)

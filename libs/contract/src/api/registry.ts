@@ -153,6 +153,12 @@ export const RelyingPartySettings = Type.Object(
           'CIDRs of the private addresses that are allowed for this RP, within those of the deployment. Default: all of these. Only an unbound admin may go beyond them.',
       }),
     ),
+    trace_context: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether requests to the relying party carry a traceparent (W3C Trace Context). Its parent is the attempt. Default false.',
+      }),
+    ),
     tls: Type.Optional(ClientTls),
     endpoints: Type.Optional(
       Type.Array(Endpoint, {

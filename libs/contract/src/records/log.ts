@@ -4,6 +4,7 @@ import type {
   EventId,
   GivenEventId,
   Issuer,
+  LogLane,
   LogoutEvent,
   LogRecord,
   RelayedToken,
@@ -14,6 +15,13 @@ import { eventIdOf, logKey } from '@curfew/domain'
 import { parseInstant } from '../api/instant.ts'
 import type { AcceptedLogoutEvent } from '../api/logout-event.ts'
 import { cloudEventHeaders } from './cloud-event.ts'
+
+/** The name of each lane in spans. It is also the topic of the lane in Kafka, without the prefix of the deployment. */
+export const DESTINATIONS: Readonly<Record<LogLane, string>> = {
+  interactive: 'logout.events',
+  bulk: 'logout.events.bulk',
+  sessions: 'logout.sessions',
+}
 
 /** CloudEvents `type` of a logout event. */
 export const LOGOUT_EVENT_TYPE = 'curfew.logout-event.v1'

@@ -45,6 +45,8 @@ export interface Binding extends NetworkAccess {
   /** The most attempts started per second by all workers together; null without a limit. */
   readonly ratePerSecond: number | null
   readonly retry: RetryPolicy
+  /** Whether its requests carry the trace context of the attempt (`traceparent`). */
+  readonly traceContext: boolean
   readonly tls: BindingTls | null
   /** The weakest acknowledgement that satisfies the SLA. */
   readonly counts: Level

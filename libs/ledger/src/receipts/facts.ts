@@ -16,6 +16,8 @@ export interface Unreceipted {
   readonly event: SettledEvent
   /** Subject of an event that names only a `sid`, from the session index; null if the index did not have the session. */
   readonly session_sub: string | null
+  /** The trace context that the event was planned under; null if it has none. */
+  readonly traceparent: string | null
   readonly targets: readonly SettledTarget[]
   /** Number of its deliveries plus the number of their replays. It grows with every change. */
   readonly revision: number
@@ -31,7 +33,7 @@ export interface Unreceipted {
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
 const EVENT_COLUMNS = `
-  e.id, e.given_id as "givenId", e.iss, e.sub, e.session_sub, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
+  e.id, e.given_id as "givenId", e.iss, e.sub, e.session_sub, e.sid, e.device, e.scope, e.traceparent, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 
@@ -126,10 +128,11 @@ export async function findUnreceipted(
 }
 
 function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, BindingFacts>): Unreceipted {
-  const { session_sub, revision, settledAt, withinMs, replaces } = row
+  const { session_sub, traceparent, revision, settledAt, withinMs, replaces } = row
   return {
     event: row,
     session_sub,
+    traceparent,
     targets: toTargets(row, bindings),
     revision,
     settledAt,

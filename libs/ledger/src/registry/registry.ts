@@ -32,6 +32,7 @@ export interface StoredSettings {
   readonly rate_per_second?: number
   readonly retry_schedule_ms?: readonly number[]
   readonly allowed_networks?: readonly string[]
+  readonly trace_context?: boolean
   readonly enabled?: boolean
   /** Endpoints in addition to the one in its metadata. */
   readonly endpoints?: readonly { readonly name: string; readonly uri: string; readonly enabled?: boolean }[]
@@ -254,6 +255,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     concurrency: settings.concurrency ?? null,
     ratePerSecond: settings.rate_per_second ?? null,
     retry: { ...DEFAULT_RETRY_POLICY, scheduleMs: settings.retry_schedule_ms },
+    traceContext: settings.trace_context === true,
     ...networkAccess(
       { chosen: row.settings.allowed_networks, rule: row.network_rule },
       { chosen: row.defaults.allowed_networks, rule: row.issuer_network_rule },

@@ -9,6 +9,7 @@ import {
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import pRetry from 'p-retry'
+import { inAttemptSpan } from './attempt-span.ts'
 import { type DeliverDeps, type Delivered, deliver } from './deliver.ts'
 import { type FirstMessageDeps, openFirstMessage } from './first-message.ts'
 
@@ -87,8 +88,11 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 async function once(deps: AttemptDeps, delivery: InFlightDelivery, number: number): Promise<Try> {
   const startedAt = deps.now()
   const startedMs = performance.now()
-  const firstMessage = number === 1 ? await openFirstMessage(deps, delivery) : null
-  const delivered = await deliver(deps, { delivery, startedAt, firstMessage })
+  const binding = deps.registry.current().bindings.get(delivery.bindingId) ?? null
+  const delivered = await inAttemptSpan({ delivery, binding, number }, async (span) => {
+    const firstMessage = number === 1 ? await openFirstMessage(deps, delivery) : null
+    return deliver(deps, { delivery, startedAt, firstMessage, span })
+  })
   return { number, startedAt, durationMs: performance.now() - startedMs, ...delivered }
 }
 

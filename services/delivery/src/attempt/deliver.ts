@@ -9,6 +9,7 @@ import {
   undeliverable,
 } from '@curfew/domain'
 import type { AttemptRecord } from '@curfew/ledger'
+import type { Span } from '@curfew/runtime'
 import type { RegistryCache } from '../intake/registry-cache.ts'
 import { NotReadyError, type ToolsDeps, toolsFor, unready } from './tools.ts'
 
@@ -27,6 +28,7 @@ interface Message {
   readonly delivery: InFlightDelivery
   readonly startedAt: Date
   readonly firstMessage: string | null
+  readonly span: Span
 }
 
 /**
@@ -84,8 +86,9 @@ async function newerThan(
 async function sendTo(deps: DeliverDeps, binding: Binding, message: Message): Promise<Delivered> {
   try {
     const { settings } = binding
-    const { tools, encrypted } = await toolsFor(deps, binding, message.delivery)
-    const sent = await channelOf(binding.kind).send({ ...message, binding, settings }, tools)
+    const { span, ...job } = message
+    const { tools, encrypted } = await toolsFor(deps, binding, message.delivery, span)
+    const sent = await channelOf(binding.kind).send({ ...job, binding, settings }, tools)
     const encryption = encrypted()
     if (sent.outcome.kind === 'refused' && encryption !== null) deps.encrypter.refused(encryption, binding)
     return { ...sent, uri: sent.jti === null ? null : binding.uri }

@@ -9,8 +9,10 @@ import {
   type TokenEncryption,
 } from '@curfew/domain'
 import type { GuardedClient } from '@curfew/outbound'
+import type { Span } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities } from '@curfew/wiring'
+import { contextFor } from './attempt-span.ts'
 
 /** The dependencies of a channel's tools. Time and randomness are passed in. */
 export interface ToolsDeps {
@@ -41,16 +43,19 @@ const digest = (text: string) => hash('sha256', text, 'hex')
  * Creates the tools for one delivery and the channel of its binding, with its TLS identity open. `encrypted` returns the encryption that the channel
  * used.
  *
+ * @param span the attempt, which becomes the parent of the relying party's spans if its registration asks for that.
  * @throws {NotReadyError} as the tools do.
  */
 export async function toolsFor(
   deps: ToolsDeps,
   binding: Binding,
   { id }: Pick<InFlightDelivery, 'id'>,
+  span: Span,
 ): Promise<{ readonly tools: Tools; encrypted(): TokenEncryption | null }> {
   const { timeoutMs, allowedNetworks, grantedNetworks, issuer, sealedSecret } = binding
   const tls = await ready(deps.tls(binding))
   const how = { timeoutMs, allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }), tls }
+  const traceparent = binding.traceContext ? contextFor(span) : null
   let used: TokenEncryption | null = null
   const tools: Tools = {
     now: deps.now,
@@ -63,7 +68,12 @@ export async function toolsFor(
       return ready(deps.encrypter.encrypt(typ, token, encryption, binding, tls))
     },
     secret: () => ready(deps.clientKeys.open(sealedSecret ?? '', binding), secretUnreadable),
-    http: { post: (request) => deps.client.post({ ...request, ...how }) },
+    http: {
+      post(request) {
+        const headers = traceparent === null ? request.headers : { ...request.headers, traceparent }
+        return deps.client.post({ ...request, ...how, headers })
+      },
+    },
   }
   return { tools, encrypted: () => used }
 }

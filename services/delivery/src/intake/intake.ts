@@ -14,15 +14,17 @@ import {
   type PlannedEvent,
   type PlanResult,
 } from '@curfew/ledger'
-import type { Metrics } from '@curfew/runtime'
+import type { Metrics, Span } from '@curfew/runtime'
 import type { BulkPace } from '../dispatch/bulk-pace.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import { type Holdings, ROOM_WAIT_MS } from '../dispatch/holdings.ts'
 import type { Announcer } from '../settle/announcer.ts'
 import type { Worker } from '../worker/worker.ts'
+import { spanning } from './batch-span.ts'
 import type { LaneWatch } from './lane-watch.ts'
 import { issuersOf, type Part, PLAN_DELIVERIES, partsOf } from './parts.ts'
 import { type PlanBatchDeps, planBatch } from './plan-batch.ts'
+import { startPlans } from './plan-spans.ts'
 import { createPlanTurns } from './plan-turns.ts'
 import { conflict, type Incoming, readBatch } from './read-batch.ts'
 import type { RegistryCache } from './registry-cache.ts'
@@ -79,10 +81,11 @@ export function consumeLogouts({
  * Turns log records of one lane into the ledger's plan. One transaction writes the events of a batch and the deliveries they owe.
  * Deliveries that this worker has room for are leased to it and attempted at once. The others are pending.
  */
-export function createIntake(deps: IntakeDeps): BatchHandler {
+export function createIntake(given: IntakeDeps): BatchHandler {
   // Every lane has its own turns, because a large plan of the bulk lane keeps its turn for minutes while it waits for its pace.
   const turns = createPlanTurns()
-  return async (records, slow) => {
+  return spanning(given.lane, (batchSpan) => async (records, slow) => {
+    const deps = { ...given, batchSpan }
     const { events: read, quarantined } = readBatch(records)
     for (const { record, reason } of quarantined)
       deps.log.error({ event: 'event.quarantined', position: record.position, reason })
@@ -97,10 +100,15 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       refused.push(...(await turns.run(part.issuer, () => writePart(deps, part))))
     }
     return refused
-  }
+  })
 }
 
-async function writePart(deps: IntakeDeps, { events }: Part<Incoming>): Promise<readonly Quarantined[]> {
+/** The dependencies of one batch. */
+interface BatchDeps extends IntakeDeps {
+  readonly batchSpan: Span
+}
+
+async function writePart(deps: BatchDeps, { events }: Part<Incoming>): Promise<readonly Quarantined[]> {
   if (deps.lane === 'bulk') await deps.bulkPace.ready(deps.stopping)
   else await deps.holdings.waitForRoom(ROOM_WAIT_MS, issuersOf(events))
   return writeAround(deps, events)
@@ -110,7 +118,7 @@ async function writePart(deps: IntakeDeps, { events }: Part<Incoming>): Promise<
  * Writes a batch as a whole. When PostgreSQL refuses a value in it, writes every event by itself, so that an unwritable event
  * does not block the rest.
  */
-async function writeAround(deps: IntakeDeps, batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+async function writeAround(deps: BatchDeps, batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
   try {
     return await write(deps, batch)
   } catch (error) {
@@ -149,7 +157,24 @@ async function writeAround(deps: IntakeDeps, batch: readonly Incoming[]): Promis
  * Writes the plan of a batch and starts its leased deliveries. @returns the events that the ledger already has with different
  * content.
  */
-async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+async function write(deps: BatchDeps, read: readonly Incoming[]): Promise<readonly Quarantined[]> {
+  const { batch, end } = startPlans(read, deps.batchSpan)
+  try {
+    const { written, conflicts } = await writePlans(deps, batch)
+    end(written)
+    return conflicts
+  } catch (error) {
+    end(null, error)
+    throw error
+  }
+}
+
+interface Outcome {
+  readonly written: Written
+  readonly conflicts: readonly Quarantined[]
+}
+
+async function writePlans(deps: BatchDeps, batch: readonly Incoming[]): Promise<Outcome> {
   const { ledger, registry, worker, now } = deps
   // True once our copy of the registry was read after the batch arrived. The copy then has every client registered before, and
   // needs no newer read: otherwise frequent registry changes would block every logout.
@@ -166,7 +191,7 @@ async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<read
     })
     if (result.ok) {
       noteWritten(deps, plans, result)
-      return conflictsOf(deps, batch, result.conflicts)
+      return { written: result, conflicts: conflictsOf(deps, batch, result.conflicts) }
     }
     if (result.why === 'worker_lost') await worker.register()
     else {

@@ -56,11 +56,10 @@ export async function planBatch(
   const lease = createLeases(deps)
   const planned: PlannedEvent[] = []
   let sinceBreathe = 0
-  for (const { event: received, digest: content, record } of batch) {
+  for (const { event: received, digest: content, traceparent } of batch) {
     const sessions = sessionsOf(received)
     const issuer = known.issuers.get(received.iss) ?? null
     const event = widened(withEmail(received, sessions), issuer?.relay)
-    const traceparent = record.headers.traceparent ?? null
     const traced = { ...event, traceparent }
     const deliveries: PlannedEvent['deliveries'][number][] = []
     let basis: PlanBasis = 'unknown_issuer'

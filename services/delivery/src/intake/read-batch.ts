@@ -16,6 +16,8 @@ export interface Incoming {
   /** The digest of the event's content. */
   readonly digest: string
   readonly record: ConsumedRecord
+  /** The trace context of its deliveries; null if the record has none. */
+  readonly traceparent: string | null
 }
 
 /** Compiled once per process: compiling takes milliseconds. */
@@ -39,8 +41,10 @@ export function readBatch(records: readonly ConsumedRecord[]): {
     }
     const content = digest(sameContent(event))
     const earlier = events.get(event.id)
-    if (earlier === undefined) events.set(event.id, { event, digest: content, record })
-    else if (earlier.digest !== content)
+    if (earlier === undefined) {
+      const traceparent = record.headers.traceparent ?? null
+      events.set(event.id, { event, digest: content, record, traceparent })
+    } else if (earlier.digest !== content)
       quarantined.push({ record, kind: 'conflict', reason: conflict(event) })
   }
   return { events: [...events.values()], quarantined }

@@ -31,7 +31,12 @@ let serial = 0
 function incoming(over: object): Incoming & { readonly record: ConsumedRecord } {
   const id = `e${++serial}`
   const event = { id, iss: ISS, sid: 's1', sub: 'u1', scope: 'session', acceptedAt: AT, ...over }
-  return { event: event as unknown as LogoutEvent, digest: id, record: { key: 'k', position: id } as never }
+  return {
+    event: event as unknown as LogoutEvent,
+    digest: id,
+    record: { key: 'k', position: id } as never,
+    traceparent: null,
+  }
 }
 const relayedFor = (clientId: string, verified = true) =>
   incoming({ relayed: { clientId, token: `token of ${clientId}`, verified }, clients: [clientId] })

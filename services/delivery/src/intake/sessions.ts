@@ -13,6 +13,7 @@ import {
 import { type DeliveryLedger, isDataFault } from '@curfew/ledger'
 import { createValidator, type Log, type Metrics } from '@curfew/runtime'
 import { type Holdings, ROOM_WAIT_MS } from '../dispatch/holdings.ts'
+import { spanning } from './batch-span.ts'
 import type { LaneWatch } from './lane-watch.ts'
 
 export interface SessionIntakeDeps {
@@ -88,7 +89,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     }
   }
 
-  return async (records) => {
+  return spanning('sessions', () => async (records) => {
     const unreadable: Quarantined[] = []
     const changes: Incoming[] = []
     for (const record of records) {
@@ -106,7 +107,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
       log.error({ event: 'session.quarantined', position: record.position, reason })
     }
     return quarantined
-  }
+  })
 }
 
 /**

@@ -1,6 +1,6 @@
 import { disablesBinding } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
-import type { Log, Metrics } from '@curfew/runtime'
+import { inSpan, type Log, type Metrics, startSpan } from '@curfew/runtime'
 import type { Round } from '../attempt/attempt.ts'
 import type { Held } from '../dispatch/binding-queue.ts'
 import type { RegistryCache } from '../intake/registry-cache.ts'
@@ -33,7 +33,19 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
     const { outcome, uri } = round
     // Our shutdown cut the attempt off, not the RP: the delivery returns to the ledger unchanged.
     if (abandoning.aborted && outcome?.kind === 'unavailable') return
-    const recorded = await settler.settle(lease.workerId, round)
+    const span = startSpan({
+      ...{ name: 'settle', role: 'internal', parent: delivery.event.traceparent },
+      attributes: () => ({
+        'curfew.delivery.id': delivery.id,
+        'curfew.channel': round.channel,
+        'curfew.state': round.settlement.state,
+      }),
+    })
+    const recorded = await inSpan(
+      span,
+      () => settler.settle(lease.workerId, round),
+      (stored) => ({ 'curfew.stored': stored }),
+    )
     if (recorded) worker.ended(lease, [delivery.id])
     observe(round)
     logRound(delivery, round, recorded)

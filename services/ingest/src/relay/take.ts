@@ -2,6 +2,7 @@ import { encodeLogoutEvent } from '@curfew/contract'
 import type { ClientId, LogRecord } from '@curfew/domain'
 import { createThrottle, type Log } from '@curfew/runtime'
 import type { RelayedTokens } from '@curfew/wiring'
+import { send } from '../send.ts'
 import { type Claims, eventOf } from './event.ts'
 import type { RelayLimits } from './limits.ts'
 import type { IsMinted } from './minted.ts'
@@ -80,7 +81,10 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
     if (waitMs > 0)
       return limited('too many tokens came while the keys of the issuer were unavailable', waitMs)
     if (await isMinted({ event, jti: claims.jti, fromCurfew })) return refuse(posted, MINTED, addressee)
-    const stored = await store(encodeLogoutEvent(event, traceparent))
+    const stored = await send(
+      { items: [event], parent: traceparent, laneOf: ({ lane }) => lane, encode: encodeLogoutEvent },
+      ([record]) => (record === undefined ? Promise.resolve('unavailable' as const) : store(record)),
+    )
     if (stored === 'unavailable') return UNAVAILABLE
     return { ok: true, result: stored === 'appended' && !verified ? 'unverified' : stored }
   }

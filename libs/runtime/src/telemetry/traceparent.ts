@@ -22,3 +22,13 @@ export function newTraceparent(): string {
 export function traceIdOf(traceparent: string): string {
   return traceparent.slice(3, 35)
 }
+
+/** A trace context below `parent`: the same trace and flags, with a new span id. */
+export function childOf(parent: string): string {
+  return `${parent.slice(0, 36)}${randomBytes(8).toString('hex')}${parent.slice(52)}`
+}
+
+/** Whether the trace of a `traceparent` is recorded. */
+export function isSampled(traceparent: string): boolean {
+  return (Number.parseInt(traceparent.slice(53), 16) & 1) === 1
+}
