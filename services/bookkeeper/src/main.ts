@@ -1,6 +1,7 @@
 import { createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createKeyMaker,
   createLogKeeper,
@@ -36,6 +37,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     relayedTokens: open.relayedTokens,
     webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
     clientKeys: createClientKeySealer(masterKey, oldMasterKey),
+    auditSecrets: createAuditSecretSealer(masterKey, oldMasterKey),
     retention: config.retention,
     receipts: config.receipts,
     sessionsMax: config.sessionsMax,

@@ -1,6 +1,7 @@
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
-import type { ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
+import type { AuditSecretSealer, ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
+import { createAuditJobs } from './audits/job.ts'
 import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { repeatUntil } from './repeat.ts'
@@ -17,11 +18,13 @@ export { createSlaJob } from './sla.ts'
 
 /** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
-  /** The HTTP client for webhooks and confirmations. */
-  readonly client: Pick<GuardedClient, 'post'>
+  /** The HTTP client for webhooks, confirmations and audits. */
+  readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
   /** Opens the secrets of clients, for their confirmations. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  /** Opens the secrets of logout audits. */
+  readonly auditSecrets: Pick<AuditSecretSealer, 'open'>
   /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying
 }
@@ -37,10 +40,12 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
       const notifying = deps.notifying ?? NOTIFYING
       const { now = () => new Date() } = deps
       const { jobs, senders } = createNotifying({ ...deps, now, notifying })
-      const all = [...jobsOf(deps, notifying, stopping), ...jobs]
+      const audits = createAuditJobs({ ...deps, stopping })
+      const all = [...jobsOf(deps, notifying, stopping), ...jobs, ...audits.jobs]
       ready()
       await Promise.all(all.map((job) => repeatUntil(stopping, job, deps.log)))
-      await Promise.race([Promise.all(senders.map((sender) => sender.idle())), aborted(abandoning)])
+      const idle = Promise.all([...senders.map((sender) => sender.idle()), audits.idle()])
+      await Promise.race([idle, aborted(abandoning)])
     },
   }
 }

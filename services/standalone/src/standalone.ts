@@ -26,6 +26,7 @@ import {
   type Service,
 } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createCursorSealer,
   createLogKeeper,
@@ -106,6 +107,7 @@ export async function runStandalone(
       const keyring = open.keyring(db, keyMaker)
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
+      const auditSecrets = createAuditSecretSealer(masterKey, oldMasterKey)
       const logKeeper = createLogKeeper(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const credentials = open.credentials(db, {
@@ -146,6 +148,7 @@ export async function runStandalone(
         client,
         cursors: createCursorSealer(masterKey, oldMasterKey),
         webhookSecrets,
+        auditSecrets,
         targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
         allowedNetworks,
         publicUrl: config.publicUrl,
@@ -178,6 +181,7 @@ export async function runStandalone(
         relayedTokens,
         webhookSecrets,
         clientKeys,
+        auditSecrets,
         retention: config.retention,
         receipts: config.receipts,
         sessionsMax: config.sessionsMax,
