@@ -84,6 +84,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
+    'parse5',
+    'tough-cookie',
   ],
   'services/console': [
     '@curfew/channels',

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Delivery } from '@curfew/contract'
+import type { AuditSetupInput, Delivery } from '@curfew/contract'
 import type {
   AccessFilter,
   BindingId,
@@ -330,6 +330,38 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     // A receipt names all targets, so an owner of some of them gets none.
     expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([403, 404])
   },
+  async 'POST /v1/audits'() {
+    await setUpAudits()
+    const run = (who: 'idp' | 'owner', body: object) => as(who, 'POST', '/v1/audits', body)
+    const clients = async (who: 'idp' | 'owner', body: object) => {
+      const answer = await run(who, body)
+      return answer.body.audits?.map(({ client_id }: { client_id: string }) => client_id) ?? answer.status
+    }
+    expect(await clients('idp', { issuer: 'main' })).toEqual(['mail', 'wiki'])
+    expect(await clients('owner', { issuer: 'main' })).toEqual(['mail'])
+    expect(await clients('owner', { issuer: 'main', clients: ['mail', 'wiki'] })).toBe(404)
+    for (const issuer of ['other', 'unknown']) {
+      expect(await clients('idp', { issuer })).toBe(404)
+      expect(await clients('owner', { issuer, clients: ['mail'] })).toBe(404)
+    }
+  },
+  async 'GET /v1/audits'() {
+    await startAudits()
+    const clients = async (who: 'idp' | 'owner', query = '') => {
+      const { body } = await as(who, 'GET', `/v1/audits${query}`)
+      return [...new Set(body.items.map(({ client_id }: { client_id: string }) => client_id))].toSorted()
+    }
+    expect([await clients('idp'), await clients('owner')]).toEqual([['mail', 'wiki'], ['mail']])
+    expect(await clients('idp', '?issuer=other')).toEqual([])
+    expect(await clients('owner', '?client_id=wiki')).toEqual([])
+  },
+  async 'GET /v1/audits/:id'() {
+    const audits = await startAudits()
+    const status = async (who: 'idp' | 'owner', client: string) =>
+      (await as(who, 'GET', `/v1/audits/${audits.get(client)}`)).status
+    expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([200, 404])
+    expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([200, 404])
+  },
   'GET /v1/log/checkpoint': () => logIsForAll('/v1/log/checkpoint'),
   'GET /v1/log/entries': () => logIsForAll('/v1/log/entries'),
   'GET /v1/log/entries/:index': () => logIsForAll('/v1/log/entries/0'),
@@ -369,6 +401,33 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
 
   'GET /v1/replays/:id': () => replayIsFiltered('GET'),
   'DELETE /v1/replays/:id': () => replayIsFiltered('DELETE'),
+}
+
+async function setUpAudits(): Promise<void> {
+  const setup: AuditSetupInput = {
+    login: { kind: 'http', url: 'https://hook.example/', method: 'POST' },
+    check: {
+      url: 'https://rp.example/me',
+      logged_in: { status: [200] },
+      logged_out: { status: [401] },
+    },
+  }
+  for (const [issuer, client] of [
+    ['main', 'mail'],
+    ['main', 'wiki'],
+    ['other', 'shop'],
+  ] as const)
+    await curfew.client.putAuditSetup(issuer, client, setup)
+}
+
+/** Starts an audit of each client. @returns the ids by client. */
+async function startAudits(): Promise<ReadonlyMap<string, string>> {
+  await setUpAudits()
+  const started = [
+    ...(await curfew.client.runAudits({ issuer: 'main' })).audits,
+    ...(await curfew.client.runAudits({ issuer: 'other' })).audits,
+  ]
+  return new Map(started.map(({ client_id, id }) => [client_id, id]))
 }
 
 const sessionOf = (iss: string, client_id: string) => ({

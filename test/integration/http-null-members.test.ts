@@ -94,6 +94,19 @@ const CASES: readonly (readonly [operation: string, path: string, body: () => ob
   ['post /v1/dead-letters/replay', '/v1/dead-letters/replay', () => ({ filter: { client_id: 'shop' } })],
   [`${CLIENT_OPERATION}/confirmations/rotate-secret`, `${PARTY}/confirmations/rotate-secret`, () => ({})],
   [`${CLIENT_OPERATION}/probe`, `${PARTY}/probe`, () => ({})],
+  [
+    'put /v1/issuers/{issuer}/relying-parties/{client_id}/audit',
+    `${PARTY}/audit`,
+    () => ({
+      login: { kind: 'http', url: 'https://127.0.0.1:1/hook', method: 'POST' },
+      check: {
+        url: 'https://127.0.0.1:1/me',
+        logged_in: { status: [200] },
+        logged_out: { status: [401] },
+      },
+    }),
+  ],
+  ['post /v1/audits', '/v1/audits', () => ({ issuer: ISSUER })],
   ['post /v1/webhooks/{name}/rotate-secret', '/v1/webhooks/siem/rotate-secret', () => ({})],
   ['post /v1/issuers/{issuer}/keys', `/v1/issuers/${ISSUER}/keys`, () => ({ alg: 'ES256' })],
   ['post /v1/issuers/{issuer}/keys/rotate', `/v1/issuers/${ISSUER}/keys/rotate`, () => ({})],

@@ -189,3 +189,16 @@ test('an audit retention of a few days is refused', () => {
     /CURFEW_AUDIT_RETENTION_DAYS/,
   )
 })
+
+test('logout audits are kept for 400 days after their end, and the last result stays', async () => {
+  await db().query(
+    `insert into logout_audits (id, issuer, client_id, trigger, requested_by, state, ended_at, result)
+     select gen_random_uuid(), 'main', 'rp-' || days, 'schedule', 'bookkeeper', 'ended', $1::timestamptz - days * interval '1 day', 'passed'
+       from unnest(array[401, 399, 9]) as days`,
+    [NOW],
+  )
+  await round(NOW)
+  expect(await count(db(), 'logout_audits')).toBe(2)
+  await round(NOW, { CURFEW_LOGOUT_AUDIT_RETENTION_DAYS: '8' })
+  expect(await count(db(), 'logout_audits')).toBe(0)
+})

@@ -13,6 +13,7 @@ import {
 import { rewrapSecrets } from '@curfew/standalone'
 import {
   type ClientKeySealer,
+  createAuditSecretSealer,
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
@@ -34,6 +35,8 @@ const CLIENTS = 230
 const WEBHOOK_SECRETS = 2
 /** One key signs, the other hashes subjects. */
 const LOG_KEYS = 2
+/** The secrets of the audits of one client. */
+const AUDIT_SECRETS = 1
 /** The present secret of one client, and the one before. */
 const CONFIRMATION_SECRETS = 2
 
@@ -60,6 +63,15 @@ beforeEach(async () => {
     const confirmation = n > 0 ? {} : { confirmation: await confirmationSecrets(sealer, owner) }
     await registerParty(db, owner.clientId, { tls, ...confirmation })
   }
+  const audited = { issuer: ISSUER, clientId: 'client 0' as ClientId }
+  await db.query({
+    text: `insert into logout_audit_setups (issuer, client_id, settings, sealed_secrets) values ($1, $2, '{}', $3)`,
+    values: [
+      ISSUER,
+      audited.clientId,
+      await createAuditSecretSealer(OLD).seal({ password: 'hunter2' }, audited),
+    ],
+  })
 })
 
 async function confirmationSecrets(sealer: ClientKeySealer, owner: Parameters<ClientKeySealer['seal']>[1]) {
@@ -99,11 +111,20 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
   const owner = { issuer: ISSUER, clientId: confirmed?.id ?? ('' as ClientId) }
   const log = await openReceiptLog(db, () => Promise.reject(new Error('the log is gone')))
   const keeper = createLogKeeper(masterKey, oldMasterKey)
+  const [setup] = (
+    await db.query<{ id: ClientId; sealed: string }>(
+      'select client_id as id, sealed_secrets as sealed from logout_audit_setups',
+    )
+  ).rows
+  const audits = createAuditSecretSealer(masterKey, oldMasterKey)
   const opened = await Promise.allSettled([
     webhooks.open(siem?.now ?? '', 'siem').then((secret) => expect(secret).toBe('now')),
     webhooks.open(siem?.before ?? '', 'siem').then((secret) => expect(secret).toBe('before')),
     sealer.open(confirmed?.now ?? '', owner).then((secret) => expect(secret).toBe('now')),
     sealer.open(confirmed?.before ?? '', owner).then((secret) => expect(secret).toBe('before')),
+    audits
+      .open(setup?.sealed ?? '', { issuer: ISSUER, clientId: setup?.id ?? ('' as ClientId) })
+      .then((secrets) => expect(secrets).toEqual({ password: 'hunter2' })),
     keeper.signer(log),
     keeper.subjectHash(log),
     ...keys.map((key) => maker.open(key)),
@@ -115,7 +136,8 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
 }
 
 test('every secret is sealed with the new master key, even if the first run crashes', async () => {
-  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS
+  const all =
+    CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS + AUDIT_SECRETS
   const crash = () => {
     throw new Error('crashed')
   }
@@ -152,21 +174,22 @@ test('a secret that neither master key opens is reported, and all others are sea
   )
   expect(unreadable).toEqual([`/v1/issuers/${ISSUER}/keys/${lost.kid}`])
   expect(rewrapped).toBe(
-    CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS,
+    CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS + CONFIRMATION_SECRETS + AUDIT_SECRETS,
   )
 })
 
 test('a secret that changes after it was read is not overwritten', async () => {
   const { db } = database
   const owner = { issuer: ISSUER, clientId: 'client 0' as ClientId }
-  const [read] = await listSealed(db, { after: null, limit: 1 })
-  if (read === undefined) throw new Error('expected a sealed secret')
+  // The secrets of audits come first.
+  const [before, read] = await listSealed(db, { after: null, limit: 2 })
+  if (before === undefined || read === undefined) throw new Error('expected a sealed secret')
   expect(read).toMatchObject({ kind: 'client_key', id: 'client 0' })
   const changed = await createClientKeySealer(NEW).seal('another key', owner)
   const tls = { client_certificate: 'b', sealed_client_key: changed }
   await registerParty(db, owner.clientId, { tls })
   expect(await replaceSealed(db, read, 'a secret sealed from the old value')).toBe(false)
-  expect(await listSealed(db, { after: null, limit: 1 })).toEqual([{ ...read, sealed: changed }])
+  expect(await listSealed(db, { after: before, limit: 1 })).toEqual([{ ...read, sealed: changed }])
 })
 
 test('a registration that was read before the run cannot overwrite a secret of the run', async () => {

@@ -52,6 +52,7 @@ import {
   type Service,
 } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createCursorSealer,
   createKeyMaker,
@@ -227,6 +228,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const masterKey = randomBytes(32)
   const clientKeys = createClientKeySealer(masterKey)
   const webhookSecrets = createWebhookSecretSealer(masterKey)
+  const auditSecrets = createAuditSecretSealer(masterKey)
 
   const database = await createTestDatabase()
   const gate = await openGate(database.url)
@@ -298,6 +300,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     client: outbound,
     cursors: createCursorSealer(masterKey),
     webhookSecrets,
+    auditSecrets,
     now,
     targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own: ownAddresses }),
     allowedNetworks,
@@ -390,6 +393,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         relayedTokens: createRelayedTokens({ client: outbound, log, now }),
         webhookSecrets,
         clientKeys,
+        auditSecrets,
         retention: readEnvironment({}, readRetention),
         receipts: { subject: 'plain', origin: null, ...options.receipts },
         sessionsMax: options.sessionsMax ?? 20_000_000,

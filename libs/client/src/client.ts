@@ -4,6 +4,11 @@ import type {
   AddedKey,
   ApiKey,
   ApiKeyInput,
+  Audit,
+  AuditSetup,
+  AuditSetupInput,
+  Audits,
+  AuditsInput,
   Confirmation,
   DeadLetter,
   DeadLetterFilterInput,
@@ -145,6 +150,12 @@ export interface OrphansFilter extends PageFilter {
   readonly client_id?: string
 }
 
+export interface AuditsFilter extends PageFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+  readonly result?: NonNullable<Audit['result']>
+}
+
 /** The readiness of a service and of its dependencies. */
 export interface Readiness {
   /** The names of all checked dependencies. */
@@ -242,6 +253,14 @@ export interface Client {
   answerProbe(issuer: string, clientId: string, answer: ProbeSessionInput): Promise<Probe>
   /** The last probe of this client, which may be running. */
   getProbe(issuer: string, clientId: string): Promise<Probe>
+  /** Sets up the logout audits of a relying party. Absent secrets stay as they are stored, if the login stays the same. */
+  putAuditSetup(issuer: string, clientId: string, setup: AuditSetupInput): Promise<AuditSetup>
+  getAuditSetup(issuer: string, clientId: string): Promise<AuditSetup>
+  deleteAuditSetup(issuer: string, clientId: string): Promise<void>
+  /** Starts one audit for each client. They run within seconds, and end within the times of their set-ups. */
+  runAudits(audits: AuditsInput): Promise<Audits>
+  listAudits(filter?: AuditsFilter): Promise<Page<Audit>>
+  getAudit(id: string): Promise<Audit>
   listIssuers(page?: PageFilter): Promise<Page<Issuer>>
   listRelyingParties(issuer: string, page?: PageFilter): Promise<Page<RelyingParty>>
   /**
@@ -443,6 +462,12 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
     answerProbe: (issuer, clientId, answer) =>
       call('PUT', `${partyPath(issuer, clientId)}/probe/session`, answer),
     getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
+    putAuditSetup: (issuer, clientId, setup) => call('PUT', `${partyPath(issuer, clientId)}/audit`, setup),
+    getAuditSetup: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/audit`),
+    deleteAuditSetup: (issuer, clientId) => call('DELETE', `${partyPath(issuer, clientId)}/audit`),
+    runAudits: (audits) => call('POST', '/v1/audits', audits),
+    listAudits: (filter = {}) => call('GET', `/v1/audits?${query(filter)}`),
+    getAudit: (id) => call('GET', `/v1/audits/${encodeURIComponent(id)}`),
     listIssuers: (page = {}) => call('GET', `/v1/issuers?${query(page)}`),
     listRelyingParties: (issuer, page = {}) =>
       call('GET', `${issuerPath(issuer)}/relying-parties?${query(page)}`),
@@ -521,7 +546,8 @@ function query(
     | OrphansFilter
     | QuarantineFilter
     | PageFilter
-    | SlaFilter,
+    | SlaFilter
+    | AuditsFilter,
 ): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {

@@ -1,4 +1,12 @@
 export { ApiKey, ApiKeyInput, NewApiKey, OwnCredential } from './api/api-keys.ts'
+export {
+  Audit,
+  AuditSetup,
+  AuditSetupInput,
+  Audits,
+  AuditsInput,
+  AuditsQuery,
+} from './api/audits.ts'
 export { clientIdIn } from './api/client-id.ts'
 export {
   Accepted,

@@ -86,6 +86,11 @@ export class WebhookSecretError extends CurfewError {
   override readonly code = 'ERR_WEBHOOK_SECRET'
 }
 
+/** The configured master key does not open the secrets of a logout audit's set-up. */
+export class AuditSecretError extends CurfewError {
+  override readonly code = 'ERR_AUDIT_SECRET'
+}
+
 /** The ledger contradicts its receipt log: a row was altered. */
 export class LedgerAlteredError extends CurfewError {
   override readonly code = 'ERR_LEDGER_ALTERED'

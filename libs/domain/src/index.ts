@@ -1,3 +1,30 @@
+export {
+  AUDIT_BEGUN,
+  AUDIT_FAILURES,
+  AUDIT_OBSTACLES,
+  type AuditDelivery,
+  type AuditOutcome,
+  type AuditReason,
+  type AuditState,
+  advanceAudit,
+  auditPauseMs,
+  concludeAudit,
+  hasEnded,
+  summarizeAuditDeliveries,
+} from './audit/audit.ts'
+export {
+  AUDIT_EVERY_S,
+  AUDIT_TIMEOUT_S,
+  type AuditCheck,
+  type AuditRefresh,
+  type AuditSecrets,
+  type AuditSettings,
+  type CheckSays,
+  type HttpLogin,
+  type OidcLogin,
+  readCheck,
+} from './audit/setup.ts'
+export { describeAudit } from './audit/words.ts'
 export { allowedBy, type Breaker, breakerAfter, breakerStarted, CLOSED } from './delivery/breaker.ts'
 export {
   type ChannelNames,
@@ -45,6 +72,7 @@ export {
   retryDelayMs,
 } from './delivery/retry.ts'
 export {
+  AuditSecretError,
   AuthorizationServerUnavailableError,
   ClientKeyError,
   ClientKeysUnavailableError,

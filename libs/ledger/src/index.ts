@@ -139,6 +139,33 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './keys/signing-keys.ts'
+export {
+  type AuditFindings,
+  type AuditRun,
+  deleteAuditRuns,
+  findAuditRun,
+  listAuditedClients,
+  listAuditRuns,
+  requestAudits,
+} from './logout-audits/audits.ts'
+export {
+  type AuditedParty,
+  type ClaimedAudit,
+  claimAudits,
+  endAudit,
+  endLeftAudits,
+  extendAuditLeases,
+  listAuditDeliveries,
+  listAuditedParties,
+  noteAuditEvent,
+  startDueAudits,
+} from './logout-audits/running.ts'
+export {
+  type AuditSetupRecord,
+  deleteAuditSetup,
+  findAuditSetup,
+  putAuditSetup,
+} from './logout-audits/setups.ts'
 export { projectConfirmations } from './notify/confirmation-projection.ts'
 export {
   type ClaimedConfirmation,

@@ -307,12 +307,15 @@ function firstOf(value: string | string[] | undefined): string | null {
   return (Array.isArray(value) ? value[0] : value) ?? null
 }
 
-/** Each header as one text. Repeated headers are joined as in RFC 9110 5.3. */
+/**
+ * Each header as one text. Repeated headers are joined as in RFC 9110 5.3, but each `Set-Cookie` is a line of its own, because its
+ * value may have a comma.
+ */
 function textsOf(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value = '']) => [
       name,
-      Array.isArray(value) ? value.join(', ') : value,
+      Array.isArray(value) ? value.join(name === 'set-cookie' ? '\n' : ', ') : value,
     ]),
   )
 }

@@ -1,4 +1,5 @@
 export { createAccessTokenVerifier } from './access-tokens.ts'
+export { type AuditSecretSealer, createAuditSecretSealer } from './audit-secrets.ts'
 export { type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { type CursorSealer, createCursorSealer } from './cursors.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'

@@ -19,4 +19,5 @@ export {
   type RelayedVerification,
 } from './relayed-tokens.ts'
 export { describeProcess, messagingOf, runService } from './run.ts'
+export { send } from './send.ts'
 export { createTlsIdentities, type TlsIdentities } from './tls-identities.ts'

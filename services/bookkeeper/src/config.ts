@@ -52,6 +52,7 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
     notificationRetentionDays: days('CURFEW_NOTIFICATION_RETENTION_DAYS', retentionDays),
     replayRetentionDays: days('CURFEW_REPLAY_RETENTION_DAYS', 90),
     probeRetentionDays: days('CURFEW_PROBE_RETENTION_DAYS', 365),
+    logoutAuditRetentionDays: days('CURFEW_LOGOUT_AUDIT_RETENTION_DAYS', 400),
     erasureRetentionDays: days('CURFEW_ERASURE_RETENTION_DAYS', 1_095),
   }
 }

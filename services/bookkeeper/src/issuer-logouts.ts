@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { DESTINATIONS, encodeLogoutEvent } from '@curfew/contract'
+import { encodeLogoutEvent } from '@curfew/contract'
 import { childOf, type Digest, type EventLog } from '@curfew/domain'
 import {
   announceSettled,
@@ -12,7 +12,8 @@ import {
   takeLateSubjects,
   takeSubjects,
 } from '@curfew/ledger'
-import { inSpan, type Log, type Metrics, startSpan } from '@curfew/runtime'
+import type { Log, Metrics } from '@curfew/runtime'
+import { send } from '@curfew/wiring'
 import { createJobGuard } from './job-guard.ts'
 import type { Job } from './repeat.ts'
 
@@ -107,19 +108,10 @@ const digest: Digest = (text) => hash('sha256', text)
 export function toEventLog(eventLog: EventLog, now: () => Date): HandOver {
   return async ({ event, salt, traceparent }, subjects) => {
     const acceptedAt = now()
-    const { bulk: destination } = DESTINATIONS
-    const span = startSpan({
-      ...{ name: `send ${destination}`, role: 'producer', parent: traceparent },
-      attributes: () => ({
-        'messaging.operation.name': 'send',
-        'messaging.operation.type': 'send',
-        'messaging.destination.name': destination,
-        'messaging.batch.message_count': subjects.length,
-      }),
-    })
-    const records = subjects.map((sub) =>
-      encodeLogoutEvent(childOf(event, sub, { acceptedAt, salt, digest }), span.traceparent),
+    const children = subjects.map((sub) => childOf(event, sub, { acceptedAt, salt, digest }))
+    await send(
+      { items: children, parent: traceparent, laneOf: ({ lane }) => lane, encode: encodeLogoutEvent },
+      (records) => eventLog.append(records),
     )
-    await inSpan(span, () => eventLog.append(records))
   }
 }

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createKeyMaker,
   createLogKeeper,
@@ -41,6 +42,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     relayedTokens: open.relayedTokens,
     webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
     clientKeys: createClientKeySealer(masterKey, oldMasterKey),
+    auditSecrets: createAuditSecretSealer(masterKey, oldMasterKey),
     retention: config.retention,
     receipts: config.receipts,
     sessionsMax: config.sessionsMax,

@@ -1,6 +1,7 @@
 import {
   createPartitions,
   type Database,
+  deleteAuditRuns,
   deleteErasures,
   deleteNotifications,
   deleteProbes,
@@ -38,6 +39,8 @@ export interface Retention {
   readonly replayRetentionDays: number
   /** Probes. */
   readonly probeRetentionDays: number
+  /** Logout audits that have ended. */
+  readonly logoutAuditRetentionDays: number
   /** Closed erasures of subjects, which do not name the subject. */
   readonly erasureRetentionDays: number
 }
@@ -115,6 +118,7 @@ async function retentionRound(deps: RetentionDeps): Promise<void> {
     ['quarantined', deleteQuarantined, deps.quarantineRetentionDays],
     ['replays', deleteReplays, deps.replayRetentionDays],
     ['probes', deleteProbes, deps.probeRetentionDays],
+    ['logout audits', deleteAuditRuns, deps.logoutAuditRetentionDays],
     ['erasures', deleteErasures, deps.erasureRetentionDays],
   ] as const) {
     let count = 0

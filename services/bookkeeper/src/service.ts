@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { beatBookkeeper, type Database, retireBookkeeper } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
-import type { ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
+import type { AuditSecretSealer, ClientKeySealer, WebhookSecretSealer } from '@curfew/tokens'
+import { createAuditJobs } from './audits/job.ts'
 import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { type Job, repeatUntil } from './repeat.ts'
@@ -23,11 +24,13 @@ export interface BookkeeperDeps extends JobDeps {
   readonly name: string
   /** A connection for heartbeats only, so that busy jobs do not delay them. */
   readonly beats: Database
-  /** The HTTP client for webhooks and confirmations. */
-  readonly client: Pick<GuardedClient, 'post'>
+  /** The HTTP client for webhooks, confirmations and audits. */
+  readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
   /** Opens the secrets of clients, for their confirmations. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  /** Opens the secrets of logout audits. */
+  readonly auditSecrets: Pick<AuditSecretSealer, 'open'>
   /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying
 }
@@ -46,7 +49,8 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
       const notifying = deps.notifying ?? NOTIFYING
       const { now = () => new Date() } = deps
       const { jobs, senders } = createNotifying({ ...deps, now, notifying })
-      const all = [...jobsOf(deps, notifying, stopping), ...jobs]
+      const audits = createAuditJobs({ ...deps, stopping })
+      const all = [...jobsOf(deps, notifying, stopping), ...jobs, ...audits.jobs]
       const id = randomUUID()
       const beating = repeatUntil(stopping, heartbeat(deps, id), deps.log)
       ready()
@@ -55,7 +59,8 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
         // Another bookkeeper deletes it later.
         deps.log.warn({ event: 'bookkeeper.retire-failed', err: error })
       })
-      await Promise.race([Promise.all(senders.map((sender) => sender.idle())), aborted(abandoning)])
+      const idle = Promise.all([...senders.map((sender) => sender.idle()), audits.idle()])
+      await Promise.race([idle, aborted(abandoning)])
     },
   }
 }

@@ -2,6 +2,7 @@ import { createLedgerCheck } from '@curfew/ledger'
 import { createTargetCheck } from '@curfew/outbound'
 import { adminKey, hashApiKey } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createCursorSealer,
   createLogKeeper,
@@ -51,6 +52,7 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     client,
     cursors: createCursorSealer(masterKey, oldMasterKey),
     webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
+    auditSecrets: createAuditSecretSealer(masterKey, oldMasterKey),
     targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
     allowedNetworks,
     publicUrl: config.publicUrl,

@@ -11,6 +11,7 @@ import { createIssuerNames, type Database, findSigningKeys, openReceiptLog } fro
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type {
+  AuditSecretSealer,
   ClientKeySealer,
   CursorSealer,
   KeyMaker,
@@ -19,6 +20,8 @@ import type {
   WebhookSecretSealer,
 } from '@curfew/tokens'
 import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
+import { registerAudits } from './audits/audits.ts'
+import { registerAuditSetups } from './audits/setups.ts'
 import { registerDeadLetters } from './deliveries/dead-letters.ts'
 import { registerDeliveries } from './deliveries/deliveries.ts'
 import { registerReplays } from './deliveries/replays.ts'
@@ -64,6 +67,7 @@ export interface ConsoleDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
+  readonly auditSecrets: AuditSecretSealer
   readonly targetFault: RelyingPartiesDeps['targetFault']
   /** The URL by which the outside reaches this deployment; null if it is not configured. */
   readonly publicUrl: string | null
@@ -159,6 +163,8 @@ export function createConsole(deps: ConsoleDeps): void {
     now,
     subjectHash,
   })
+  registerAuditSetups(server, { db, auditSecrets: deps.auditSecrets, targetFault })
+  registerAudits(server, { db, reads, pages, newId })
   registerLogAudit(server, { db: reads, reader, keeper })
   registerEventLog(server, { db, monitor: deps.monitor, now })
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })

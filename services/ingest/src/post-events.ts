@@ -19,6 +19,7 @@ import {
   type RouteAccess,
   traceparentOf,
 } from '@curfew/runtime'
+import { send } from '@curfew/wiring'
 import { Type } from 'typebox'
 import { acceptEvent } from './accept.ts'
 import type { Append } from './append.ts'
@@ -38,7 +39,6 @@ import {
 import type { LaneLimits } from './lane-limits.ts'
 import { payForLogouts } from './pay-for-logouts.ts'
 import { createRecentIds, type RecentIds } from './recent-ids.ts'
-import { send } from './send.ts'
 
 export interface PostEventsDeps {
   readonly append: Append

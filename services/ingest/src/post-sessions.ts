@@ -16,6 +16,7 @@ import {
   type RouteAccess,
   traceparentOf,
 } from '@curfew/runtime'
+import { send } from '@curfew/wiring'
 import { Type } from 'typebox'
 import { acceptSession } from './accept-session.ts'
 import type { Append } from './append.ts'
@@ -32,7 +33,6 @@ import {
   type WriteAccess,
   writeAccess,
 } from './elements.ts'
-import { send } from './send.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
 export interface PostSessionsDeps {

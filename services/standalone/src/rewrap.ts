@@ -14,8 +14,8 @@ export interface RewrapProgress {
 const BATCH = 100
 
 /**
- * Seals all secrets with the new master key: signing keys, credentials of remote signers, client keys of relying parties, webhook
- * secrets and the keys of the receipt log. It may be interrupted and run again, because it replaces every secret by itself.
+ * Seals all secrets with the new master key: signing keys, credentials of remote signers, client keys of relying parties, secrets of
+ * webhooks and of audits, and the keys of the receipt log. It may be interrupted and run again, because it replaces every secret by itself.
  * Services that have both master keys keep working.
  */
 export async function rewrapSecrets(

@@ -21,6 +21,7 @@ import {
   startTelemetry,
 } from '@curfew/runtime'
 import {
+  createAuditSecretSealer,
   createClientKeySealer,
   createCursorSealer,
   createLogKeeper,
@@ -113,6 +114,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
       const keyring = open.keyring(db, keyMaker)
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
+      const auditSecrets = createAuditSecretSealer(masterKey, oldMasterKey)
       const logKeeper = createLogKeeper(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const credentials = open.credentials(db, {
@@ -156,6 +158,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
         client,
         cursors: createCursorSealer(masterKey, oldMasterKey),
         webhookSecrets,
+        auditSecrets,
         targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
         allowedNetworks,
         publicUrl: config.publicUrl,
@@ -190,6 +193,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
         relayedTokens,
         webhookSecrets,
         clientKeys,
+        auditSecrets,
         retention: config.retention,
         receipts: config.receipts,
         sessionsMax: config.sessionsMax,

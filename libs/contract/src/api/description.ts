@@ -19,6 +19,7 @@ export const API_TAGS = [
   { name: 'Deliveries', description: 'One delivery for each endpoint that a logout is owed to.' },
   { name: 'Dead letters', description: 'Failed deliveries, with the way to correct them, and replays.' },
   { name: 'Issuer logouts', description: 'The progress of logouts of all sessions of an issuer.' },
+  { name: 'Audits', description: 'Synthetic logouts, which show whether a relying party ends its sessions.' },
   { name: 'Receipts', description: 'Signed receipts, and the log that they are in.' },
   { name: 'SLA', description: 'The share of deliveries within the promised time.' },
   {

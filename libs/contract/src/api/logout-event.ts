@@ -37,6 +37,15 @@ export const Uuid = Type.String({
   description: 'A UUID.',
 })
 
+const REASONS = [
+  Type.Literal('user'),
+  Type.Literal('admin'),
+  Type.Literal('policy'),
+  Type.Literal('compromise'),
+  Type.Literal('expiry'),
+  Type.Literal('deletion'),
+] as const
+
 const fields = {
   id: { ...Uuid, description: 'A UUID. Unique within the issuer: another issuer may use the same UUID.' },
   iss: IssuerUrl,
@@ -57,17 +66,7 @@ const fields = {
     description:
       'With scope device: the device, as posted with the sessions. Sessions that were posted without a device end too.',
   }),
-  reason: Type.Union(
-    [
-      Type.Literal('user'),
-      Type.Literal('admin'),
-      Type.Literal('policy'),
-      Type.Literal('compromise'),
-      Type.Literal('expiry'),
-      Type.Literal('deletion'),
-    ],
-    { description: 'Why the session ended.' },
-  ),
+  reason: Type.Union([...REASONS], { description: 'Why the session ended.' }),
   initiator: printableAscii(
     'Client at which the logout started. It is notified only of its other known sessions, not of sid, unless include_initiator is true.',
   ),
@@ -139,6 +138,11 @@ export const AcceptedLogoutEvent = Type.Object(
     id: fields.id,
     scope: fields.scope,
     lane: fields.lane,
+    reason: Type.Optional(
+      Type.Union([...REASONS, Type.Literal('audit')], {
+        description: 'Why the session ended. audit: a logout audit made the session, and the logout.',
+      }),
+    ),
     accepted_at: Instant,
     parent_id: Type.Optional({
       ...fields.id,

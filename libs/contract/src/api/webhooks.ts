@@ -17,6 +17,7 @@ export const NOTIFICATION_TYPES = [
   'record.quarantined',
   'record.removed',
   'session.over_quota',
+  'audit.failed',
 ] as const
 
 const type = Type.Unsafe<(typeof NOTIFICATION_TYPES)[number]>(

@@ -29,7 +29,7 @@ const asserted = fc
     givenId: fc.uuid().map((id) => id as GivenEventId),
     iss: ascii(PRINTABLE.replaceAll(/[ #?]/g, '')).map((path) => `https://${path}` as Issuer),
     reason: fc.option(
-      fc.constantFrom<LogoutReason>('user', 'admin', 'policy', 'compromise', 'expiry', 'deletion'),
+      fc.constantFrom<LogoutReason>('user', 'admin', 'policy', 'compromise', 'expiry', 'deletion', 'audit'),
     ),
     initiator: fc.option(clientIds),
     includeInitiator: fc.boolean(),

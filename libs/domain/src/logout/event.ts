@@ -3,8 +3,8 @@ import type { RelaySettings } from '../registry/relay.ts'
 
 /** `interactive`: a person waits for the logout. `bulk`: a mass logout, which never delays an interactive one. */
 export type Lane = 'interactive' | 'bulk'
-/** Why the session ended, as the IdP stated it. */
-export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
+/** Why the session ended, as the IdP stated it. `audit`: Curfew made the session itself, to see whether a logout ends it. */
+export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion' | 'audit'
 
 /** The logout token that the IdP posted to the relay, from which the event was made. */
 export interface RelayedToken {

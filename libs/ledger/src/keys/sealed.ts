@@ -4,6 +4,7 @@ import type { Database } from '../postgres/database.ts'
 export interface SealedSecret {
   /** The kind of the secret, which decides its table. Lists are sorted by it. */
   readonly kind:
+    | 'audit_secrets'
     | 'client_key'
     | 'confirmation_secret'
     | 'endpoint_secret'
@@ -25,8 +26,12 @@ export interface SealedSecret {
 
 const LIST_SEALED = `
   select * from (
-    select 'client_key' as kind, issuer, client_id as id, settings #>> '{tls,sealed_client_key}' as sealed,
-           '/v1/issuers/' || issuer || '/relying-parties/' || client_id as object
+    select 'audit_secrets' as kind, issuer, client_id as id, sealed_secrets as sealed,
+           '/v1/issuers/' || issuer || '/relying-parties/' || client_id || '/audit' as object
+      from logout_audit_setups where sealed_secrets is not null
+    union all
+    select 'client_key', issuer, client_id, settings #>> '{tls,sealed_client_key}',
+           '/v1/issuers/' || issuer || '/relying-parties/' || client_id
       from relying_parties where settings #>> '{tls,sealed_client_key}' is not null
     union all
     select 'confirmation_secret', issuer, client_id, settings #>> '{confirmation,sealed_secret}',
@@ -101,7 +106,11 @@ const REPLACE_LOG_KEY =
 const REPLACE_LOG_SUBJECT_KEY =
   "update receipt_log set sealed_subject_key = $4 where kid = $2 and sealed_subject_key = $3 and $1::text = ''"
 
+const REPLACE_AUDIT_SECRETS = `
+  update logout_audit_setups set sealed_secrets = $4 where issuer = $1 and client_id = $2 and sealed_secrets = $3`
+
 const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
+  audit_secrets: REPLACE_AUDIT_SECRETS,
   client_key: REPLACE_CLIENT_KEY,
   confirmation_secret: REPLACE_CONFIRMATION_SECRET,
   endpoint_secret: REPLACE_ENDPOINT_SECRET,

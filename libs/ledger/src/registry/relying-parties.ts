@@ -9,6 +9,7 @@ import {
   type SubjectType,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
+import { dropAuditSetup } from '../logout-audits/setups.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 
@@ -146,7 +147,7 @@ export type RemoveRelyingPartyResult =
 
 /**
  * Removes a relying party. It is owed no new deliveries, and waiting ones become dead letters with the reason `client_removed`.
- * Its history and name stay.
+ * Its history and name stay. The set-up of its logout audits is deleted.
  */
 export async function removeRelyingParty(
   db: Database,
@@ -169,6 +170,7 @@ export async function removeRelyingParty(
     if (before === null) return { ok: false, conflict: 'none' }
     const left = ruleLeft(before.networkRule)
     await transaction.query(REMOVE_RELYING_PARTY, [issuer, clientId, revision + 1, left])
+    await dropAuditSetup(transaction, { issuer, clientId })
     await bumpRegistry(transaction)
     await writeAudit(transaction, audit(before, null))
     return { ok: true, waiting: await countWaiting(transaction, { issuer, clientId }) }

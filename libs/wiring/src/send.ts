@@ -5,8 +5,8 @@ import { errorTypeOf, type Span, startSpan } from '@curfew/runtime'
 /** Things to append to the event log. */
 export interface Sending<Item> {
   readonly items: readonly Item[]
-  /** The trace context of the request that brought them. */
-  readonly parent: string
+  /** The trace context of what caused them; null begins a trace. */
+  readonly parent: string | null
   laneOf(item: Item): LogLane
   /** Makes the record of an item. The record carries the trace context. */
   encode(item: Item, traceparent: string): LogRecord

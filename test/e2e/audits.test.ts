@@ -1,0 +1,51 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openAuditedRp } from '../support/audited-rp.ts'
+import { ISSUER, openCurfew } from '../support/curfew.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+
+// Goal: an operator at a terminal, or a script, sets up logout audits, runs them and reads their results.
+// Method: the real command against all services, with a real relying party.
+
+const processes = useProcesses()
+
+test('audits are set up, run, listed, scheduled and removed', async () => {
+  await using curfew = await openCurfew({ bookkeepers: 1 })
+  await using rp = await openAuditedRp(curfew, 'shop')
+  const file = join(tmpdir(), `curfew-audit-${process.pid}.json`)
+  await writeFile(file, JSON.stringify(rp.setup({ timeout_s: 1 })))
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['audit', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+
+  expect((await run('run')).code).toBe(1)
+  const made = await run('schedule', 'shop', '--file', file, '--every', '1h')
+  expect(made).toMatchObject({ code: 0, stderr: '' })
+  expect(made.stdout).toContain('every 3600 s')
+  await rm(file)
+
+  const passed = await run('run', '--client', 'shop', '--wait')
+  expect([passed.code, passed.stdout.split('\n')]).toEqual([
+    0,
+    [expect.stringMatching(/^CLIENT +RESULT +REASON +MS$/), expect.stringMatching(/^shop +passed +\d+$/), ''],
+  ])
+  expect(passed.stderr).toContain('1 of 1 audits ended')
+
+  rp.behave({ ends: false })
+  const failed = await run('run', '--issuer', ISSUER, '--wait', '--json')
+  expect(failed.code).toBe(1)
+  const [audit] = JSON.parse(failed.stdout).audits
+  expect(audit).toMatchObject({ result: 'failed', reason: 'session_survived' })
+  const shown = await run('show', audit.id)
+  expect(shown.code).toBe(1)
+  expect(shown.stdout).toMatch(/^delivery +acknowledged, done$/m)
+  expect((await run('list', '--client', 'shop', '--result', 'failed')).stdout).toContain(audit.id)
+
+  expect((await run('schedule', 'shop', '--every', 'soon')).code).toBe(2)
+  expect((await run('schedule', 'shop', '--every', '1m')).code).toBe(2)
+  expect((await run('schedule', 'shop', '--off')).stdout).toContain('by hand only')
+  expect(JSON.parse((await run('schedule', 'shop', '--json')).stdout)).toMatchObject({ every_s: null })
+  expect((await run('schedule', 'shop', '--delete')).code).toBe(0)
+  expect((await run('schedule', 'shop')).code).toBe(1)
+})
