@@ -18,7 +18,7 @@ import type {
   LogKeeper,
   WebhookSecretSealer,
 } from '@curfew/tokens'
-import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
+import { createBacklogCheck, createEncrypter, createTlsIdentities } from '@curfew/wiring'
 import { registerDeadLetters } from './deliveries/dead-letters.ts'
 import { registerDeliveries } from './deliveries/deliveries.ts'
 import { registerReplays } from './deliveries/replays.ts'
@@ -133,7 +133,7 @@ export function createConsole(deps: ConsoleDeps): void {
     newSecret,
   })
   registerAudit(server, { db: reads, pages })
-  registerSla(server, { db: reads, now })
+  registerSla(server, { db: reads, checkBacklog: createBacklogCheck(deps.monitor), now })
   registerKeys(server, { db, keyMaker, client, targetFault, now })
   registerKeysCheck(server, { db, client, now })
   const alterations = deps.metrics.counter(
