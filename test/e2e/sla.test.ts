@@ -10,18 +10,24 @@ import { openRelyingParty } from '../support/relying-party.ts'
 const processes = useProcesses()
 
 test('a delivery in time keeps the SLA, and a dead-lettered one spends the error budget', async () => {
-  await using curfew = await openCurfew({ bookkeepers: 1 })
+  await using curfew = await openCurfew({ workers: 0, bookkeepers: 1 })
   const mail = await openRelyingParty(curfew, { clientId: 'mail' })
   const run = (...args: readonly string[]) =>
     runCurfew(processes, ['sla', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
   await using closing = new AsyncDisposableStack()
   closing.defer(() => mail.close())
 
-  expect(await run()).toMatchObject({ code: 0, stderr: '' })
+  const idle = await run()
+  expect(idle).toMatchObject({ code: 0, stderr: '' })
+  expect(idle.stdout).toMatch(
+    /^not counted yet no delivery worker is alive: accepted logouts wait in the event log$/m,
+  )
+  const worker = await curfew.startWorker()
   await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
   await eventually(async () => expect(await curfew.client.getSla()).toMatchObject({ planned: 1, kept: 1 }))
   const kept = await run('--by', 'relying-party')
   expect(kept).toMatchObject({ code: 0, stderr: '' })
+  expect(kept.stdout).not.toContain('not counted yet')
   expect(kept.stdout).toMatch(/^main, accepted from \S+ \S+ to \S+ \S+ \(UTC\)$/m)
   expect(kept.stdout).toMatch(/^promised +99.9 % within 5000 ms of acceptance$/m)
   expect(kept.stdout).toMatch(/^kept +100 %: 1 of 1 deliveries$/m)
@@ -78,4 +84,7 @@ test('a delivery in time keeps the SLA, and a dead-lettered one spends the error
     issuer: 'quiet',
   })
   expect((await run('--key', key)).stdout).toMatch(/^quiet, accepted from /)
+  expect(both.stdout).not.toContain('not counted yet')
+  await worker.stop()
+  expect((await run()).stdout).toMatch(/^not counted yet: no delivery worker is alive/m)
 })

@@ -125,6 +125,24 @@ describe('the SLA projection', () => {
     expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2, waiting: 0, overdue: 0 })
   })
 
+  test('keeps the ticks of a slot short, and exact, however many rounds add to it', async () => {
+    const { bindings } = await readRegistry(curfew.db)
+    const [bindingId] = [...bindings.keys()]
+    if (bindingId === undefined) throw new Error('no binding is registered')
+    const slotMs = NOW.getTime() - 5 * MINUTE_MS - (NOW.getTime() % (5 * MINUTE_MS))
+    for (let round = 0; round < 480; round++) {
+      const acceptedMs = slotMs + (round % 60) * 5_000
+      const owed = { id: '00000000-0000-8000-8000-000000000000' as DeliveryId, bindingId, acceptedMs }
+      await projectSla(curfew.db, [{ kind: 'planned', at: NOW, eventIds: [], owed: [owed] }])
+    }
+    expect(await count(curfew.db, "sla_rollups where span = 'slot' and octet_length(histogram) > 1000")).toBe(
+      0,
+    )
+    // The promise of two and a half minutes of the slot is past.
+    now = new Date(slotMs + 2.5 * MINUTE_MS + 5_000)
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 480, overdue: 240, waiting: 240 })
+  })
+
   test('shows in as_of up to which time it is complete', async () => {
     expect((await curfew.client.getSla()).as_of).toBe(NOW.toISOString())
     await logouts(1, { minutesAgo: 2, mail: 10 })
@@ -190,6 +208,15 @@ describe('GET /v1/sla', () => {
     })
     const { promise } = await curfew.client.getSla({ client_id: 'mail' })
     expect(promise).toEqual({ within_ms: 900, objective: 0.9, window_days: 7 })
+  })
+
+  test('says why accepted logouts are not counted yet', async () => {
+    const waiting = async () => (await curfew.client.getSla()).not_counted_yet
+    await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+    expect(await waiting()).toBe('no delivery worker is alive: accepted logouts wait in the event log')
+    await curfew.db.query(`update log_records set appended_at = now() - interval '2 minutes'`)
+    await newWorker(curfew.db)
+    expect(await waiting()).toMatch(/^the oldest accepted logout has waited for 1[2-4]\d s in the event log$/)
   })
 })
 

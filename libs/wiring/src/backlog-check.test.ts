@@ -52,3 +52,10 @@ test('a logout that has waited for more than a minute is a fault of the last kno
   await expect(judged()).rejects.toThrow('has waited for 61 s')
   await expect(judged()).resolves.toBeUndefined()
 })
+
+test('a caller that may wait gets the first reading, and does not wait for a log that does not answer', async () => {
+  const waiting = createBacklogCheck({ look: async () => stateOf(61) })
+  await expect(waiting({ waitMs: 60_000 })).rejects.toThrow('has waited for 61 s')
+  const silent = createBacklogCheck({ look: () => new Promise(() => undefined) })
+  await expect(silent({ waitMs: 1 })).resolves.toBeUndefined()
+})

@@ -1,4 +1,5 @@
 import { CurfewError, type EventLogMonitor } from '@curfew/domain'
+import { sleep } from '@curfew/runtime'
 
 /** Accepted logouts have waited in the event log for more than a minute. */
 export class BacklogDegradedError extends CurfewError {
@@ -13,16 +14,17 @@ const KEPT_MS = 60_000
 /**
  * Creates the readiness check of the backlog of the interactive lane. It judges the last known state, and reads the next one
  * beside: to read the state of Kafka takes longer than a check may take. It passes while the state is unknown.
+ *
+ * @returns the check. `waitMs` is how long it may wait for a reading if it has none, in milliseconds; default 0.
  */
 export function createBacklogCheck(
   monitor: Pick<EventLogMonitor, 'look'>,
   { monotonicMs = () => performance.now() }: { readonly monotonicMs?: () => number } = {},
-): () => Promise<void> {
+): (options?: { readonly waitMs?: number }) => Promise<void> {
   let last: { readonly oldestSeconds: number | null; readonly atMs: number } | null = null
-  let looking = false
+  let looking: Promise<void> | null = null
 
   async function look(): Promise<void> {
-    looking = true
     try {
       const { lanes } = await monitor.look()
       const lane = lanes.find((each) => each.lane === 'interactive')
@@ -30,19 +32,28 @@ export function createBacklogCheck(
       last = { oldestSeconds, atMs: monotonicMs() }
     } catch {
       // The check `event-log` reports it.
-      last = null
+      last = { oldestSeconds: null, atMs: monotonicMs() }
     } finally {
-      looking = false
+      looking = null
     }
   }
 
-  return async () => {
-    const nowMs = monotonicMs()
-    if (!looking && (last === null || nowMs - last.atMs > FRESH_MS)) void look()
-    if (last === null || nowMs - last.atMs > KEPT_MS || last.oldestSeconds === null) return
+  const isOlder = (ms: number) => last === null || monotonicMs() - last.atMs > ms
+
+  return async ({ waitMs = 0 } = {}) => {
+    if (looking === null && isOlder(FRESH_MS)) looking = look()
+    if (waitMs > 0 && looking !== null && isOlder(KEPT_MS)) await within(waitMs, looking)
+    if (last === null || isOlder(KEPT_MS) || last.oldestSeconds === null) return
     if (last.oldestSeconds <= OLDEST_S_MAX) return
     throw new BacklogDegradedError(
       `the oldest accepted logout has waited for ${Math.round(last.oldestSeconds)} s in the event log`,
     )
   }
+}
+
+/** Waits for `work`, but not longer than `ms`. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  const over = new AbortController()
+  await Promise.race([work, sleep(ms, over.signal)])
+  over.abort()
 }

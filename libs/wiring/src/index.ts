@@ -1,5 +1,5 @@
 export type { AliveWatch } from './alive.ts'
-export { createBacklogCheck } from './backlog-check.ts'
+export { BacklogDegradedError, createBacklogCheck } from './backlog-check.ts'
 export { createClockCheck } from './clock-check.ts'
 export {
   readCommonConfig,

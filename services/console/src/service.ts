@@ -19,7 +19,7 @@ import type {
   LogKeeper,
   WebhookSecretSealer,
 } from '@curfew/tokens'
-import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
+import { createBacklogCheck, createEncrypter, createTlsIdentities } from '@curfew/wiring'
 import { registerAudits } from './audits/audits.ts'
 import { registerAuditSetups } from './audits/setups.ts'
 import { registerDeadLetters } from './deliveries/dead-letters.ts'
@@ -137,7 +137,7 @@ export function createConsole(deps: ConsoleDeps): void {
     newSecret,
   })
   registerAudit(server, { db: reads, pages })
-  registerSla(server, { db: reads, now })
+  registerSla(server, { db: reads, checkBacklog: createBacklogCheck(deps.monitor), now })
   registerKeys(server, { db, keyMaker, client, targetFault, now })
   registerKeysCheck(server, { db, client, now })
   const alterations = deps.metrics.counter(

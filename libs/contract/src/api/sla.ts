@@ -108,6 +108,10 @@ export const Sla = model('Sla', {
   as_of: Type.String({
     description: 'Deliveries that were planned and settled until this time are counted.',
   }),
+  not_counted_yet: Type.Union([Type.String(), Type.Null()], {
+    description:
+      'Why accepted logouts are not counted yet: no delivery worker is alive, or the event log has a backlog. Null: none is known to wait for more than a minute.',
+  }),
   promise: Type.Object({
     ...promise,
     window_days: Type.Integer({ description: 'Days of the error budget.' }),

@@ -5,6 +5,8 @@ import {
   NO_COUNTS,
   type SlaCounts,
   type SlaInterval,
+  type SlaPromise,
+  spanStart,
   sumTicks,
 } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
@@ -42,10 +44,20 @@ const INTERVALS = rowParameters<PartInterval>(
   { after: { last: 2 } },
 )
 
-// The intervals to read depend on the promise alone, so they are given once for each distinct promise.
-const PARTY_INTERVALS = `
-  from (${PARTIES}) parties
-  join ${INTERVALS.as('s')} on s.within_ms = parties.within_ms`
+// The intervals to read depend on the promise alone, so they are given once for each distinct promise. The parties are read once,
+// not once for each interval.
+const PARTIES_ONCE = `with parties as materialized (${PARTIES})`
+const PARTY_INTERVALS = `from parties join ${INTERVALS.as('s')} on s.within_ms = parties.within_ms and s.span <> 'tick'`
+
+// Several intervals of ticks may be in one slot. Each slot is read once. `offset 0` keeps the subquery a lookup: with a join, the
+// planner may read all rollups.
+const PARTY_TICKS = `
+  from parties
+  join (select distinct within_ms, date_bin('5 minutes', from_at, timestamptz 'epoch') as slot_at
+          from ${INTERVALS.as('s')} where span = 'tick') s on s.within_ms = parties.within_ms
+  cross join lateral (
+    select histogram from sla_rollups r
+     where r.span = 'slot' and r.binding_id = parties.binding_id and r.starts_at = s.slot_at offset 0) r`
 
 const ROLLUPS_OF_INTERVAL = `
   from sla_rollups r
@@ -63,73 +75,92 @@ const COUNTS = `
   coalesce(sum((1 - objective) * (case when counted then kept + broken else 0 end
     + case when past then unsettled else 0 end)::float8), 0) as allowed`
 
+/** A statement that reads the figures of groups. */
+export interface Reading<Key> {
+  /**
+   * Returns rows without `slotMs` first: the counts of a group. A row with `slotMs` has the histograms of a slot, from which
+   * `readFigures` adds ticks: PostgreSQL cannot decode them.
+   */
+  readonly text: string
+  /** Returns the group of an interval of ticks. @param group the group of the slot. */
+  tickGroup(group: Key, interval: PartInterval): Key
+}
+
 /**
- * SQL: the figures of groups. A row without `fromMs` has the counts of a group. A row with it has the histograms of slots, from
- * which the ticks of an interval are added to the group: PostgreSQL cannot decode them.
+ * SQL of a `Reading`.
  *
  * @param group SQL: the group of an interval's rollups. @param sums the sums of an interval's rollups, by group if it has several.
- * @param tickGroup SQL: the group of ticks.
+ * @param slotGroup SQL: the group of a slot with ticks.
  */
 function figures({
   group,
   sums,
   histogram = 'null::bytea',
   having = 'true',
-  tickGroup = group,
-  order,
+  slotGroup = group,
+  order = '"group"',
 }: {
   group: string
   sums: string
   histogram?: string
   having?: string
-  tickGroup?: string
-  order: string
+  slotGroup?: string
+  order?: string
 }): string {
   return `
+  ${PARTIES_ONCE}
   select * from (
     select ${group} as "group", ${COUNTS}, ${histogram} as histogram,
-           null::bigint as "fromMs", null::bigint as "toMs", null::boolean as counted, null::boolean as past, null::float8 as objective
-    ${PARTY_INTERVALS} and s.span <> 'tick'
+           null::bigint as "slotMs", null::integer as "withinMs", null::float8 as objective
+    ${PARTY_INTERVALS}
     cross join lateral (${sums}) sums
      group by 1 having ${having}
     union all
-    select ${tickGroup}, 0, 0, 0, 0, 0, string_agg(r.histogram, ''::bytea),
-           (extract(epoch from s.from_at) * 1000)::bigint, (extract(epoch from s.to_at) * 1000)::bigint, s.counted, s.past, objective
-    ${PARTY_INTERVALS} and s.span = 'tick'
-    join sla_rollups r on r.span = 'slot' and r.binding_id = parties.binding_id
-     and r.starts_at = date_bin('5 minutes', s.from_at, timestamptz 'epoch')
-     group by 1, s.from_at, s.to_at, s.counted, s.past, objective
-  ) figures order by ${order}`
+    select ${slotGroup}, 0, 0, 0, 0, 0, string_agg(r.histogram, ''::bytea),
+           (extract(epoch from s.slot_at) * 1000)::bigint, s.within_ms, objective
+    ${PARTY_TICKS}
+     group by 1, s.slot_at, s.within_ms, objective
+  ) figures order by "slotMs" nulls first, ${order}`
 }
 
 // The histogram of a slot has ticks, not latencies.
 const LATENCIES = "string_agg(histogram, ''::bytea) filter (where r.span <> 'slot') as histogram"
 
-export const READ_BY_PARTY = figures({
-  group: 'client_id',
-  sums: `select ${SUMS}, ${LATENCIES} ${ROLLUPS_OF_INTERVAL}`,
-  histogram: "string_agg(histogram, ''::bytea) filter (where counted)",
-  having: 'sum(planned) > 0',
-  order: '"group" collate "C", "fromMs" nulls first',
-})
+/** Groups by `client_id`. */
+export const READ_BY_PARTY: Reading<string> = {
+  text: figures({
+    group: 'client_id',
+    sums: `select ${SUMS}, ${LATENCIES} ${ROLLUPS_OF_INTERVAL}`,
+    histogram: "string_agg(histogram, ''::bytea) filter (where counted)",
+    having: 'sum(planned) > 0',
+    order: '"group" collate "C"',
+  }),
+  tickGroup: (clientId) => clientId,
+}
 
 const hourOf = (column: string) =>
   `(extract(epoch from date_bin('1 hour', ${column}, timestamptz 'epoch')) * 1000)::bigint`
 
-export const READ_BY_HOUR = figures({
-  group: 'hour',
-  sums: `select ${hourOf('starts_at')} as hour, ${SUMS}, ${LATENCIES} ${ROLLUPS_OF_INTERVAL} group by 1`,
-  histogram: "string_agg(histogram, ''::bytea) filter (where counted)",
-  tickGroup: hourOf('s.from_at'),
-  order: '"group", "fromMs" nulls first',
-})
+/** Groups by the start of the hour in milliseconds since 1970. */
+export const READ_BY_HOUR: Reading<number> = {
+  text: figures({
+    group: 'hour',
+    sums: `select ${hourOf('starts_at')} as hour, ${SUMS}, ${LATENCIES} ${ROLLUPS_OF_INTERVAL} group by 1`,
+    histogram: "string_agg(histogram, ''::bytea) filter (where counted)",
+    slotGroup: hourOf('s.slot_at'),
+  }),
+  tickGroup: (hourMs) => hourMs,
+}
 
-/** Grouped by part and issuer, with a space between them: a part has none. */
-export const READ_BY_PART = figures({
-  group: "part || ' ' || issuer",
-  sums: `select ${SUMS} ${ROLLUPS_OF_INTERVAL}`,
-  order: '"group", "fromMs" nulls first',
-})
+/** Groups by part and issuer, with a space between them: a part has none. */
+export const READ_BY_PART: Reading<string> = {
+  text: figures({
+    group: "part || ' ' || issuer",
+    sums: `select ${SUMS} ${ROLLUPS_OF_INTERVAL}`,
+    slotGroup: 'issuer',
+  }),
+  tickGroup: (issuer, { part }) => `${part} ${issuer}`,
+}
 
 /** SLA counts and latencies of a group of deliveries. */
 export interface SlaFigures extends SlaCounts {
@@ -143,13 +174,13 @@ export type SlaGroups<Key> = ReadonlyMap<Key, SlaFigures>
 interface GroupRow<Key> extends SlaCounts {
   readonly group: Key
   readonly histogram: Uint8Array | null
-  readonly fromMs: null
+  readonly slotMs: null
 }
 
-interface TicksRow<Key> extends Pick<SlaInterval, 'fromMs' | 'toMs' | 'counted' | 'past'> {
+interface SlotRow<Key> extends SlaPromise {
   readonly group: Key
   readonly histogram: Uint8Array
-  readonly objective: number
+  readonly slotMs: number
 }
 
 /** The relying parties whose rollups are read. */
@@ -159,29 +190,42 @@ export interface ReadScope {
   readonly clientIds: readonly string[] | null
 }
 
-/** Reads the figures of groups over intervals. @param text one of the statements above. */
+/** Reads the figures of groups over intervals. @param reading one of those above. */
 export async function readFigures<Key>(
   db: Queryable,
-  text: string,
+  reading: Reading<Key>,
   { issuers, clientIds }: ReadScope,
   intervals: readonly PartInterval[],
 ): Promise<SlaGroups<Key>> {
   // Not prepared by name: one relying party and thousands of them need different plans.
-  const { rows } = await db.query<GroupRow<Key> | TicksRow<Key>>({
-    text,
+  const { rows } = await db.query<GroupRow<Key> | SlotRow<Key>>({
+    text: reading.text,
     values: [issuers, clientIds, ...INTERVALS.values(intervals)],
   })
+  const slots = Map.groupBy(
+    intervals.filter(({ span }) => span === 'tick'),
+    ({ withinMs, fromMs }) => slotKey(withinMs, spanStart('slot', fromMs)),
+  )
   const groups = new Map<Key, SlaFigures>()
   for (const row of rows) {
-    const known = groups.get(row.group)
-    if (row.fromMs === null) groups.set(row.group, figuresOf(row))
-    else {
-      const counts = countsOf(row)
+    if (row.slotMs === null) {
+      groups.set(row.group, figuresOf(row))
+      continue
+    }
+    const ticks = decodeHistogram(row.histogram)
+    for (const interval of slots.get(slotKey(row.withinMs, row.slotMs)) ?? []) {
+      const group = reading.tickGroup(row.group, interval)
+      const known = groups.get(group)
+      const counts = countsOf(ticks, interval, row)
       if (known !== undefined || counts.planned + counts.overdue > 0)
-        groups.set(row.group, { latencies: new Map(), ...known, ...addCounts(known ?? NO_COUNTS, counts) })
+        groups.set(group, { latencies: new Map(), ...known, ...addCounts(known ?? NO_COUNTS, counts) })
     }
   }
   return groups
+}
+
+function slotKey(withinMs: number, slotMs: number): string {
+  return `${withinMs} ${slotMs}`
 }
 
 function figuresOf({ planned, kept, broken, overdue, allowed, histogram }: GroupRow<unknown>): SlaFigures {
@@ -191,9 +235,10 @@ function figuresOf({ planned, kept, broken, overdue, allowed, histogram }: Group
   }
 }
 
-/** The counts of an interval of ticks. */
-function countsOf({ histogram, counted, past, objective, ...interval }: TicksRow<unknown>): SlaCounts {
-  const { planned, kept, broken, unsettled } = sumTicks(decodeHistogram(histogram), interval)
+/** The counts of an interval of ticks. @param ticks the histogram of its slot. */
+function countsOf(ticks: Histogram, interval: PartInterval, { objective }: SlaPromise): SlaCounts {
+  const { counted, past } = interval
+  const { planned, kept, broken, unsettled } = sumTicks(ticks, interval)
   const overdue = past ? unsettled : 0
   const decided = (counted ? kept + broken : 0) + overdue
   return {

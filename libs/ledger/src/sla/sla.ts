@@ -49,7 +49,7 @@ export async function slaByParty(
   { promises, range, nowMs }: SlaRequest,
 ): Promise<SlaGroups<string>> {
   const intervals = intervalsByPromise(promises, (withinMs) => intervalsOf(range, { nowMs, withinMs }))
-  return readFigures<string>(db, READ_BY_PARTY, readScope(scope), intervals)
+  return readFigures(db, READ_BY_PARTY, readScope(scope), intervals)
 }
 
 /** Reads the figures of a range of full hours, by hour. */
@@ -61,7 +61,7 @@ export async function slaByHour(
   const intervals = intervalsByPromise(promises, (withinMs) =>
     intervalsOf(range, { nowMs, withinMs, byHour: true }),
   )
-  return readFigures<number>(db, READ_BY_HOUR, readScope(scope), intervals)
+  return readFigures(db, READ_BY_HOUR, readScope(scope), intervals)
 }
 
 export interface SlaRequest {
@@ -94,7 +94,7 @@ export async function slaNow(
     })),
     ...burnParts(nowMs, withinMs),
   ])
-  const groups = await readFigures<string>(db, READ_BY_PART, readScope(scope), intervals)
+  const groups = await readFigures(db, READ_BY_PART, readScope(scope), intervals)
   return { windows: windowsOf(groups, scope.issuer), all: groups.get(`all ${scope.issuer}`) ?? NO_COUNTS }
 }
 
@@ -114,7 +114,7 @@ export async function slaBurns(
   const intervals = rows.flatMap(({ withinMs }) =>
     burnParts(nowMs, withinMs).map((interval) => ({ ...interval, withinMs })),
   )
-  const groups = await readFigures<string>(db, READ_BY_PART, { issuers, clientIds: null }, intervals)
+  const groups = await readFigures(db, READ_BY_PART, { issuers, clientIds: null }, intervals)
   return new Map(issuers.map((issuer) => [issuer, windowsOf(groups, issuer)]))
 }
 

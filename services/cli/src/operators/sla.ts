@@ -78,7 +78,11 @@ function issuersTable(reports: readonly Sla[]): string {
     report.burn_rate['1h'] === null ? '' : +report.burn_rate['1h'].toFixed(2),
     report.elapsed_ms?.p99 ?? '',
   ])
-  return table([[...head, 'BURN RATE 1H', 'P99 MS'], ...rows])
+  const waiting = reports.find(({ not_counted_yet: reason }) => reason !== null)?.not_counted_yet
+  return (
+    table([[...head, 'BURN RATE 1H', 'P99 MS'], ...rows]) +
+    (waiting == null ? '' : `\nnot counted yet: ${waiting}\n`)
+  )
 }
 
 function slaText(found: Sla): string {
@@ -105,6 +109,7 @@ function slaText(found: Sla): string {
         .join(', '),
     ],
     ['at risk now', `${risk.waiting} waiting, ${risk.overdue} overdue`],
+    ...(found.not_counted_yet === null ? [] : [['not counted yet', found.not_counted_yet] as const]),
   ]
   const head = `${plain(subject)}, accepted from ${time(found.from)} to ${time(found.to)} (UTC)\n\n`
   return (

@@ -1,6 +1,7 @@
 import { type Scope, Sla, SlaQuery } from '@curfew/contract'
 import { type AccessFilter, conditionsOf, SLA_SPANS, spanEnd, spanStart } from '@curfew/domain'
 import {
+  countAlive,
   type Database,
   findIssuer,
   type IssuerRecord,
@@ -12,6 +13,7 @@ import {
   slaNow,
 } from '@curfew/ledger'
 import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
+import { BacklogDegradedError, type createBacklogCheck } from '@curfew/wiring'
 import type { Static } from 'typebox'
 import { invalid, readTime } from '../http/query.ts'
 import { noSuchIssuer } from '../registry/issuers.ts'
@@ -26,8 +28,17 @@ const HOURLY_DAYS_MAX = 7
 /** Default range of a report by the hour, in days. */
 const HOURLY_DAYS = 1
 
+/** How long a report may wait for the first reading of the event log, in milliseconds. */
+const BACKLOG_WAIT_MS = 2_000
+
+interface SlaDeps {
+  readonly db: Database
+  readonly checkBacklog: ReturnType<typeof createBacklogCheck>
+  readonly now: () => Date
+}
+
 /** `/v1/sla`: the SLA report with the share of kept deliveries, the error budget, its burn rate, and the deliveries at risk. */
-export function registerSla(server: HttpServer, { db, now }: { db: Database; now: () => Date }): void {
+export function registerSla(server: HttpServer, { db, checkBacklog, now }: SlaDeps): void {
   server.get(
     '/v1/sla',
     {
@@ -70,6 +81,7 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
         from: new Date(range.fromMs).toISOString(),
         to: new Date(range.toMs).toISOString(),
         as_of: asOf.toISOString(),
+        not_counted_yet: await notCountedYet({ db, checkBacklog }),
         promise: {
           ...promiseView(own ?? { withinMs: issuer.slaWithinMs, objective: issuer.slaObjective }),
           window_days: issuer.slaWindowDays,
@@ -84,6 +96,19 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
       }
     },
   )
+}
+
+/** Says why accepted logouts are not counted yet: they count once a delivery worker has planned them. Null if none is known to wait. */
+async function notCountedYet({ db, checkBacklog }: Omit<SlaDeps, 'now'>): Promise<string | null> {
+  const { workers } = await countAlive(db)
+  if (workers === 0) return 'no delivery worker is alive: accepted logouts wait in the event log'
+  try {
+    await checkBacklog({ waitMs: BACKLOG_WAIT_MS })
+    return null
+  } catch (error) {
+    if (error instanceof BacklogDegradedError) return error.message
+    throw error
+  }
 }
 
 /** The issuer of the query, or the only issuer. @throws a 400 or 404 problem. */
