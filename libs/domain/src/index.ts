@@ -273,6 +273,8 @@ export {
   isWithoutOAuth,
   type KnownMember,
   type MemberPaths,
+  type PassedOver,
+  passedOver,
   plainName,
   pointerTo,
   readClient,

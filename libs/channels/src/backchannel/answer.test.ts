@@ -109,7 +109,10 @@ describe('an answer that means that the session is already over', () => {
     ['alone', says('unknown_session')],
     ['with any description', says('invalid SID', { error_description: 'The sid was not found' })],
     ['in any JSON', ' {"a":1,\n"error" : "unknown\\u005fsession"} '],
-    ['beside other members named error', '{"b":[{"error":"x"}],"c":"\\"error\\":","error":"unknown_session"}'],
+    [
+      'beside other members named error',
+      '{"b":[{"error":"x"}],"c":"\\"error\\":","error":"unknown_session"}',
+    ],
   ])('is acknowledged, with a note, if its error is registered: %s', (_, body) => {
     expect(outcomeOf(response(400, { body }), NOW, UNKNOWN)).toEqual({
       ...{ kind: 'acknowledged', level: 'done', status: 400, note: 'already_ended' },
