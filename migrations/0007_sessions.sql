@@ -93,7 +93,9 @@ create table session_lifetimes (
   relying_party_id    bigint primary key references relying_parties (id),
   -- Ended sessions by bucket of their lifetime: see lifetime.ts.
   lifetimes           real[] not null check (cardinality(lifetimes) = 80),
-  -- The age from which on a session of the client is overlong, in milliseconds; null while too few sessions have ended.
+  -- Sessions that ran into their own end, since the first ended one. Both are halved together.
+  expiries            real not null default 0 check (expiries >= 0),
+  -- The age from which on a session of the client is overlong, in milliseconds; null while too few have ended, or most expire.
   overlong_after_ms   bigint check (overlong_after_ms > 0),
   -- Live sessions beyond that age, counted to a thousand.
   overlong            integer not null default 0 check (overlong >= 0),

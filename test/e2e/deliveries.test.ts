@@ -67,8 +67,10 @@ test('show prints the attempts with the words of the relying party, and the reme
   expect(stdout).toMatch(new RegExp(`^delivery +${id}$`, 'm'))
   expect(stdout).toMatch(/^state +dead_lettered: attempts_exhausted$/m)
   expect(stdout).toMatch(/^fix +\S+/m)
-  expect(stdout).toMatch(/^# {2}STARTED +MS {2}OUTCOME +STATUS {2}FAULT +ANSWER$/m)
-  expect(stdout).toMatch(/^1 {2}\S+Z +\d+ {2}unavailable +503 {2}http_503 +maintenance: back at noon$/m)
+  expect(stdout).toMatch(/^# {2}STARTED +MS {2}OUTCOME +STATUS {2}FAULT +JTI +ANSWER$/m)
+  expect(stdout).toMatch(
+    /^1 {2}\S+Z +\d+ {2}unavailable +503 {2}http_503 +[0-9a-f-]{36} +maintenance: back at noon$/m,
+  )
   expect(stdout).toMatch(/^3 {2}\S+Z +\d+ {2}unavailable +503 /m)
 
   const json = JSON.parse((await run(['show', id, '--json'])).stdout) as DeliveryWithAttempts

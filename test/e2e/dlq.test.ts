@@ -60,8 +60,26 @@ test('a dead letter that was sent nothing says so', async () => {
     expect(items).toHaveLength(1)
     return items[0]?.id ?? ''
   })
-  expect((await run(['show', id])).stdout).toMatch(/^given up on +\S+, after 0 attempts: nothing was sent$/m)
+  expect((await run(['show', id])).stdout).toMatch(/^given up on +\S+, before anything was sent$/m)
   await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: true } }))
+})
+
+test('a dead letter that required a session lists its attempt as one that was not sent', async () => {
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({
+    backchannel_logout_session_required: true,
+  }))
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
+  const id = await eventually(async () => {
+    const { items } = await curfew.client.listDeadLetters()
+    expect(items).toMatchObject([{ reason: 'sid_required', attempt_count: 0 }])
+    return items[0]?.id ?? ''
+  })
+  const { stdout } = await run(['show', id])
+  expect(stdout).toMatch(/^given up on +\S+, before anything was sent$/m)
+  expect(stdout).toMatch(/^1 +\S+Z +\d+ +undeliverable /m)
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({
+    backchannel_logout_session_required: null,
+  }))
 })
 
 test('a dead letter after a redirect shows where it led', async () => {
@@ -92,7 +110,7 @@ test('dead letters are listed, shown, replayed and acknowledged', async () => {
   const shown = await run(['show', first?.id ?? ''])
   expect(shown.code).toBe(0)
   expect(shown.stdout).toMatch(/^fix +Find the reason in its log/m)
-  expect(shown.stdout).toMatch(/^3 +\S+Z +\d+ +503 +[0-9a-f-]{36} +maintenance$/m)
+  expect(shown.stdout).toMatch(/^3 +\S+Z +\d+ +unavailable +503 +http_503 +[0-9a-f-]{36} +maintenance$/m)
 
   const before = shop.received.length
   const dry = await run(['replay', '--issuer', 'main', '--dry-run'])

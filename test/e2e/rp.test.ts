@@ -262,7 +262,7 @@ describe('import and export', () => {
     expect(code).toBe(1)
     expect(stdout).toMatch(/^2 clients at skipping\. Created 2, /)
     expect(stdout).toContain(
-      'Passed over 1 application without an OAuth client.\nSkipped 2 clients with faults:\n',
+      'Passed over 1 application without an OAuth client: Slack\nSkipped 2 clients with faults:\n',
     )
     expect(stdout).toMatch(/^torn +\/2\/backchannel_logout_uri +must not have a fragment/m)
     expect(stdout).toMatch(/^Nameless +\/3\/client_id +is missing$/m)
@@ -270,6 +270,21 @@ describe('import and export', () => {
     const { skipped } = await json<Imported>(args)
     expect(skipped).toMatchObject({ total: 2, faults: [{ client: 'torn' }, { client: 'Nameless' }] })
     await curfew.db.query("update issuers set deleted_at = now() where name = 'skipping'")
+  })
+
+  test('name the applications that they pass over', async () => {
+    const path = await file('mixed.json', [
+      { id: '0oa1', label: 'Pay roll', signOnMode: 'SAML_2_0' },
+      { clientId: 'old', enabled: false, protocol: 'openid-connect' },
+      { clientId: 'older', enabled: false, protocol: 'openid-connect' },
+    ])
+    const { code, stdout } = await run(['import', path, '--issuer', ISSUER, '--dry-run'])
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringMatching(
+        /^Passed over 1 application without an OAuth client: Pay roll\nPassed over 2 clients that are disabled at the IdP\. .*: old, older$/m,
+      ),
+    ])
   })
 
   test('of YAML are refused once, with the way to convert it', async () => {

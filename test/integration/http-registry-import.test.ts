@@ -73,7 +73,7 @@ describe('an import', () => {
     expect(await post(linesOf(clients))).toEqual({
       status: 200,
       body: {
-        ...{ dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0, passed_over: 0 },
+        ...{ dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0, passed_over: [] },
         endpoints: { clients: 50, channels: { backchannel: 50 } },
         skipped: { total: 0, faults: [], faults_left_out: 0 },
         notices: [],
@@ -182,7 +182,10 @@ describe('an import', () => {
 
   test("passes over an Okta organization's applications without an OAuth client", async () => {
     const { post } = await open()
-    const okta = (signOnMode: string, more: object) => ({ id: '0oa1', label: 'App', signOnMode, ...more })
+    const okta = (signOnMode: string, more: object) => ({
+      ...{ id: '0oa1', label: `App ${signOnMode}`, signOnMode },
+      ...more,
+    })
     const uri = { backchannel_logout_uri: 'https://portal.example/logout' }
     const { body } = await post(
       linesOf([
@@ -194,7 +197,63 @@ describe('an import', () => {
         }),
       ]),
     )
-    expect(body).toMatchObject({ total: 1, passed_over: 2, endpoints: { clients: 1 } })
+    const names = ['App SAML_2_0', 'App BOOKMARK']
+    const passed_over = [{ code: 'no_oauth_client', total: 2, names }]
+    expect(body).toMatchObject({ total: 1, passed_over, endpoints: { clients: 1 } })
+  })
+
+  test('passes over clients that are disabled at Keycloak, whatever their faults, but not over those of an export of Curfew', async () => {
+    const { issuer, path, post } = await open()
+    const keycloak = (clientId: string, more: object = {}) => ({
+      ...{ clientId, protocol: 'openid-connect', enabled: true, ...more },
+      attributes: {
+        'backchannel.logout.url': `https://${clientId}.rp.example/logout`,
+        ...Object(more).attributes,
+      },
+    })
+    const HS256 = { 'id.token.signed.response.alg': 'HS256' }
+    const put = keycloak('kept', { enabled: false })
+    expect((await curfew.call('PUT', `${path}/kept`, put)).status).toBe(201)
+    const lines = linesOf([
+      keycloak('shop'),
+      keycloak('old', { enabled: false, attributes: HS256 }),
+      put,
+      keycloak('wanted', { enabled: false, curfew: { timeout_ms: 2_000 } }),
+      clientOf('other', { enabled: false }),
+    ])
+    expect(await post(lines)).toMatchObject({
+      status: 200,
+      body: {
+        ...{ total: 3, created: 3, endpoints: { clients: 3 } },
+        passed_over: [{ code: 'client_disabled', total: 2, names: ['old', 'kept'] }],
+      },
+    })
+    expect((await curfew.call('GET', `${path}/old`)).status).toBe(404)
+    // The registration of a client that is passed over stays, and an export has it for the next import.
+    const exported = await (await curfew.call('GET', path, undefined, { accept: NDJSON })).text()
+    await curfew.client.putIssuer(`${issuer}-copy`, { iss: `https://${issuer}-copy.example` })
+    const copied = await curfew.client.importRelyingParties(`${issuer}-copy`, exported)
+    expect(copied).toMatchObject({ created: 4, passed_over: [] })
+  })
+
+  test('warns of relative URLs of Keycloak without a rootUrl, and says where it takes them to be', async () => {
+    const { issuer, post } = await open()
+    const keycloak = (clientId: string, more: object = {}) => ({
+      ...{ clientId, protocol: 'openid-connect', ...more },
+      attributes: { 'backchannel.logout.url': `/${clientId}/out` },
+    })
+    const { body } = await post(
+      linesOf([keycloak('one'), keycloak('two', { rootUrl: 'https://two.example' }), keycloak('three')]),
+    )
+    expect(body.notices).toEqual([
+      {
+        ...{ code: 'relative_to_idp', pointer: '/attributes/backchannel.logout.url', total: 2 },
+        client_ids: ['one', 'three'],
+        detail: expect.stringContaining(
+          `takes it to be at https://${issuer}.example, the host of the issuer`,
+        ),
+      },
+    ])
   })
 
   test('registers a client without an endpoint although other members are invalid, and names those members', async () => {
@@ -261,6 +320,18 @@ describe('an import', () => {
         ],
       ])
     }
+    // A change that leaves the algorithm is no fault, but has the notice too.
+    const put = await curfew.client.putRelyingParty(issuer, 'rs', { ...clientOf('rs'), client_name: 'RS' })
+    expect(put.status.notices).toMatchObject([{ code: 'no_signing_key' }])
+    expect(
+      (
+        await curfew.client.putRelyingParty(
+          issuer,
+          'es',
+          clientOf('es', { id_token_signed_response_alg: 'ES256' }),
+        )
+      ).status.notices,
+    ).toEqual([])
   })
 
   test('warns of clients that require a session at an issuer whose logouts name only subjects', async () => {

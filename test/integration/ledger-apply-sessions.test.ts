@@ -21,7 +21,8 @@ const at = (hours: number) => new Date(NOW + hours * HOUR_MS)
 
 let database: TestDatabase
 beforeEach(async () => {
-  database = await createTestDatabase({ poolMax: 10 })
+  // Sixty concurrent batches wait for ten connections, on a busy machine for longer than the pool's five seconds.
+  database = await createTestDatabase({ poolMax: 10, connectTimeoutMs: 60_000 })
 })
 afterEach(() => database.drop())
 

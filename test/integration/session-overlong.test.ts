@@ -1,6 +1,6 @@
 import { createSessionJobs } from '@curfew/bookkeeper'
 import type { ClientId, Issuer, Session, SessionEnd, Sid, Subject } from '@curfew/domain'
-import { applySessions, countOverlong } from '@curfew/ledger'
+import { applySessions, countOverlong, expireSessions, listSessionPartitions } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -193,6 +193,34 @@ describe('the lifetimes of a client', () => {
     await ended(100, 24)
     await count()
     expect(await sids()).toEqual([])
+  })
+
+  test('give no limit while more sessions expire than end, and count each expired session once', async () => {
+    const expire = async (n: number) => {
+      const all = Array.from({ length: n }, (_, index) => session(`run-${index}`, { hours: 20, endsIn: 1 }))
+      await hold(...all)
+      await curfew.db.query(`update sessions set expires_at = now() - interval '1 s' where sid like 'run-%'`)
+      await curfew.db.query(
+        `update session_ids set expires_at = now() - interval '1 s' where sid like 'run-%'`,
+      )
+      const before = new Date()
+      for (const partition of await listSessionPartitions(curfew.db))
+        await expireSessions(curfew.db, { partition, before, from: null, limit: 1_000 })
+    }
+    await expire(50)
+    expect(await lifetimes()).toEqual([])
+    await ended(150, 1)
+    await hold(session('old', { hours: 900 }))
+    await expire(150)
+    await count()
+    expect(await sids()).toEqual(['old'])
+    await expire(1)
+    await count()
+    expect(await sids()).toEqual([])
+    expect((await overlong()).items).toEqual([])
+    await ended(1, 1)
+    await count()
+    expect(await sids()).toEqual(['old'])
   })
 
   test('are removed with their client', async () => {

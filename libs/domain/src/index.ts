@@ -301,6 +301,8 @@ export {
   isWithoutOAuth,
   type KnownMember,
   type MemberPaths,
+  type PassedOver,
+  passedOver,
   plainName,
   pointerTo,
   readClient,

@@ -107,10 +107,6 @@ export function createConsole(deps: ConsoleDeps): void {
     clientKeys,
     newSecret,
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
-  }
-  registerRelyingParties(server, { ...registration, pages })
-  registerImport(server, {
-    ...registration,
     async hasKey(issuer, algorithm) {
       const keys = (await findSigningKeys(db, issuer)).filter(({ retiredAt }) => retiredAt === null)
       // Curfew makes no keys for an issuer that has keys of its own.
@@ -119,7 +115,9 @@ export function createConsole(deps: ConsoleDeps): void {
         keys.every(({ source }) => source === 'generated')
       )
     },
-  })
+  }
+  registerRelyingParties(server, { ...registration, pages })
+  registerImport(server, registration)
   registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })
   registerDeliveries(server, { ...identity, pages })

@@ -11,7 +11,7 @@ type Response = Extract<Answer, { kind: 'response' }>
 
 /**
  * The member `error` of a JSON answer, as the relying party wrote it; null without one. A withheld text has none: a setting would
- * otherwise let a tenant guess it.
+ * otherwise let a tenant guess it. Two members have none either, because parsers differ on which one counts (RFC 8259 section 4).
  */
 export function errorCodeOf({
   body,
@@ -26,7 +26,19 @@ export function errorCodeOf({
     return null
   }
   if (typeof parsed !== 'object' || parsed === null || !('error' in parsed)) return null
-  return typeof parsed.error === 'string' ? parsed.error : null
+  return typeof parsed.error === 'string' && errorMembers(body) === 1 ? parsed.error : null
+}
+
+/** The number of members `error` of a JSON object. @param json its text, which is valid. */
+function errorMembers(json: string): number {
+  let [depth, count, name] = [0, 0, '']
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === '{' || token === '[') depth += 1
+    else if (token === '}' || token === ']') depth -= 1
+    else if (token !== ':') name = token
+    else if (depth === 1 && JSON.parse(name) === 'error') count += 1
+  }
+  return count
 }
 
 /** Whether an `error` is a text that `curfew.already_ended_errors` accepts: short, well formed and without control characters. */

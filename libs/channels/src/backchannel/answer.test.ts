@@ -109,6 +109,10 @@ describe('an answer that means that the session is already over', () => {
     ['alone', says('unknown_session')],
     ['with any description', says('invalid SID', { error_description: 'The sid was not found' })],
     ['in any JSON', ' {"a":1,\n"error" : "unknown\\u005fsession"} '],
+    [
+      'beside other members named error',
+      '{"b":[{"error":"x"}],"c":"\\"error\\":","error":"unknown_session"}',
+    ],
   ])('is acknowledged, with a note, if its error is registered: %s', (_, body) => {
     expect(outcomeOf(response(400, { body }), NOW, UNKNOWN)).toEqual({
       ...{ kind: 'acknowledged', level: 'done', status: 400, note: 'already_ended' },
@@ -127,6 +131,9 @@ describe('an answer that means that the session is already over', () => {
     ['a text that is not JSON', 'unknown_session'],
     ['an empty body', ''],
     ['a cut body', '{"error":"unknown_session"'],
+    ['another error before it', '{"error":"invalid_token","error":"unknown_session"}'],
+    ['another error in escapes', '{"\\u0065rror":"invalid_token","a":{"b":[]},"error":"unknown_session"}'],
+    ['the same error twice', '{"error":"unknown_session","error":"unknown_session"}'],
   ])('is a refusal with %s', (_, body) => {
     expect(kindOf(response(400, { body }))).toBe('refused')
   })

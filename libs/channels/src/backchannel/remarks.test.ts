@@ -57,6 +57,11 @@ describe('remarks on a client', () => {
       'member_unused /AllowedIdentityTokenSigningAlgorithms',
     ],
     [
+      'a relative address without a rootUrl',
+      keycloak({ rootUrl: '', attributes: { 'backchannel.logout.url': '/logout' } }),
+      'relative_to_idp /attributes/backchannel.logout.url',
+    ],
+    [
       'another address',
       { backchannel_logout_uri: URI, more: { backchannel_logout_uri: `${URI}/2` } },
       'endpoint_unread /more/backchannel_logout_uri',
@@ -67,7 +72,17 @@ describe('remarks on a client', () => {
 
   test.each<[string, object]>([
     ['an address that is read', { backchannel_logout_uri: URI }],
-    ['an address that follows a rootUrl', keycloak({ attributes: { 'backchannel.logout.url': '/logout' } })],
+    [
+      'an address that follows a rootUrl',
+      keycloak({
+        rootUrl: 'https://shop.example',
+        attributes: { 'backchannel.logout.url': '/logout' },
+      }),
+    ],
+    [
+      'an unused address without a rootUrl',
+      keycloak({ backchannel_logout_uri: URI, attributes: { 'backchannel.logout.url': '/logout' } }),
+    ],
     ['the notification endpoint of CIBA', { backchannel_client_notification_endpoint: `${URI}/ciba` }],
     ['the addresses of an answer of Curfew', { status: { backchannel_logout: [`${URI}/old`] } }],
     ['a front channel beside the back channel', { frontchannel_logout_uri: `${URI}/front` }],

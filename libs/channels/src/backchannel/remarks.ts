@@ -1,4 +1,5 @@
 import { type ClientMetadata, plainName, pointerTo } from '@curfew/domain'
+import { logoutUriOf } from './relay.ts'
 
 /**
  * A fact about a client's metadata that Curfew cannot use.
@@ -6,13 +7,14 @@ import { type ClientMetadata, plainName, pointerTo } from '@curfew/domain'
  * - `endpoint_unread`: a back-channel URL at a place that Curfew does not read.
  * - `frontchannel_only`: the client registered only a front-channel logout.
  * - `saml_client`: the client speaks SAML.
+ * - `relative_to_idp`: a relative URL of Keycloak without a `rootUrl`, which Curfew takes to be at the host of the issuer.
  * - `member_unused`: a member that changes the logout tokens of the identity provider, or when it sends them.
  */
 export interface ClientRemark {
-  readonly code: 'endpoint_unread' | 'frontchannel_only' | 'saml_client' | 'member_unused'
+  readonly code: 'endpoint_unread' | 'frontchannel_only' | 'saml_client' | 'relative_to_idp' | 'member_unused'
   /** The place in the metadata, as a JSON pointer. */
   readonly pointer: string
-  /** The consequence, in words. Only for `member_unused`. */
+  /** The consequence of `member_unused`, in words; or the origin of the URL of `relative_to_idp`. */
   readonly why?: string
 }
 
@@ -63,7 +65,7 @@ const UNUSED: readonly {
   ]),
 ]
 
-/** The facts that Curfew cannot use. @param endpoints the addresses of the client's endpoints, in all channels. */
+/** The facts that Curfew cannot use, or that it can use only by a guess. @param endpoints the addresses of the client's endpoints, in all channels. */
 export function remarksOn(client: ClientMetadata, endpoints: readonly string[]): readonly ClientRemark[] {
   const { format, document } = client
   const remarks: ClientRemark[] = []
@@ -87,6 +89,11 @@ export function remarksOn(client: ClientMetadata, endpoints: readonly string[]):
       remarks.push({ code: 'frontchannel_only', pointer: '/frontchannelLogout' })
     else if (format === 'keycloak' && isText(document.adminUrl))
       remarks.push({ code: 'endpoint_unread', pointer: '/adminUrl' })
+  }
+  const { value, pointer = '' } = logoutUriOf(client) ?? {}
+  if (format === 'keycloak' && !isText(document.rootUrl) && isText(value) && value.startsWith('/')) {
+    const origin = URL.parse(endpoints.find((each) => each.endsWith(value)) ?? '')?.origin
+    if (origin !== undefined) remarks.push({ code: 'relative_to_idp', pointer, why: origin })
   }
   if (endpoints.length > 0)
     for (const { path, is, why } of UNUSED)

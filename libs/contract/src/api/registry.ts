@@ -340,7 +340,7 @@ export type RelyingPartyPatch = Static<typeof RelyingPartyPatch>
 const NOTICE = {
   code: Type.String({
     description:
-      'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client. endpoint_unread: the metadata has a back-channel URL that Curfew does not use. frontchannel_only, saml_client, no_endpoint: the client is not notified. member_unused: a member that changes what the IdP sends. member_left_out: an invalid member of a client without an endpoint. no_signing_key: the issuer has no key for the algorithm. session_required: the client requires a sid, and the logouts of the issuer name none.',
+      'relay_address_kept: the file has the address of the relay, so the registered endpoint stayed. relay_address_crossed: so also, but the address is of another client. relay_unreadable: the relay cannot read the logout tokens of the client. endpoint_unread: the metadata has a back-channel URL that Curfew does not use. frontchannel_only, saml_client, no_endpoint: the client is not notified. relative_to_idp: a relative URL of Keycloak without a rootUrl, which Curfew takes to be at the host of the issuer. member_unused: a member that changes what the IdP sends. member_left_out: an invalid member of a client without an endpoint. no_signing_key: the issuer has no key for the algorithm. session_required: the client requires a sid, and the logouts of the issuer name none.',
   }),
   pointer: Type.Union([Text, Type.Null()], {
     description: 'The place in the metadata of the clients, as a JSON pointer.',
@@ -453,11 +453,17 @@ export const Imported = model('Imported', {
   created: Count,
   changed: Count,
   unchanged: Count,
-  passed_over: Type.Integer({
-    minimum: 0,
-    description:
-      'Number of applications without an OAuth client in the export of Okta, such as SAML applications.',
-  }),
+  passed_over: Type.Array(
+    Type.Object({
+      code: Type.String({
+        description:
+          'no_oauth_client: applications in the export of Okta without an OAuth client, such as SAML applications. client_disabled: clients that are disabled in the export of Keycloak, without client_id and curfew, which exports of Curfew have.',
+      }),
+      total: Type.Integer({ minimum: 1, description: 'Number of applications.' }),
+      names: Type.Array(Text, { description: 'Their client ids or names, at most 1000.' }),
+    }),
+    { description: 'Applications that the import left out.' },
+  ),
   endpoints: Type.Object(
     { clients: Count, channels: Type.Record(Text, Count) },
     { description: 'Numbers of imported clients with an endpoint: all of them, and by channel.' },

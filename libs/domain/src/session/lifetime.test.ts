@@ -22,7 +22,7 @@ function lifetimesOf(ms: readonly number[]): number[] {
 test('the limit is three times the 99th percentile, and at least an hour above it, and at most a quarter too long', () => {
   fc.assert(
     fc.property(fc.array(lifetimeMs, { minLength: 100, maxLength: 400 }), (all) => {
-      const limit = overlongAfterMs(lifetimesOf(all)) ?? 0
+      const limit = overlongAfterMs(lifetimesOf(all), 0) ?? 0
       const exact = all.toSorted((a, b) => a - b)[Math.ceil(all.length * 0.99) - 1] ?? 0
       expect(limit).toBeGreaterThanOrEqual(Math.max(3 * exact, exact + HOUR_MS))
       const minute = Math.max(exact, 60_000)
@@ -34,7 +34,7 @@ test('the limit is three times the 99th percentile, and at least an hour above i
 test('one session in a hundred at most is longer than the limit', () => {
   fc.assert(
     fc.property(fc.array(lifetimeMs, { minLength: 100, maxLength: 400 }), (all) => {
-      const limit = overlongAfterMs(lifetimesOf(all)) ?? 0
+      const limit = overlongAfterMs(lifetimesOf(all), 0) ?? 0
       expect(all.filter((ms) => ms > limit).length).toBeLessThanOrEqual(all.length / 100)
     }),
   )
@@ -43,20 +43,53 @@ test('one session in a hundred at most is longer than the limit', () => {
 test('fewer than 100 ended sessions give no limit', () => {
   fc.assert(
     fc.property(fc.array(lifetimeMs, { maxLength: 99 }), (all) => {
-      expect(overlongAfterMs(lifetimesOf(all))).toBeNull()
+      expect(overlongAfterMs(lifetimesOf(all), 0)).toBeNull()
     }),
   )
-  expect(overlongAfterMs([])).toBeNull()
-  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 99 }, () => HOUR_MS)))).toBeNull()
-  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 100 }, () => HOUR_MS)))).not.toBeNull()
+  expect(overlongAfterMs([], 0)).toBeNull()
+  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 99 }, () => HOUR_MS)), 0)).toBeNull()
+  expect(overlongAfterMs(lifetimesOf(Array.from({ length: 100 }, () => HOUR_MS)), 0)).not.toBeNull()
+})
+
+test('there is no limit exactly while more sessions expire than end', () => {
+  fc.assert(
+    fc.property(
+      fc.array(lifetimeMs, { minLength: 100, maxLength: 400 }),
+      fc.nat({ max: 800 }),
+      (all, expiries) => {
+        const counts = lifetimesOf(all)
+        const limit = expiries > all.length ? null : overlongAfterMs(counts, 0)
+        expect(overlongAfterMs(counts, expiries)).toBe(limit)
+      },
+    ),
+  )
+})
+
+test('a client whose sessions come to end early gets a limit again, within some thousands of them', () => {
+  let [ends, expiries] = [0, 100_000]
+  const counts = (n: number) => lifetimesOf([HOUR_MS]).map((count) => count * n)
+  for (let n = 0; n < 6_000 || isToBeHalved(counts(ends), expiries); n++) {
+    if (n < 6_000) ends += 1
+    if (isToBeHalved(counts(ends), expiries)) [ends, expiries] = [ends / 2, expiries / 2]
+  }
+  expect(overlongAfterMs(counts(ends), expiries)).not.toBeNull()
 })
 
 test('halving all numbers keeps the limit while there is evidence', () => {
   fc.assert(
-    fc.property(fc.array(lifetimeMs, { minLength: 200, maxLength: 400 }), (all) => {
-      const counts = lifetimesOf(all)
-      expect(overlongAfterMs(counts.map((count) => count / 2))).toBe(overlongAfterMs(counts))
-    }),
+    fc.property(
+      fc.array(lifetimeMs, { minLength: 200, maxLength: 400 }),
+      fc.nat({ max: 800 }),
+      (all, expiries) => {
+        const counts = lifetimesOf(all)
+        expect(
+          overlongAfterMs(
+            counts.map((count) => count / 2),
+            expiries / 2,
+          ),
+        ).toBe(overlongAfterMs(counts, expiries))
+      },
+    ),
   )
 })
 
@@ -64,18 +97,18 @@ test('a limit follows sessions that have become longer, within a few thousand of
   let counts = lifetimesOf(Array.from({ length: 4_000 }, () => HOUR_MS))
   for (let n = 0; n < 100; n++) {
     counts = counts.map((count, bucket) => count + (bucket === bucketOf(24 * HOUR_MS) ? 1 : 0))
-    if (isToBeHalved(counts)) counts = counts.map((count) => count / 2)
+    if (isToBeHalved(counts, 0)) counts = counts.map((count) => count / 2)
   }
-  expect(overlongAfterMs(counts)).toBeGreaterThan(72 * HOUR_MS)
+  expect(overlongAfterMs(counts, 0)).toBeGreaterThan(72 * HOUR_MS)
 })
 
 test('a limit follows sessions that have become shorter, and the histogram stays small', () => {
   let counts = lifetimesOf(Array.from({ length: 4_000 }, () => 240 * HOUR_MS))
   for (let n = 0; n < 20_000; n++) {
     counts = counts.map((count, bucket) => count + (bucket === bucketOf(HOUR_MS) ? 1 : 0))
-    if (isToBeHalved(counts)) counts = counts.map((count) => count / 2)
+    if (isToBeHalved(counts, 0)) counts = counts.map((count) => count / 2)
   }
-  expect(overlongAfterMs(counts)).toBeLessThan(4 * HOUR_MS)
+  expect(overlongAfterMs(counts, 0)).toBeLessThan(4 * HOUR_MS)
   expect(counts.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(4_000)
 })
 

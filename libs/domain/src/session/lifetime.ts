@@ -39,12 +39,15 @@ export function lifetimeBucket(
 
 /**
  * The age from which on a session is overlong, in milliseconds: three times the 99th percentile of the lifetimes, and at least
- * an hour above it. Null if there is too little evidence. It is never too short, and at most a quarter too long, because the percentile
- * is the upper end of its bucket.
+ * an hour above it. It is never too short, and at most a quarter too long, because the percentile is the upper end of its bucket.
+ *
+ * @param expiries the sessions that ran into their own end. While they outnumber the ended ones, it is normal for the client that a session
+ * expires, and the few that end early say nothing about its lifetime.
+ * @returns null if there is too little evidence.
  */
-export function overlongAfterMs(lifetimes: Lifetimes): number | null {
+export function overlongAfterMs(lifetimes: Lifetimes, expiries: number): number | null {
   const sessions = sessionsIn(lifetimes)
-  if (sessions < EVIDENCE_MIN) return null
+  if (sessions < EVIDENCE_MIN || expiries > sessions) return null
   let left = sessions * NORMAL_SHARE
   let bucket = -1
   while (left > 0 && bucket < LIFETIME_BUCKETS - 1) left -= lifetimes[++bucket] ?? 0
@@ -52,9 +55,9 @@ export function overlongAfterMs(lifetimes: Lifetimes): number | null {
   return Math.ceil(Math.max(normalMs * OVERLONG_FACTOR, normalMs + HOUR_MS))
 }
 
-/** Whether the histogram has so many sessions that each number is to be halved. */
-export function isToBeHalved(lifetimes: Lifetimes): boolean {
-  return sessionsIn(lifetimes) >= HALVED_FROM
+/** Whether there are so many sessions, ended or expired, that each number is to be halved. */
+export function isToBeHalved(lifetimes: Lifetimes, expiries: number): boolean {
+  return sessionsIn(lifetimes) + expiries >= HALVED_FROM
 }
 
 function sessionsIn(lifetimes: Lifetimes): number {

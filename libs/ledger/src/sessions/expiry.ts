@@ -1,4 +1,5 @@
 import type { Database } from '../postgres/database.ts'
+import { type Expiries, recordExpiries } from './lifetimes.ts'
 
 // Expired sessions are deleted partition by partition, oldest first. The deletion never waits for a lock: a row that another
 // transaction is changing is left for the next time.
@@ -29,12 +30,20 @@ const expireFrom = (partition: SessionPartition) => `
        where expires_at <= least($1::timestamptz, now()) and expires_at >= $2
        order by expires_at limit $3
          for update skip locked))
-    returning expires_at
+    returning issuer, client_id, expires_at
   )
-  select count(*) as deleted, max(expires_at) as until from gone`
+  select issuer, client_id as "clientId", count(*) as count, max(expires_at) as until,
+         (select inhparent = 'sessions'::regclass from pg_inherits where inhrelid = $4::regclass) as "ofSessions"
+    from gone group by issuer, client_id`
+
+interface ExpiredRow extends Expiries {
+  readonly until: Date
+  /** Whether the partition is one of `sessions`. `session_ids` has the same sessions again. */
+  readonly ofSessions: boolean
+}
 
 /**
- * Deletes one batch of sessions of one partition that expired at or before `before`.
+ * Deletes one batch of sessions of one partition that expired at or before `before`, and counts them for the lifetimes of their clients.
  *
  * @param from the `until` of the batch before; null for the first batch.
  * @param limit most rows of the batch.
@@ -48,9 +57,16 @@ export async function expireSessions(
     limit,
   }: { partition: SessionPartition; before: Date; from: Date | null; limit: number },
 ): Promise<{ readonly deleted: number; readonly until: Date | null }> {
-  const { rows } = await db.query<{ deleted: number; until: Date | null }>({
+  const { rows } = await db.query<ExpiredRow>({
     text: expireFrom(partition),
-    values: [before, from ?? '-infinity', limit],
+    values: [before, from ?? '-infinity', limit, partition],
   })
-  return rows[0] ?? { deleted: 0, until: null }
+  await recordExpiries(
+    db,
+    rows.filter(({ ofSessions }) => ofSessions),
+  )
+  return {
+    deleted: rows.reduce((sum, { count }) => sum + count, 0),
+    until: rows.reduce<Date | null>((max, { until }) => (max === null || until > max ? until : max), null),
+  }
 }

@@ -70,12 +70,39 @@ export async function recordLifetimes(db: Queryable, tally: LifetimeTally): Prom
   await db.query({ name: 'record_lifetimes', text: RECORD, values })
 }
 
+const RECORD_EXPIRIES = `
+  update session_lifetimes l set expiries = l.expiries + g.count
+    from unnest($1::int[], $2::text[], $3::int[]) as g(issuer, client_id, count)
+    join session_issuers x on x.id = g.issuer
+    join issuers i on i.iss = x.iss and i.deleted_at is null
+    join relying_parties p on p.issuer = i.name and p.client_id = g.client_id and p.deleted_at is null
+   where l.relying_party_id = p.id`
+
+/** The number of sessions of one client that ran into their own end. */
+export interface Expiries {
+  /** The number of the issuer in the index. */
+  readonly issuer: number
+  readonly clientId: ClientId
+  readonly count: number
+}
+
+/** Counts expired sessions of clients that have lifetimes. A client without any has no limit. Call it outside of a transaction. */
+export async function recordExpiries(db: Queryable, expiries: readonly Expiries[]): Promise<void> {
+  if (expiries.length === 0) return
+  const values = [
+    plainArray(expiries.map(({ issuer }) => issuer)),
+    expiries.map(({ clientId }) => clientId),
+    plainArray(expiries.map(({ count }) => count)),
+  ]
+  await db.query({ name: 'record_expiries', text: RECORD_EXPIRIES, values })
+}
+
 const FORGET_REMOVED = `
   delete from session_lifetimes l using relying_parties p
    where p.id = l.relying_party_id and p.deleted_at is not null`
 
 const DUE = `
-  select l.relying_party_id as id, l.lifetimes
+  select l.relying_party_id as id, l.lifetimes, l.expiries
     from session_lifetimes l
    where l.counted_at is null or l.counted_at <= now() - make_interval(secs => $1::float8 / 1000)
    order by l.counted_at nulls first, l.relying_party_id
@@ -114,7 +141,8 @@ const WRITE = `
              when l.notified_at > now() - ${QUIET} then l.notified_at end,
            lifetimes = case when g.halved
              then (select array_agg(count / 2 order by place) from unnest(l.lifetimes) with ordinality as n(count, place))
-             else l.lifetimes end
+             else l.lifetimes end,
+           expiries = case when g.halved then l.expiries / 2 else l.expiries end
       from unnest($1::bigint[], $2::int[], $3::boolean[], $4::bigint[]) as g(id, overlong, halved, after_ms)
      where l.relying_party_id = g.id
     returning l.relying_party_id as id, l.overlong, l.notified_at
@@ -154,14 +182,14 @@ export async function countOverlong(
 ): Promise<CountedOverlong> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'lifetimes'))) return { clients: 0, noticed: [] }
-    const { rows: due } = await transaction.query<{ id: number; lifetimes: Lifetimes }>({
+    const { rows: due } = await transaction.query<{ id: number; lifetimes: Lifetimes; expiries: number }>({
       name: 'due_lifetimes',
       text: DUE,
       values: [ageMs, limit],
     })
     if (due.length < limit) await transaction.query({ name: 'forget_lifetimes', text: FORGET_REMOVED })
-    const clients = due.map(({ id, lifetimes }) => ({
-      ...{ id, afterMs: overlongAfterMs(lifetimes), halved: isToBeHalved(lifetimes) },
+    const clients = due.map(({ id, lifetimes, expiries }) => ({
+      ...{ id, afterMs: overlongAfterMs(lifetimes, expiries), halved: isToBeHalved(lifetimes, expiries) },
     }))
     const limited = clients.filter(({ afterMs }) => afterMs !== null)
     const { rows: counts } = await transaction.query<{ id: number; count: number }>({

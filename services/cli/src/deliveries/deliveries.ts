@@ -4,7 +4,7 @@ import { answered, CallFailed, CONNECTION_OPTIONS, connect } from '../calls/conn
 import { command, type Given, group, text } from '../terminal/arguments.ts'
 import { LIMIT_OPTION, limitOf, upTo } from '../terminal/pages.ts'
 import { plain, table } from '../terminal/table.ts'
-import { answerText } from './attempt-text.ts'
+import { attemptsText } from './attempt-text.ts'
 
 const LIST = {
   client: text('CLIENT_ID', 'only to this relying party'),
@@ -134,21 +134,6 @@ function inWords(delivery: DeliveryWithAttempts, remedy: Remedy | null): string 
 
 function took(elapsedMs: number | null): string {
   return elapsedMs === null ? '' : `, ${elapsedMs} ms after acceptance`
-}
-
-function attemptsText({ attempt_count, attempts }: DeliveryWithAttempts): string {
-  if (attempts.length === 0)
-    return attempt_count === 0 ? 'Nothing was sent yet.\n' : 'Its attempts are no longer kept.\n'
-  const rows = attempts.map((attempt) => [
-    attempt.number,
-    attempt.started_at,
-    attempt.duration_ms,
-    attempt.outcome,
-    attempt.status ?? '',
-    attempt.error_class ?? '',
-    answerText(attempt),
-  ])
-  return table([['#', 'STARTED', 'MS', 'OUTCOME', 'STATUS', 'FAULT', 'ANSWER'], ...rows])
 }
 
 function stateOf({ state, dead_letter_reason }: Delivery): string {

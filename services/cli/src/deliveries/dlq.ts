@@ -3,7 +3,7 @@ import { answered, CONNECTION_OPTIONS, connect } from '../calls/connect.ts'
 import { command, type Given, group } from '../terminal/arguments.ts'
 import { LIMIT_OPTION, limitOf } from '../terminal/pages.ts'
 import { plain, table } from '../terminal/table.ts'
-import { answerText } from './attempt-text.ts'
+import { attemptsText } from './attempt-text.ts'
 import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { REPLAY_OPTIONS, replay } from './dlq-replay.ts'
 
@@ -92,10 +92,7 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['channel', letter.channel],
     ...(letter.endpoint === 'main' ? [] : [['endpoint', letter.endpoint] as const]),
     ['session', letter.sid ?? 'all sessions of the subject'],
-    [
-      'given up on',
-      `${letter.dead_lettered_at}, after ${letter.attempt_count} ${letter.attempt_count === 1 ? 'attempt' : 'attempts'}${letter.attempt_count === 0 ? ': nothing was sent' : ''}`,
-    ],
+    ['given up on', `${letter.dead_lettered_at}, ${afterText(letter)}`],
     ['reason', letter.reason],
     ...(letter.lapsed ? [['lapsed', `the session expired at ${letter.session_ends_at}`] as const] : []),
     ...(letter.replay_id === null
@@ -104,18 +101,12 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['what', letter.what],
     ['fix', letter.fix],
   ]
-  const attempts = letter.attempts.map((attempt) => [
-    attempt.number,
-    attempt.started_at,
-    attempt.duration_ms,
-    attempt.status ?? attempt.error_class ?? '',
-    attempt.jti ?? '',
-    answerText(attempt),
-  ])
-  return (
-    facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('') +
-    (attempts.length === 0
-      ? ''
-      : `\n${table([['#', 'STARTED', 'MS', 'ANSWER', 'JTI', 'ERROR'], ...attempts])}`)
-  )
+  return `${facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('')}\n${attemptsText(letter)}`
+}
+
+/** How much was sent before a dead letter. `attempt_count` has the attempts that were sent, and the table all of them. */
+function afterText({ attempt_count: sent, attempts }: DeadLetterWithAttempts): string {
+  if (sent === 0) return 'before anything was sent'
+  const some = `${sent} ${sent === 1 ? 'attempt' : 'attempts'}`
+  return attempts.length > sent ? `after ${some} that ${sent === 1 ? 'was' : 'were'} sent` : `after ${some}`
 }

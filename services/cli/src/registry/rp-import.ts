@@ -82,6 +82,13 @@ export async function importClients(
   }
 }
 
+/** The beginning of a line that names applications that an import left out, by the code of the answer. */
+const LEFT_OUT: Readonly<Record<string, (total: number) => string>> = {
+  no_oauth_client: (total) => `Passed over ${counted(total, 'application')} without an OAuth client:`,
+  client_disabled: (total) =>
+    `Passed over ${counted(total, 'client')} that ${total === 1 ? 'is' : 'are'} disabled at the IdP. rp put registers ${total === 1 ? 'it' : 'one'} if the relying party may still hold sessions:`,
+}
+
 /** The result of an import for a person. */
 export function importText(done: FileImported, issuer: string): string {
   const { dry_run: dryRun, total, created, changed, unchanged, notices, skipped, endpoints } = done
@@ -93,10 +100,11 @@ export function importText(done: FileImported, issuer: string): string {
     const shown = ids.slice(0, IDS_SHOWN).join(', ')
     return `${plain(`${detail} Clients: ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
   })
-  const passedOver =
-    done.passed_over === 0
-      ? ''
-      : `Passed over ${counted(done.passed_over, 'application')} without an OAuth client.\n`
+  const passedOver = done.passed_over.map((over) => {
+    const text = LEFT_OUT[over.code] ?? ((all) => `Passed over ${all} (${over.code}):`)
+    const named = plain(`${text(over.total)} ${over.names.slice(0, IDS_SHOWN).join(', ')}`)
+    return `${named}${over.total > IDS_SHOWN ? ', …' : ''}\n`
+  })
   const without =
     skipped.total === 0
       ? ''
@@ -104,7 +112,7 @@ export function importText(done: FileImported, issuer: string): string {
   const channels = Object.entries(endpoints.channels).map(([channel, count]) => `${count} ${channel}`)
   const byChannel = channels.length === 0 ? '' : `: ${channels.join(', ')}`
   return [
-    ...[counts, ...notes, passedOver, without],
+    ...[counts, ...notes, ...passedOver, without],
     `${share(endpoints.clients, total, 'an endpoint')}${byChannel}.\n`,
   ].join('')
 }

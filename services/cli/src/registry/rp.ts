@@ -61,7 +61,7 @@ export const rp = group('relying parties', {
       },
       options: IMPORT,
       notes:
-        '--relay and --restore without FILE are for all registered clients. Then --url is the relay, if CURFEW_PUBLIC_URL is not set.',
+        '--relay and --restore without FILE are for all registered clients. If CURFEW_PUBLIC_URL is not set, the relay addresses begin with --url, so both the IdP and this command must reach Curfew there.',
       examples: ['curfew rp import realm.json --dry-run', 'curfew rp import --relay'],
     },
     importFile,

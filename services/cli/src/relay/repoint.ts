@@ -1,5 +1,6 @@
 import type { Client } from '@curfew/client'
 import { clientIdIn } from '@curfew/contract'
+import { passedOver } from '@curfew/domain'
 import type { ClientFile } from '../client-file/read.ts'
 import { type FileImported, importClients, importText } from '../registry/rp-import.ts'
 import { callsOf, realmOf } from './calls.ts'
@@ -53,7 +54,7 @@ export async function repoint(
 }
 
 /**
- * The clients that the import registers. A skipped client keeps its URL at the IdP: the relay would refuse its tokens, or deliver them
+ * The clients that the import registers. A client that is passed over or skipped keeps its URL at the IdP: the relay would refuse its tokens, or deliver them
  * to the endpoint of an older registration.
  */
 function withoutSkipped(
@@ -61,7 +62,10 @@ function withoutSkipped(
   done: FileImported | null,
 ): ClientFile['documents'] {
   const skipped = new Set(done?.skipped.faults.map(({ client }) => client))
-  return documents.filter((document) => !skipped.has(clientIdIn(document) ?? ''))
+  return documents.filter(
+    (document) =>
+      !skipped.has(clientIdIn(document) ?? '') && (done === null || passedOver(document) === null),
+  )
 }
 
 /** The plan lists the clients that the relay cannot take. */

@@ -1,5 +1,5 @@
 import type { ImportFault } from '@curfew/contract'
-import { type ClientId, isWithoutOAuth } from '@curfew/domain'
+import { type ClientId, type PassedOver, passedOver } from '@curfew/domain'
 import type { BodyLine, Fault } from '@curfew/runtime'
 import {
   bodyFaults,
@@ -29,11 +29,18 @@ export interface ReadLine {
   readonly channels: readonly string[]
 }
 
-/** Parses one line. `null`: an application without an OAuth client. */
-export function parseLine(line: BodyLine): Body | readonly Fault[] | null {
+/** An application that the import leaves out. */
+export interface LeftOut {
+  readonly why: PassedOver
+  readonly name: string
+}
+
+/** Parses one line. */
+export function parseLine(line: BodyLine): Body | LeftOut | readonly Fault[] {
   const read = line.read()
   if ('fault' in read) return [read.fault]
-  if (isWithoutOAuth(read.value)) return null
+  const over = passedOver(read.value)
+  if (over !== null) return over
   const faults = bodyFaults(read.value)
   const leftOut = faults.filter((fault) => isTolerable(fault, read.value))
   if (leftOut.length < faults.length) return faults
@@ -46,11 +53,11 @@ export function parseLine(line: BodyLine): Body | readonly Fault[] | null {
 export function parseLines(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
   const faults: ImportFault[] = []
   const bodies: Body[] = []
-  let passedOver = 0
+  const over: LeftOut[] = []
   for (const bodyLine of lines) {
     const { line } = bodyLine
     const parsed = parseLine(bodyLine)
-    if (parsed === null) passedOver += 1
+    if ('why' in parsed) over.push(parsed)
     else if (!('clientId' in parsed))
       faults.push(...parsed.map((fault) => ({ line, client_id: null, ...fault })))
     else {
@@ -65,7 +72,7 @@ export function parseLines(lines: readonly BodyLine[], firsts: Map<ClientId, num
       }
     }
   }
-  return { bodies, faults, passedOver }
+  return { bodies, faults, over }
 }
 
 /**

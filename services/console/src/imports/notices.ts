@@ -1,8 +1,9 @@
 import { type ClientRemark, remarksOn } from '@curfew/channels'
 import type { Imported, RelyingParty } from '@curfew/contract'
-import type { ClientId } from '@curfew/domain'
+import type { ClientId, PassedOver } from '@curfew/domain'
 import type { ReadRegistration } from '../registry/registration.ts'
 import type { ImportedClient } from '../registry/relay.ts'
+import type { LeftOut } from './lines.ts'
 
 /** A fact about one client that does not prevent its registration. */
 export interface Notice {
@@ -15,7 +16,7 @@ export interface Notice {
     | 'session_required'
   /** The place in the client's metadata, as a JSON pointer. */
   readonly pointer?: string
-  /** The consequence; or the algorithm of `no_signing_key`. */
+  /** The consequence; the algorithm of `no_signing_key`; or the origin of `relative_to_idp`. */
   readonly why?: string
 }
 
@@ -45,6 +46,8 @@ const NOTICES: Readonly<Record<Notice['code'], (words: Words) => string>> = {
   frontchannel_only: ({ clients, pointer }) =>
     `Curfew cannot notify ${clients} with only a front-channel logout${at(pointer)}. Register a backchannel_logout_uri.`,
   saml_client: ({ clients }) => `Curfew cannot notify ${clients} with the protocol SAML.`,
+  relative_to_idp: ({ clients, pointer, why }) =>
+    `The logout URL of ${clients}${at(pointer)} is relative, without a rootUrl. Curfew takes it to be at ${why}, the host of the issuer, as Keycloak does. Write the whole URL there if the relying party is elsewhere.`,
   member_unused: ({ clients, pointer, why }) => `Curfew does not use ${pointer} of ${clients}: ${why}.`,
   member_left_out: ({ clients, pointer }) =>
     `Left out ${pointer} of ${clients}: it is invalid. Without an endpoint it has no effect.`,
@@ -100,5 +103,25 @@ export function createNotices(issuer: string) {
         total: clientIds.length,
         client_ids: clientIds.slice(0, IDS_MAX),
       })),
+  }
+}
+
+/** Greatest length of the name of an application that an import leaves out. */
+const NAME_MAX = 255
+
+/** Collects the applications that an import leaves out. */
+export function createPassedOver() {
+  const found = new Map<PassedOver, { total: number; readonly names: string[] }>()
+  return {
+    add(applications: readonly LeftOut[]): void {
+      for (const { why, name } of applications) {
+        const kept = found.get(why) ?? { total: 0, names: [] }
+        found.set(why, kept)
+        kept.total += 1
+        if (kept.names.length < IDS_MAX) kept.names.push(name.slice(0, NAME_MAX))
+      }
+    },
+    list: (): Imported['passed_over'] =>
+      [...found].map(([code, { total, names }]) => ({ code, total, names })),
   }
 }

@@ -4,7 +4,6 @@ import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/contract'
 import { type ClientId, type NetworkRank, NoSigningKeyError, type TokenAlgorithm } from '@curfew/domain'
 import {
-  type Database,
   findNetworkRulesLeft,
   findRelyingParties,
   type IssuerRecord,
@@ -25,19 +24,18 @@ import {
 import { Type } from 'typebox'
 import { NDJSON } from '../http/export.ts'
 import { type Body, parseLine, parseLines, readLine } from '../imports/lines.ts'
-import { createNotices } from '../imports/notices.ts'
+import { createNotices, createPassedOver } from '../imports/notices.ts'
 import { IssuerParams, issuerOr404, namesOnlySubjects } from './issuers.ts'
 import { networkRank } from './networks.ts'
 import { partyChange } from './party-view.ts'
 import {
   draftOf,
   type Registration,
-  type RegistrationDeps,
   requiresSession,
   type SignedDraft,
   signaturesOf,
 } from './registration.ts'
-import { overQuota } from './relying-parties.ts'
+import { overQuota, type RelyingPartiesDeps } from './relying-parties.ts'
 
 const WRITE = {
   scope: 'clients:write',
@@ -67,10 +65,11 @@ interface Line extends RelyingPartyOutline, Pick<SignedDraft, 'signs'> {
 }
 
 /** The valid lines of an import, and the faults of the others. */
-interface Checked extends Pick<Imported, 'passed_over'> {
+interface Checked {
   readonly found: readonly Line[]
   readonly faults: readonly ImportFault[]
   readonly notices: ReturnType<typeof createNotices>
+  readonly over: ReturnType<typeof createPassedOver>
   /** Numbers of clients with an endpoint: all, and by channel. */
   readonly endpoints: Imported['endpoints']
 }
@@ -81,14 +80,8 @@ interface Target {
   readonly rank: NetworkRank
 }
 
-type ImportDeps = RegistrationDeps & {
-  readonly db: Database
-  /** Whether the issuer has a key for an algorithm, or Curfew may make one. */
-  hasKey(issuer: IssuerRecord['name'], algorithm: TokenAlgorithm): Promise<boolean>
-}
-
 /** `POST /v1/issuers/{issuer}/relying-parties/import`: registers thousands of clients in one transaction. */
-export function registerImport(server: HttpServer, deps: ImportDeps): void {
+export function registerImport(server: HttpServer, deps: RelyingPartiesDeps): void {
   const { db } = deps
   const turn = createTurn()
   server.post(
@@ -154,20 +147,21 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
 }
 
 /** Checks every line alone and against the others. */
-async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[]): Promise<Checked> {
+async function check(deps: RelyingPartiesDeps, target: Target, lines: readonly BodyLine[]): Promise<Checked> {
   const { issuer } = target
   const notices = createNotices(issuer.name)
   const faults: ImportFault[] = []
   const firsts = new Map<ClientId, number>()
   const found: Line[] = []
   const channels: Record<string, number> = {}
-  let [passedOver, notified] = [0, 0]
+  const over = createPassedOver()
+  let notified = 0
   const unnamed = await namesOnlySubjects(deps.db, issuer)
   for (const some of batchesOf(lines)) {
     await setImmediate()
     const parsed = parseLines(some, firsts)
     faults.push(...parsed.faults)
-    passedOver += parsed.passedOver
+    over.add(parsed.over)
     for (const { line, leftOut, registration } of await registrationsOf(deps, target, parsed.bodies)) {
       const { clientId, before } = registration
       const { read, ...its } = readLine(registration, leftOut, deps)
@@ -181,17 +175,17 @@ async function check(deps: ImportDeps, target: Target, lines: readonly BodyLine[
       found.push({ clientId, signs: signaturesOf(read), line, expected })
     }
   }
-  return { found, faults, notices, passed_over: passedOver, endpoints: { clients: notified, channels } }
+  return { found, faults, notices, over, endpoints: { clients: notified, channels } }
 }
 
 /** The answer to an import that was done. */
 function importedOf(
-  { found, faults, notices, passed_over, endpoints }: Checked,
+  { found, faults, notices, over, endpoints }: Checked,
   counts: Pick<Imported, 'created' | 'changed' | 'unchanged'>,
   dryRun: boolean,
 ): Imported {
   return {
-    ...{ dry_run: dryRun, total: found.length, ...counts, passed_over, endpoints },
+    ...{ dry_run: dryRun, total: found.length, ...counts, passed_over: over.list(), endpoints },
     skipped: { total: linesOf(faults), ...listed(faults) },
     notices: notices.list(),
   }
@@ -199,7 +193,7 @@ function importedOf(
 
 /** The registrations of some lines, with the present registrations of their clients. */
 async function registrationsOf(
-  { db }: ImportDeps,
+  { db }: RelyingPartiesDeps,
   { issuer, rank }: Target,
   bodies: readonly Body[],
 ): Promise<readonly (Pick<Body, 'line' | 'leftOut'> & { readonly registration: Registration })[]> {
@@ -227,7 +221,7 @@ async function registrationsOf(
 
 /** Makes the keys that the clients need, if the import is no dry run. A client whose key cannot be made gets a notice. */
 async function ensureKeys(
-  deps: ImportDeps,
+  deps: RelyingPartiesDeps,
   { found, notices }: Checked,
   { issuer, dryRun }: { readonly issuer: IssuerRecord['name']; readonly dryRun: boolean },
 ): Promise<void> {
@@ -241,7 +235,7 @@ async function ensureKeys(
 }
 
 async function isEnsured(
-  { ensureKey }: ImportDeps,
+  { ensureKey }: RelyingPartiesDeps,
   issuer: IssuerRecord['name'],
   algorithm: TokenAlgorithm,
 ): Promise<boolean> {
@@ -256,7 +250,7 @@ async function isEnsured(
 
 /** Makes drafts of valid lines, in batches. */
 async function* draftsOf(
-  deps: ImportDeps,
+  deps: RelyingPartiesDeps,
   target: Target,
   found: readonly Line[],
 ): AsyncGenerator<readonly RelyingPartyDraft[]> {
@@ -283,8 +277,7 @@ async function* draftsOf(
 /** Parses a valid line again, and validates it again, which removes members that are null. */
 function bodyOf(line: BodyLine): Body {
   const body = parseLine(line)
-  if (body === null || !('clientId' in body))
-    throw new Error(`line ${line.line} was valid before, and is not now`)
+  if (!('clientId' in body)) throw new Error(`line ${line.line} was valid before, and is not now`)
   return body
 }
 

@@ -2,6 +2,7 @@ import { PageQuery, page, RelyingParty, RelyingPartyPatch, Removed, type Scope }
 import {
   type ClientId,
   conditionsOf,
+  type IssuerName,
   mergePatch,
   ruleAfterRemoval,
   type TokenAlgorithm,
@@ -49,6 +50,7 @@ import {
   type RegistrationDeps,
   readRegistration,
   requiresSession,
+  signaturesOf,
 } from './registration.ts'
 import { isUnreadable } from './relay.ts'
 
@@ -70,6 +72,8 @@ export const PartyParams = Type.Object({
 
 export interface RelyingPartiesDeps extends RegistrationDeps {
   readonly db: Database
+  /** Whether the issuer has a key for an algorithm, or Curfew may make one. */
+  hasKey(issuer: IssuerName, algorithm: TokenAlgorithm): Promise<boolean>
 }
 
 /** `/v1/issuers/{issuer}/relying-parties`: the relying parties that are notified when a session of the issuer ends. */
@@ -292,7 +296,7 @@ async function change(
       const party = result.parties.get(clientId)
       if (party === undefined) throw new Error(`nothing was registered as ${clientId}`)
       const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
-      const notices = await noticesOf(db, read)
+      const notices = await noticesOf(deps, read)
       return { created: result.outcomes[0] === 'created', party, waiting, notices, newSecret }
     }
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
@@ -301,12 +305,19 @@ async function change(
 }
 
 /** The notices about one registration, as an import has them. */
-async function noticesOf(db: Database, read: ReadRegistration): Promise<NonNullable<ShownOnce['notices']>> {
+async function noticesOf(
+  { db, hasKey }: Pick<RelyingPartiesDeps, 'db' | 'hasKey'>,
+  read: ReadRegistration,
+): Promise<NonNullable<ShownOnce['notices']>> {
   const { issuer, clientId } = read
+  const unsigned: Notice[] = []
+  for (const { algorithm } of signaturesOf(read))
+    if (!(await hasKey(issuer.name, algorithm))) unsigned.push({ code: 'no_signing_key', why: algorithm })
   const unnamed = requiresSession(read) && (await namesOnlySubjects(db, issuer))
   const notices: readonly Notice[] = [
     ...(isUnreadable(read) ? [{ code: 'relay_unreadable' as const }] : []),
     ...metadataNotices(read),
+    ...unsigned,
     ...(unnamed ? [{ code: 'session_required' as const }] : []),
   ]
   return notices.map((notice) => noticeView(notice, { issuer: issuer.name, clients: clientId }))
