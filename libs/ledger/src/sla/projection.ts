@@ -183,11 +183,15 @@ function count(histogram: Map<number, number>, number: number, by = 1): void {
   histogram.set(number, (histogram.get(number) ?? 0) + by)
 }
 
-/** A rollup, with the counts to add to it. */
-interface Row extends Readonly<Record<CountKind, number>> {
+/** The key of a rollup. */
+interface Key {
   readonly span: SlaSpan
   readonly bindingId: BindingId
   readonly startMs: number
+}
+
+/** A rollup, with the counts to add to it. */
+interface Row extends Key, Readonly<Record<CountKind, number>> {
   /** Counts by tick for a slot, and latencies for an hour or day. */
   readonly histogram: Histogram
 }
@@ -215,12 +219,22 @@ function rowsOf(additions: Additions): readonly Row[] {
 /** Most rollups in one statement. An event for ten thousand relying parties changes thirty thousand rollups. */
 const ROWS_AT_ONCE = 3_000
 
-const KEY: Columns<Row> = {
+/**
+ * The ticks of a slot are shortened if they are longer, in bytes. Shortened ticks have 180 pairs of up to five bytes, and
+ * PostgreSQL would move a row of 2,000 bytes out of line.
+ */
+const TICKS_BYTES_MAX = 1_000
+
+const KEY: Columns<Key> = {
   span: ['word', ({ span }) => span],
   binding_id: ['bigint', ({ bindingId }) => bindingId],
   starts_at: ['timestamptz', ({ startMs }) => new Date(startMs)],
 }
 const KEYS = rowParameters(KEY)
+const SHORTENED = rowParameters<Key & { readonly encoded: string | null }>({
+  ...KEY,
+  histogram: ['word', ({ encoded }) => encoded],
+})
 const ADDITIONS = rowParameters<Row & { readonly encoded: string | null }>({
   ...KEY,
   planned: ['bigint', ({ planned }) => planned],
@@ -235,24 +249,46 @@ const READ_HISTOGRAMS = `
     join sla_rollups r using (span, binding_id, starts_at)
    where r.histogram <> ''`
 
+// The ticks of a slot are appended, which adds them up: to read them first would cost more than the rest of a round.
 const ADD = `
-  insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, histogram)
-  select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(histogram, 'hex'), '')
-    from ${ADDITIONS.as('given')}
-  on conflict (span, binding_id, starts_at) do update
-     set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
-         histogram = case when excluded.histogram = '' then r.histogram else excluded.histogram end`
+  with added as (
+    insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, histogram)
+    select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(histogram, 'hex'), '')
+      from ${ADDITIONS.as('given')}
+    on conflict (span, binding_id, starts_at) do update
+       set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
+           histogram = case when excluded.histogram = '' then r.histogram
+                            when r.span = 'slot' then r.histogram || excluded.histogram
+                            else excluded.histogram end
+    returning span, binding_id, starts_at, histogram
+  )
+  select span, binding_id as "bindingId", (extract(epoch from starts_at) * 1000)::bigint as "startMs", histogram
+    from added
+   where span = 'slot' and octet_length(histogram) > ${TICKS_BYTES_MAX}`
+
+const SHORTEN = `
+  update sla_rollups r set histogram = decode(given.histogram, 'hex')
+    from ${SHORTENED.as('given')}
+   where r.span = given.span and r.binding_id = given.binding_id and r.starts_at = given.starts_at`
 
 async function write(transaction: Queryable, rows: readonly Row[]): Promise<void> {
-  const added = rows.filter(({ histogram }) => histogram.size > 0)
-  const known = added.length === 0 ? [] : await readHistograms(transaction, added)
-  const histograms = new Map(
-    added.map((row, index) => [row, mergeHistograms([row.histogram, known[index] ?? new Map()])]),
+  const timed = rows.filter(({ span, histogram }) => span !== 'slot' && histogram.size > 0)
+  const known = timed.length === 0 ? [] : await readHistograms(transaction, timed)
+  const merged = new Map(
+    timed.map((row, index) => [row, mergeHistograms([row.histogram, known[index] ?? new Map()])]),
   )
-  await transaction.query({
+  const { rows: long } = await transaction.query<Key & { readonly histogram: Uint8Array }>({
     name: 'sla_add',
     text: ADD,
-    values: ADDITIONS.values(rows.map((row) => ({ ...row, encoded: hex(histograms.get(row)) }))),
+    values: ADDITIONS.values(rows.map((row) => ({ ...row, encoded: hex(merged.get(row) ?? row.histogram) }))),
+  })
+  if (long.length === 0) return
+  await transaction.query({
+    name: 'sla_shorten',
+    text: SHORTEN,
+    values: SHORTENED.values(
+      long.map(({ histogram, ...key }) => ({ ...key, encoded: hex(decodeHistogram(histogram)) })),
+    ),
   })
 }
 
@@ -271,6 +307,6 @@ async function readHistograms(
   return known
 }
 
-function hex(histogram: Histogram | undefined): string | null {
-  return histogram === undefined ? null : Buffer.from(encodeHistogram(histogram)).toString('hex')
+function hex(histogram: Histogram): string | null {
+  return histogram.size === 0 ? null : Buffer.from(encodeHistogram(histogram)).toString('hex')
 }
