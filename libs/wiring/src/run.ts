@@ -1,10 +1,18 @@
-import { createLog, type Environment, readOrExit, runProcess, type Service } from '@curfew/runtime'
+import { checkServerVersion, createDatabase, PostgresTooOldError } from '@curfew/ledger'
+import {
+  createLog,
+  type Environment,
+  readOrExit,
+  runProcess,
+  type Scope,
+  type Service,
+} from '@curfew/runtime'
 import type { CommonConfig } from './config.ts'
 import { createOpening, type Opening } from './opening.ts'
 
 /**
  * Runs one service as a process: reads its settings, opens its resources, and runs it until a signal stops it. Invalid
- * settings end the process with status 2 and one line for each.
+ * settings end the process with status 2 and one line for each. A PostgreSQL that is too old ends it with status 1.
  *
  * @returns the exit status.
  */
@@ -15,11 +23,38 @@ export async function runService<Config extends CommonConfig>(
 ): Promise<0 | 1> {
   const config = readOrExit(read)
   const log = createLog({ service: name, level: config.logLevel })
-  return runProcess((scope) => wire(config, createOpening({ name, config, scope, log })), {
+  const compose = async (scope: Scope) => {
+    await refuseOldServer(config.databaseUrl, name)
+    return wire(config, createOpening({ name, config, scope, log }))
+  }
+  return runProcess(compose, {
     stopDeadlineMs: config.stopDeadlineMs,
     about: describeProcess(config),
     log,
   })
+}
+
+/** Longest wait for a connection, and then for the version of PostgreSQL, in milliseconds. The start waits for it. */
+const VERSION_TIMEOUT_MS = 2_000
+
+/**
+ * Reads the version of PostgreSQL. A service also starts while PostgreSQL is unavailable; its readiness check then reads the version.
+ *
+ * @throws {PostgresTooOldError} when the server is older than PostgreSQL 16.
+ */
+async function refuseOldServer(databaseUrl: string, name: string): Promise<void> {
+  const db = createDatabase(databaseUrl, {
+    ...{ applicationName: `curfew ${name} start`, poolMax: 1 },
+    ...{ connectTimeoutMs: VERSION_TIMEOUT_MS, statementTimeoutMs: VERSION_TIMEOUT_MS },
+  })
+  try {
+    await checkServerVersion(db)
+  } catch (error) {
+    // The check `ledger` reports other errors, such as a wrong password.
+    if (error instanceof PostgresTooOldError) throw error
+  } finally {
+    await db.end()
+  }
 }
 
 /** The members of `process.started`: where the process listens, and which event log it uses. */
