@@ -33,31 +33,7 @@ const QUIET = [
   'curfew_audit_propagation_seconds',
 ]
 /** Metrics that other changes of this release add. */
-const AGREED = [
-  'curfew_deliveries_pending',
-  'curfew_delivery_oldest_pending_seconds',
-  'curfew_dead_letters',
-  'curfew_endpoint_breakers_open',
-  'curfew_workers_alive',
-  'curfew_bookkeepers_alive',
-  'curfew_projection_lag_seconds',
-  'curfew_checkpoint_age_seconds',
-  'curfew_outbound_failures_total',
-  'curfew_clock_offset_seconds',
-  'curfew_build_info',
-  'curfew_sla_overdue',
-  'curfew_sessions_overlong',
-  'curfew_audit_passed',
-  'curfew_audit_age_seconds',
-  'curfew_audit_propagation_seconds',
-  'process_cpu_seconds_total',
-  'process_resident_memory_bytes',
-  'process_open_fds',
-  'process_max_fds',
-  'nodejs_heap_size_used_bytes',
-  'nodejs_eventloop_lag_p99_seconds',
-  'nodejs_gc_duration_seconds',
-]
+const AGREED = ['curfew_audit_passed', 'curfew_audit_age_seconds', 'curfew_audit_propagation_seconds']
 /** The values that a reader chooses, and Grafana's own. */
 const CHOSEN: Readonly<Record<string, string>> = {
   job: JOB,

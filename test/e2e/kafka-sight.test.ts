@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { createClient } from '@curfew/client'
 import kafkajs from 'kafkajs'
 import { expect, test } from 'vitest'
@@ -6,6 +7,7 @@ import { ISS } from '../chaos/load.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { describeWithKafka } from '../support/kafka.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
+import { promtoolComplaints } from '../support/promtool.ts'
 
 // Goal: metrics and doctor show an operator the quarantined records, the backlog and the unassigned partitions. Deleted topics
 // are created again without a restart.
@@ -15,8 +17,64 @@ const processes = useProcesses()
 const patiently = { timeout: 60_000, interval: 200 }
 
 await describeWithKafka('services over Kafka', (brokers) => {
+  test('report the lag and the age of every lane before any worker has run, and nothing once one has caught up', {
+    timeout: 400_000,
+  }, async () => {
+    await using database = await createTestDatabase()
+    const env = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
+    const roles = ['ingest', 'bookkeeper', 'console'] as const
+    await using cluster = await openCluster(processes, { brokers, database, roles, env })
+    const [ingest, bookkeeper, console] = cluster.members
+    if (ingest === undefined || bookkeeper === undefined || console === undefined)
+      throw new Error('a service is missing')
+    const metricsOf = async ({ url }: { readonly url: string }) => (await fetch(`${url}/metrics`)).text()
+    const shown = async (name: string): Promise<Readonly<Record<string, number>>> => {
+      const lines = (await metricsOf(bookkeeper)).matchAll(
+        new RegExp(`^curfew_${name}\\{lane="(\\w+)"\\} (\\S+)$`, 'gm'),
+      )
+      return Object.fromEntries([...lines].map(([, lane, value]) => [lane, Number(value)]))
+    }
+    const client = createClient({ url: ingest.url, key: cluster.key })
+    const postedMs = Date.now()
+    for (const sub of ['alice', 'bob']) await client.postLogoutEvent({ iss: ISS, sub })
+    for (const sub of ['carol', 'dave', 'erin']) await client.postLogoutEvent({ iss: ISS, sub, lane: 'bulk' })
+    await client.postSession({ iss: ISS, sub: 'frank', sid: 's-1', client_id: 'mail', expires_at: null })
+
+    await expect
+      .poll(() => shown('event_log_lag_records'), patiently)
+      .toEqual({ interactive: 2, bulk: 3, sessions: 1 })
+    const young = await shown('event_log_oldest_seconds')
+    expect(Object.keys(young).sort()).toEqual(['bulk', 'interactive', 'sessions'])
+    for (const age of Object.values(young)) expect(age).toBeGreaterThanOrEqual(1)
+    // The age grows with time, and is accurate to about a tenth.
+    const ages = async (): Promise<readonly number[]> =>
+      Object.values<number>(await shown('event_log_oldest_seconds'))
+    await expect.poll(async () => Math.min(...(await ages())), patiently).toBeGreaterThan(5)
+    const ageMaxSeconds = (1.1 * (Date.now() - postedMs)) / 1_000
+    for (const age of await ages()) expect(age).toBeLessThanOrEqual(ageMaxSeconds)
+    expect(await metricsOf(console)).toMatch(/^curfew_workers_alive 0$/m)
+    expect(await metricsOf(console)).toMatch(/^curfew_bookkeepers_alive 1$/m)
+    const ready = async () => (await fetch(`${console.url}/readyz`)).json()
+    await expect
+      .poll(ready, patiently)
+      .toMatchObject({ status: 'ready', degraded: expect.arrayContaining(['workers']) })
+
+    const { topicPrefix } = cluster
+    await using working = await openCluster(processes, {
+      ...{ brokers, database, topicPrefix, env },
+      roles: ['delivery', 'console'],
+    })
+    const none = { interactive: 0, bulk: 0, sessions: 0 }
+    await expect.poll(() => shown('event_log_lag_records'), patiently).toEqual(none)
+    expect(await shown('event_log_oldest_seconds')).toEqual(none)
+    await expect.poll(() => metricsOf(bookkeeper), patiently).toMatch(/^curfew_workers_alive 1$/m)
+    await expect.poll(ready, patiently).toMatchObject({ degraded: [] })
+    for (const member of [...cluster.members, ...working.members])
+      expect(await promtoolComplaints(await metricsOf(member)), member.name).toBe('')
+  })
+
   test('report quarantined records and the backlog, and work again after their topics were deleted', {
-    timeout: 240_000,
+    timeout: 400_000,
   }, async () => {
     await using database = await createTestDatabase()
     const roles = ['ingest', 'delivery', 'bookkeeper', 'console'] as const

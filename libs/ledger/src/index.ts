@@ -218,7 +218,7 @@ export {
   isStatementTimeout,
   type OnDeliveryFault,
 } from './postgres/faults.ts'
-export { createLedgerCheck, migrate } from './postgres/migrate.ts'
+export { checkServerVersion, createLedgerCheck, migrate, PostgresTooOldError } from './postgres/migrate.ts'
 export { createPartitions, dropAttempts, dropAudit, dropReceipts } from './postgres/partitions.ts'
 export type { WalkedPage } from './postgres/walk.ts'
 export { eraseSubject } from './privacy/erasing.ts'

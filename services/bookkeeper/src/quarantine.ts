@@ -1,6 +1,7 @@
 import type { EventLog } from '@curfew/domain'
 import { countQuarantined, type Database, noticeQuarantined, takeRequeues } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
+import { createReading } from './readings/reading.ts'
 import type { Job } from './repeat.ts'
 
 export interface QuarantineJobsDeps {
@@ -17,7 +18,6 @@ const NOTICE_BATCH = 1_000
 /** Records appended together, of at most 64 KiB each. */
 const REQUEUE_BATCH = 100
 const PAUSE_MS = 1_000
-const COUNT_PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
 
 /** Creates the jobs that notify operators of quarantined records, count them, and append requeued records again. */
@@ -29,12 +29,12 @@ export function createQuarantineJobs(deps: QuarantineJobsDeps): readonly Job[] {
     failurePauseMs: FAILURE_PAUSE_MS,
     round,
   })
-  let waiting: ReadonlyMap<string, number> = new Map()
+  const waiting = createReading('count of quarantined records', () => countQuarantined(db))
   metrics.gauges(
     'quarantined_records',
     'Quarantined records without a decision. Each is an accepted logout or session change without effect so far.',
     ['lane'],
-    () => [...waiting].map(([lane, value]) => ({ labels: { lane }, value })),
+    () => [...(waiting.latest() ?? [])].map(([lane, value]) => ({ labels: { lane }, value })),
   )
   const quarantined = metrics.counter('records_quarantined_total', 'Records that were quarantined.', ['lane'])
   const requeues = metrics.counter('records_requeued_total', 'Quarantined records that were appended again.')
@@ -60,9 +60,6 @@ export function createQuarantineJobs(deps: QuarantineJobsDeps): readonly Job[] {
       if (unavailable.length > 0) log.warn({ event: 'requeues.postponed', records: unavailable })
       return requeued.length === REQUEUE_BATCH
     }),
-    job('count of quarantined records', COUNT_PAUSE_MS, async () => {
-      waiting = await countQuarantined(db)
-      return false
-    }),
+    waiting,
   ]
 }

@@ -9,6 +9,7 @@ import {
   worstOverlong,
 } from '@curfew/ledger'
 import { type Log, type Metrics, sleep } from '@curfew/runtime'
+import { createReading } from './readings/reading.ts'
 import type { Job } from './repeat.ts'
 
 export interface SessionJobsDeps {
@@ -26,7 +27,6 @@ const EXPIRE_PAUSE_MS = 50
 const EXPIRY_PAUSE_MS = 10_000
 const NOTICE_BATCH = 1_000
 const NOTICE_PAUSE_MS = 1_000
-const COUNT_PAUSE_MS = 15_000
 /** Clients whose overlong sessions are counted in one transaction, at most a thousand sessions of each. */
 const OVERLONG_BATCH = 100
 const OVERLONG_PAUSE_MS = 60_000
@@ -45,20 +45,22 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
     failurePauseMs: FAILURE_PAUSE_MS,
     round,
   })
-  let orphans: ReadonlyMap<string, number> = new Map()
+  const orphans = createReading('count of orphaned sessions', () => countOrphans(db))
   metrics.gauges(
     'sessions_orphaned',
     'Sessions that should be over but probably are not, because their logout failed.',
     ['issuer'],
-    () => [...orphans].map(([issuer, value]) => ({ labels: { issuer }, value })),
+    () => [...(orphans.latest() ?? [])].map(([issuer, value]) => ({ labels: { issuer }, value })),
   )
-  let overlong: Awaited<ReturnType<typeof worstOverlong>> = []
+  const overlong = createReading('overlong sessions', () => readOverlong(deps), {
+    pauseMs: () => OVERLONG_PAUSE_MS,
+  })
   metrics.gauges(
     'sessions_overlong',
     'Live sessions that have lasted far longer than is normal for their client. Only the clients with the most; at most 1,000 of each.',
     ['issuer', 'client_id'],
     () =>
-      overlong.map(({ issuer, clientId, sessions }) => ({
+      (overlong.latest() ?? []).map(({ issuer, clientId, sessions }) => ({
         labels: { issuer, client_id: clientId },
         value: sessions,
       })),
@@ -85,22 +87,21 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
       if (noticed > 0) log.error({ event: 'sessions.orphaned', sessions: noticed })
       return noticed === NOTICE_BATCH
     }),
-    job('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
-      orphans = await countOrphans(db)
-      return false
-    }),
-    job('overlong sessions', OVERLONG_PAUSE_MS, async () => {
-      for (let more = true; more && !stopping.aborted; ) {
-        const counted = await countOverlong(db, { limit: OVERLONG_BATCH, ageMs: OVERLONG_AGE_MS, windowMs })
-        for (const { issuer, count } of counted.noticed)
-          log.warn({ event: 'sessions.overlong', issuer, sessions: count })
-        more = counted.clients === OVERLONG_BATCH
-        if (more) await sleep(EXPIRE_PAUSE_MS, stopping)
-      }
-      overlong = await worstOverlong(db, { limit: OVERLONG_WORST })
-      return false
-    }),
+    orphans,
+    overlong,
   ]
+}
+
+/** Counts the overlong sessions of the clients whose count is not fresh, and notifies. @returns the worst clients. */
+async function readOverlong({ db, log, windowMs, stopping }: SessionJobsDeps) {
+  for (let more = true; more && !stopping.aborted; ) {
+    const counted = await countOverlong(db, { limit: OVERLONG_BATCH, ageMs: OVERLONG_AGE_MS, windowMs })
+    for (const { issuer, count } of counted.noticed)
+      log.warn({ event: 'sessions.overlong', issuer, sessions: count })
+    more = counted.clients === OVERLONG_BATCH
+    if (more) await sleep(EXPIRE_PAUSE_MS, stopping)
+  }
+  return worstOverlong(db, { limit: OVERLONG_WORST })
 }
 
 export interface ExpiryRound {

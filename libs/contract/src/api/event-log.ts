@@ -55,6 +55,10 @@ export const EventLogView = model('EventLogView', {
     minimum: 0,
     description: 'Bookkeepers with a heartbeat in the last 30 s.',
   }),
+  clock_offset_seconds: Type.Number({
+    description:
+      'The clock of the service that answers minus that of PostgreSQL, to about half a round trip.',
+  }),
   lanes: Type.Array(LaneView),
   topics: Type.Array(TopicView, { description: 'Empty if the event log is in PostgreSQL.' }),
 })

@@ -43,7 +43,7 @@ export interface Tries {
   readonly refusals: number
 }
 
-/** The trace context of an event. */
+/** The trace context of a logout, beside its event. */
 export interface Traced {
   /** The W3C `traceparent` that the event was planned under: the parent of the spans of its attempts. Null if it has none. */
   readonly traceparent: string | null

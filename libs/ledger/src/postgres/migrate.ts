@@ -71,7 +71,7 @@ export async function migrate(
   db: Database,
   { folder = MIGRATIONS_FOLDER }: MigrateOptions = {},
 ): Promise<string[]> {
-  await checkVersion(db)
+  await checkServerVersion(db)
   const migrations = await readMigrations(folder)
   const names: string[] = []
   for (;;) {
@@ -81,7 +81,8 @@ export async function migrate(
   }
 }
 
-async function checkVersion(db: Queryable): Promise<void> {
+/** @throws {PostgresTooOldError} when the server is older than PostgreSQL 16. */
+export async function checkServerVersion(db: Queryable): Promise<void> {
   const { rows } = await db.query<{ number: number; text: string }>(READ_VERSION)
   const [version] = rows
   if (version === undefined || version.number >= VERSION_MIN * 10_000) return
@@ -103,7 +104,7 @@ export function createLedgerCheck(db: Queryable): () => Promise<void> {
       await db.query('select 1')
       return
     }
-    await checkVersion(db)
+    await checkServerVersion(db)
     const pending = await pendingMigrations(db).catch((error: unknown) => {
       // Services of the older release keep working during an upgrade.
       if (error instanceof SchemaTooNewError) return []

@@ -9,16 +9,19 @@ import {
 import type { BurnCounts, SlaNow } from '@curfew/ledger'
 import type { Metrics } from '@curfew/runtime'
 
-/** The latest measurements by issuer. */
+/** The latest measurements by issuer. Null: unknown. */
 export interface Measured {
-  burns: ReadonlyMap<string, BurnCounts>
-  budgets: ReadonlyMap<string, SlaNow>
+  burns(): ReadonlyMap<string, BurnCounts> | null
+  budgets(): ReadonlyMap<string, SlaNow> | null
 }
 
 /** Exposes the latest measurements. */
 export function exposeMetrics(metrics: Metrics, measured: Measured): void {
-  const valuesOf = <Found>(found: ReadonlyMap<string, Found>, value: (found: Found) => number | null) =>
-    [...found].flatMap(([issuer, one]) => {
+  const valuesOf = <Found>(
+    found: ReadonlyMap<string, Found> | null,
+    value: (found: Found) => number | null,
+  ) =>
+    [...(found ?? [])].flatMap(([issuer, one]) => {
       const number = value(one)
       return number === null ? [] : [{ labels: { issuer }, value: number }]
     })
@@ -26,17 +29,17 @@ export function exposeMetrics(metrics: Metrics, measured: Measured): void {
     'sla_share_kept',
     'Share of deliveries that kept the SLA, within the window of the error budget.',
     ['issuer'],
-    () => valuesOf(measured.budgets, ({ all }) => shareKept(all)),
+    () => valuesOf(measured.budgets(), ({ all }) => shareKept(all)),
   )
   metrics.gauges(
     'sla_error_budget_left',
     'Share of the error budget that is left: 1 if none is spent, 0 if all is.',
     ['issuer'],
-    () => valuesOf(measured.budgets, ({ all }) => errorBudget(all).shareLeft),
+    () => valuesOf(measured.budgets(), ({ all }) => errorBudget(all).shareLeft),
   )
   const byWindow = (value: (counts: SlaCounts) => number | null) =>
     (Object.keys(BURN_WINDOWS) as BurnWindow[]).flatMap((window) =>
-      valuesOf(measured.burns, (windows) => value(windows[window])).map(({ labels, value }) => ({
+      valuesOf(measured.burns(), (windows) => value(windows[window])).map(({ labels, value }) => ({
         labels: { ...labels, window },
         value,
       })),
@@ -57,11 +60,15 @@ export function exposeMetrics(metrics: Metrics, measured: Measured): void {
     'sla_overdue',
     'Deliveries that are not settled, and whose promise is past.',
     ['issuer'],
-    () =>
-      [...measured.burns].map(([issuer, windows]) => ({
+    () => {
+      const budgets = measured.budgets()
+      // The burn windows alone would miss the oldest.
+      if (budgets === null) return []
+      return [...(measured.burns() ?? [])].map(([issuer, windows]) => ({
         labels: { issuer },
-        value: windows['6h'].overdue + overdueBefore(measured.budgets.get(issuer)),
-      })),
+        value: windows['6h'].overdue + overdueBefore(budgets.get(issuer)),
+      }))
+    },
   )
 }
 

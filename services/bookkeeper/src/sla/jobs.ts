@@ -8,9 +8,10 @@ import {
   slaFiledUntil,
 } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
+import { createReading } from '../readings/reading.ts'
 import type { Job } from '../repeat.ts'
 import { measureBudget } from './budget.ts'
-import { exposeMetrics, type Measured } from './gauges.ts'
+import { exposeMetrics } from './gauges.ts'
 import { notifyOfBurns } from './notify.ts'
 
 /** The pause between measurements of the burn rates, in milliseconds. With a tick, a delivery is overdue within 15 seconds. */
@@ -36,39 +37,46 @@ interface SlaDeps {
  */
 export function createSlaJobs(deps: SlaDeps): readonly Job[] {
   const { db, now, log, monotonicMs = () => performance.now() } = deps
-  const measured: Measured = { burns: new Map(), budgets: new Map() }
-  exposeMetrics(deps.metrics, measured)
   let pauseMs = PAUSE_MS
-  const burns: Job = {
-    name: 'sla',
-    get pauseMs() {
-      return pauseMs
-    },
-    failurePauseMs: PAUSE_MS,
-    async round() {
+  const burns = createReading(
+    'sla',
+    async () => {
       const startedMs = monotonicMs()
       const nowMs = await judgedAt(db, now())
       const issuers = await allIssuers(db)
-      measured.burns = await measureBurns(db, issuers, nowMs)
+      const found = await measureBurns(db, issuers, nowMs)
       pauseMs = Math.max(PAUSE_MS, PAUSE_SHARE * (monotonicMs() - startedMs))
-      await notifyOfBurns(db, issuers, { burns: measured.burns, nowMs, now: now(), log })
-      return false
+      return { burns: found, issuers, nowMs }
     },
-  }
-  const budgets: Job = {
-    name: 'sla budget',
-    pauseMs: BUDGET_PAUSE_MS,
-    failurePauseMs: BUDGET_PAUSE_MS,
+    { pauseMs: () => pauseMs, monotonicMs },
+  )
+  const budgets = createReading('sla budget', () => measureBudgets(db, now()), {
+    pauseMs: () => BUDGET_PAUSE_MS,
+    monotonicMs,
+  })
+  exposeMetrics(deps.metrics, { burns: () => burns.latest()?.burns ?? null, budgets: budgets.latest })
+  const notifying: Job = {
+    name: burns.name,
+    get pauseMs() {
+      return burns.pauseMs
+    },
+    failurePauseMs: burns.failurePauseMs,
     async round() {
-      const nowMs = await judgedAt(db, now())
-      const found = new Map<string, SlaNow>()
-      for (const issuer of await allIssuers(db))
-        found.set(issuer.name, await measureBudget(db, issuer, nowMs))
-      measured.budgets = found
+      await burns.round()
+      const measured = burns.latest()
+      // A failed notification leaves the values as they are.
+      if (measured !== null) await notifyOfBurns(db, measured.issuers, { ...measured, now: now(), log })
       return false
     },
   }
-  return [burns, budgets]
+  return [notifying, budgets]
+}
+
+async function measureBudgets(db: Database, now: Date): Promise<ReadonlyMap<string, SlaNow>> {
+  const nowMs = await judgedAt(db, now)
+  const found = new Map<string, SlaNow>()
+  for (const issuer of await allIssuers(db)) found.set(issuer.name, await measureBudget(db, issuer, nowMs))
+  return found
 }
 
 /** Deliveries that a bookkeeper has yet to project would seem overdue. A measurement therefore ends where the projection ends. */
@@ -90,7 +98,7 @@ async function measureBurns(
   db: Database,
   issuers: readonly IssuerRecord[],
   nowMs: number,
-): Promise<Measured['burns']> {
+): Promise<ReadonlyMap<string, BurnCounts>> {
   const found = new Map<string, BurnCounts>()
   for (let from = 0; from < issuers.length; from += ISSUERS_AT_ONCE) {
     const names = issuers.slice(from, from + ISSUERS_AT_ONCE).map(({ name }) => name)

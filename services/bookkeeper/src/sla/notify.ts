@@ -13,7 +13,6 @@ import {
 } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import { lastHours, measureBudget } from './budget.ts'
-import type { Measured } from './gauges.ts'
 
 /** A burning budget is notified again only after it was not burning for this time, in milliseconds. */
 const QUIET_MS = 3_600_000
@@ -24,7 +23,7 @@ const WORST = 5
 export async function notifyOfBurns(
   db: Database,
   issuers: readonly IssuerRecord[],
-  { burns, nowMs, now, log }: { burns: Measured['burns']; nowMs: number; now: Date; log: Log },
+  { burns, nowMs, now, log }: { burns: ReadonlyMap<string, BurnCounts>; nowMs: number; now: Date; log: Log },
 ): Promise<void> {
   const alerts = issuers.flatMap((issuer) => {
     const windows = burns.get(issuer.name)

@@ -26,6 +26,8 @@ interface CheckWords {
   readonly ok?: string
   /** Default: `works partly`. */
   readonly degraded?: string
+  /** Default: `is unavailable`. */
+  readonly unavailable?: string
 }
 
 const CHECKS: Readonly<Record<string, CheckWords>> = {
@@ -65,6 +67,8 @@ const CHECKS: Readonly<Record<string, CheckWords>> = {
   },
   clock: {
     name: 'clock of the database',
+    ok: 'agrees with the clock of the service to a minute',
+    unavailable: 'differs from the clock of the service by more than a minute, or cannot be read',
     fix: 'Synchronize the clocks of the delivery workers and of PostgreSQL with NTP. Workers make no attempts while the clocks differ by more than a minute.',
   },
   spool: {
@@ -132,17 +136,22 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
     return {
       check: words.name,
       ok,
-      what: ok ? (words.ok ?? 'answers') : isAway ? 'is unavailable' : (words.degraded ?? 'works partly'),
+      what: ok
+        ? (words.ok ?? 'answers')
+        : isAway
+          ? (words.unavailable ?? 'is unavailable')
+          : (words.degraded ?? 'works partly'),
       fix: ok ? null : words.fix,
     }
   })
   if (date === null) return findings
   // The Date header has whole seconds.
   const offMs = Math.max(before - date.getTime() - 1_000, date.getTime() - after, 0)
+  const offMsMax = Math.max(after - date.getTime(), date.getTime() + 1_000 - before)
   const wrong = offMs > CLOCK_OFF_MS_MAX
   const what = wrong
-    ? `differs from the clock of this machine by ${Math.round(offMs / 1_000)} s`
-    : 'agrees with the clock of this machine'
+    ? `of the service differs from that of this machine by ${Math.round(offMs / 1_000)} s`
+    : `of the service agrees with that of this machine to ${(offMsMax / 1_000).toFixed(1)} s`
   const fix = wrong
     ? 'Synchronize both clocks with NTP. Relying parties refuse tokens that are too old, or from the future.'
     : null
@@ -171,10 +180,10 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
 
 function eventLogInWords(view: EventLogView): readonly Finding[] {
   const { answer, choice, lanes, topics } = view
-  const alive = aliveInWords(view)
-  if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }, alive]
+  const facts = [aliveInWords(view), clockInWords(view)]
+  if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }, ...facts]
   return [
-    alive,
+    ...facts,
     ...(answer.fix === null ? [] : [{ check: 'brokers of Kafka', ...answer }]),
     ...(choice === null ? [] : [{ check: 'choice of event log', ...choice }]),
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
@@ -191,6 +200,12 @@ function aliveInWords({ workers_alive, bookkeepers_alive }: EventLogView): Findi
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   const what = `${count(workers_alive, 'delivery worker')} and ${count(bookkeepers_alive, 'bookkeeper')}`
   return { check: 'live processes', ok: true, what, fix: null }
+}
+
+/** The finding about the clocks of the service and of PostgreSQL. Whether they differ too much is decided by the readiness. */
+function clockInWords({ clock_offset_seconds: offset }: EventLogView): Finding {
+  const what = `of the service is ${Math.abs(offset).toFixed(3)} s ${offset < 0 ? 'behind' : 'ahead of'} that of PostgreSQL`
+  return { check: 'clock of the database', ok: true, what, fix: null }
 }
 
 /** The finding about quarantined records that wait for a person. A refused request is a finding, too. */

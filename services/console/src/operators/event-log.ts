@@ -6,7 +6,7 @@ import {
   type TopicState,
   topicFaultText,
 } from '@curfew/domain'
-import { countAlive, type Database, readEventLogChoice } from '@curfew/ledger'
+import { countAlive, type Database, readClock, readEventLogChoice } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 
 export interface EventLogDeps {
@@ -34,9 +34,10 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
       },
     },
     async () => {
-      const [{ answer, choice, lanes, topics }, { workers, bookkeepers }] = await Promise.all([
+      const [{ answer, choice, lanes, topics }, { workers, bookkeepers }, offsetSeconds] = await Promise.all([
         look(monitor, db),
         countAlive(db),
+        clockOffset(db, now),
       ])
       const findings = [
         answer,
@@ -52,11 +53,19 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
         choice,
         workers_alive: workers,
         bookkeepers_alive: bookkeepers,
+        clock_offset_seconds: offsetSeconds,
         lanes,
         topics,
       }
     },
   )
+}
+
+/** The clock of this machine minus that of PostgreSQL, in seconds. It is wrong by half the round trip at most. */
+async function clockOffset(db: Database, now: () => Date): Promise<number> {
+  const sentMs = now().getTime()
+  const ledgerMs = (await readClock(db)).getTime()
+  return ((sentMs + now().getTime()) / 2 - ledgerMs) / 1_000
 }
 
 async function look(
