@@ -3,4 +3,5 @@ export const FAULT_PAGES: readonly string[] = [
   'docs/sre/runbook/endpoint-unavailable.md',
   'docs/sre/runbook/dead-letters.md',
   'docs/sre/runbook/no-worker.md',
+  'docs/sre/runbook/no-bookkeeper.md',
 ]

@@ -8,7 +8,7 @@ import type { Jwks } from '@curfew/contract'
 import type { Database } from '@curfew/ledger'
 import { afterEach, expect, test } from 'vitest'
 import { freePort } from '../../deploy/server/ports.ts'
-import { openCluster } from '../chaos/cluster.ts'
+import { type Member, openCluster } from '../chaos/cluster.ts'
 import { eventually, ISS, ISSUER } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { differenceOfText } from '../support/docs-compare.ts'
@@ -75,6 +75,7 @@ test('every page with a fault of its own is followed here', () => {
     'endpoint-unavailable',
     'dead-letters',
     'no-worker',
+    'no-bookkeeper',
   ])
 })
 
@@ -149,39 +150,95 @@ async function untilDead(db: Database, count: () => Promise<number>): Promise<vo
     .toBeGreaterThan(0)
 }
 
-test('no delivery worker runs', { timeout: TEST_MS }, async () => {
+test('no delivery worker runs, and then no bookkeeper', { timeout: 2 * TEST_MS }, async () => {
   const database = await createTestDatabase()
   stack.push(database)
-  const masterKey = randomBytes(32).toString('base64url')
-  const roles = ['ingest', 'console', 'bookkeeper'] as const
-  const env = { CURFEW_MASTER_KEY: masterKey }
-  const cluster = await openCluster(processes, { brokers: [], database, roles, env })
-  stack.push(cluster)
-  const urlOf = (role: string) => cluster.members.find((member) => member.role === role)?.url ?? ''
-  const url = await openProxy({ ingest: urlOf('ingest'), console: urlOf('console') })
-  const { id } = await createClient({ url, key: cluster.key }).postLogoutEvent({ iss: ISS, sub: 'alice' })
-  // A record that has waited for a minute is late.
-  await database.db.query(`update log_records set appended_at = appended_at - interval '2 minutes'`)
-  await follow(
-    'no-worker',
-    { CURFEW_URL: url, CURFEW_KEY: cluster.key, ID: id },
-    {
-      started: async () => {
-        processes.start({
-          name: 'delivery',
-          file: 'services/delivery/src/main.ts',
-          env: {
-            ...{ ...env, DATABASE_URL: database.url, CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' },
-            ...{ HOST: '127.0.0.1', PORT: String(await freePort()), LOG_LEVEL: 'warn' },
-          },
-        })
-        await expect
-          .poll(() => cluster.tallies.map(({ times }) => times.get(id)), { timeout: 90_000, interval: 200 })
-          .toEqual([1, 1])
-      },
+  const { cluster, env, id, delivery, bookkeeper } = await openWithoutWorker(database.url)
+  const apart = cluster.members
+  await untilMissing(apart, 'workers')
+  const events = `${apart[0]?.url}/v1/logout-events/${id}`
+  const unplanned = await fetch(events, { headers: { authorization: `Bearer ${cluster.key}` } })
+  expect([unplanned.status, await unplanned.text()]).toEqual([
+    404,
+    expect.stringContaining('no delivery worker is alive'),
+  ])
+  await follow('no-worker', env, {
+    started: async () => {
+      delivery.start()
+      await expect
+        .poll(() => cluster.tallies.map(({ times }) => times.get(id)), { timeout: 90_000, interval: 200 })
+        .toEqual([1, 1])
+      await untilWell(apart)
     },
-  )
+  })
+
+  await bookkeeper.stop()
+  const left = apart.filter((member) => member !== bookkeeper)
+  await untilMissing(left, 'bookkeepers')
+  await follow('no-bookkeeper', env, {
+    started: async () => {
+      bookkeeper.start()
+      await untilWell(apart)
+    },
+  })
 })
+
+/** Starts the services apart but for a delivery worker, behind a proxy, and posts a logout. */
+async function openWithoutWorker(databaseUrl: string) {
+  const keys = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
+  const roles = ['ingest', 'console', 'bookkeeper'] as const
+  const cluster = await openCluster(processes, {
+    ...{ brokers: [], database: { url: databaseUrl }, roles, env: keys },
+  })
+  stack.push(cluster)
+  const [ingest, console, bookkeeper] = cluster.members
+  if (ingest === undefined || console === undefined || bookkeeper === undefined)
+    throw new Error('a service is missing')
+  const url = await openProxy({ ingest: ingest.url, console: console.url })
+  const { id } = await createClient({ url, key: cluster.key }).postLogoutEvent({ iss: ISS, sub: 'alice' })
+  const port = String(await freePort())
+  const delivery = {
+    start: () =>
+      processes.start({
+        name: 'delivery',
+        file: 'services/delivery/src/main.ts',
+        env: {
+          ...{ ...keys, DATABASE_URL: databaseUrl, CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' },
+          ...{ HOST: '127.0.0.1', PORT: port, LOG_LEVEL: 'warn' },
+        },
+      }),
+  }
+  const env = { CURFEW_URL: url, CURFEW_KEY: cluster.key, ID: id }
+  return { cluster, env, id, delivery, bookkeeper }
+}
+
+const patiently = { timeout: 90_000, interval: 500 }
+
+async function stateOf({ url }: Member) {
+  const response = await fetch(`${url}/readyz`)
+  const { degraded } = (await response.json()) as { readonly degraded: readonly string[] }
+  const metrics = await (await fetch(`${url}/metrics`)).text()
+  const alive = (kind: string) => Number(new RegExp(`^curfew_${kind}_alive (\\d+)$`, 'm').exec(metrics)?.[1])
+  return {
+    ...{ status: response.status, degraded },
+    alive: { workers: alive('workers'), bookkeepers: alive('bookkeepers') },
+  }
+}
+
+/** Waits until each of the services reports that no process of the kind is alive. They stay ready. */
+async function untilMissing(members: readonly Member[], kind: 'workers' | 'bookkeepers'): Promise<void> {
+  const missing = {
+    status: 200,
+    degraded: expect.arrayContaining([kind]),
+    alive: { workers: 1, bookkeepers: 1, [kind]: 0 },
+  }
+  await expect.poll(() => Promise.all(members.map(stateOf)), patiently).toEqual(members.map(() => missing))
+}
+
+async function untilWell(members: readonly Member[]): Promise<void> {
+  const well = { status: 200, degraded: [], alive: { workers: 1, bookkeepers: 1 } }
+  await expect.poll(() => Promise.all(members.map(stateOf)), patiently).toEqual(members.map(() => well))
+}
 
 /** Serves discovery and a key set. @returns its address. */
 async function openProvider(keys: () => Jwks): Promise<string> {

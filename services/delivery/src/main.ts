@@ -12,6 +12,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
   const db = open.database()
   const beats = open.database(heartbeatOptions(config))
   const eventLog = open.eventLog(db)
+  const alive = open.alive(db)
   const keyring = open.keyring(db, open.keyMaker(db, config))
   const server = await open.server({
     title: 'Curfew delivery',
@@ -22,6 +23,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
       lanes: () => delivery.checkLanes(),
       clock: createClockCheck(db),
       'master-key': () => keyring.check(),
+      ...alive.checks,
     },
   })
   const delivery = createDelivery({
@@ -37,5 +39,5 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     workerName: `${hostname()}:${process.pid}`,
     leaseMs: config.leaseMs,
   })
-  return [delivery, open.alive(db).service, ...open.listeners(server)]
+  return [delivery, alive.service, ...open.listeners(server)]
 })
