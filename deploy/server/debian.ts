@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { cached } from './cache.ts'
 import { type Finished, run } from './process.ts'
 
-const ASK_TIMEOUT_MS = 20_000
+const ASK_TIMEOUT_MS = 60_000
 const DOWNLOAD_TIMEOUT_MS = 90_000
 
 export interface DebianPackages {
