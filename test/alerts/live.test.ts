@@ -33,8 +33,6 @@ const WELL: readonly string[] = [
   'CurfewRelaySpoolWaits',
 ]
 
-const metricsOf = (expr: string) => [...new Set(expr.match(/\bcurfew_[a-z_]+/g))]
-
 const found = await findPrometheus()
 const missing =
   'missing' in found ? skipWithout('Prometheus', { how: 'none', lookedFor: [found.missing] }) : null
