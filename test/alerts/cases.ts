@@ -245,7 +245,7 @@ export const CASES: Readonly<Record<string, AlertCases>> = {
   CurfewPartitionsWithoutWorker: above(
     'curfew_event_log_unassigned_partitions{lane="interactive"}',
     ['3', '0'],
-    2,
+    3,
     {
       labels: { lane: 'interactive' },
       summary: '3 partitions of the lane interactive have no delivery worker',

@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { findPrometheus, type Prometheus } from '../../deploy/prometheus/prometheus.ts'
 import { run } from '../../deploy/server/process.ts'
 import { describeUnless, skipWithout } from '../support/shared-server.ts'
@@ -12,6 +15,7 @@ import { ALERTS, RULES } from './rules.ts'
 // Method: promtool evaluates the rules over the series of cases.ts, minute by minute.
 
 const PROMTOOL_MS = 60_000
+const RUNBOOK = fileURLToPath(new URL('../../docs/sre/runbook/README.md', import.meta.url))
 /** Longer than any alert waits before it fires. */
 const MINUTES = 70
 
@@ -107,8 +111,54 @@ await describeUnless(missing, 'the alerting rules', () => {
     }))
     const series = { up: `0x${MINUTES}` }
     await evaluate(names, [{ name: 'not scraped', series, atMinutes: MINUTES, expected }])
+    // The one that mutes the others fires first.
+    const first = expected.map((each) => (each.alert === 'CurfewNoWorker' ? each : { ...each, alerts: [] }))
+    await evaluate(names, [{ name: 'not scraped, at first', series, atMinutes: 4, expected: first }])
+    expect(unknown.filter((alert) => !isMuted(alert, unknown))).toEqual(['CurfewNoWorker'])
+  })
+
+  test('the sample for Alertmanager mutes no alert that needs work of its own', () => {
+    const firing = [...ALERTS.keys()]
+    const muted = firing.filter((alert) => isMuted(alert, firing))
+    expect(muted.toSorted()).toEqual([
+      'CurfewBulkLaneLate',
+      'CurfewDeliveriesLate',
+      'CurfewEventLogLate',
+      'CurfewEventLogUnseen',
+      'CurfewLeaseTooOld',
+      'CurfewNoBookkeeper',
+      'CurfewPartitionsWithoutWorker',
+      'CurfewSlaBurnsFast',
+      'CurfewSlaBurnsSlowly',
+    ])
   })
 })
+
+interface InhibitRule {
+  readonly source_matchers: readonly string[]
+  readonly target_matchers: readonly string[]
+}
+
+/** Whether the sample for Alertmanager in the runbook mutes an alert while the others fire, all with the same labels. */
+function isMuted(alert: string, firing: readonly string[]): boolean {
+  const [, sample] = /# alertmanager\.yaml\n(.*?)```/s.exec(readFileSync(RUNBOOK, 'utf8')) ?? []
+  const { inhibit_rules } = parse(sample ?? '') as { readonly inhibit_rules: readonly InhibitRule[] }
+  const fits = (matchers: readonly string[], name: string) =>
+    matchers.every((matcher) => {
+      const [, operator, value = ''] = /^alertname (=~?) "(.+)"$/.exec(matcher) ?? []
+      return operator === '=~' ? new RegExp(`^(?:${value})$`).test(name) : operator === '=' && value === name
+    })
+  return inhibit_rules.some(
+    ({ source_matchers, target_matchers }) =>
+      fits(target_matchers, alert) && firing.some((other) => fits(source_matchers, other)),
+  )
+}
+
+/** A description with the labels of its alert. Descriptions have no other placeholders. */
+function filled(description: string, labels: object): string {
+  const values = new Map<string, unknown>(Object.entries(labels))
+  return description.replaceAll(/{{ \$labels\.(\w+) }}/g, (_, name: string) => String(values.get(name)))
+}
 
 /** A file for `promtool test rules`. */
 function promtoolFile(
@@ -127,8 +177,11 @@ function promtoolFile(
         alertname: alert,
         exp_alerts: alerts.map(({ labels, summary }) => ({
           exp_labels: { ...labels, ...ALERTS.get(alert)?.labels },
-          // Only summaries have placeholders.
-          exp_annotations: { ...ALERTS.get(alert)?.annotations, summary },
+          exp_annotations: {
+            ...ALERTS.get(alert)?.annotations,
+            summary,
+            description: filled(ALERTS.get(alert)?.annotations.description ?? '', labels),
+          },
         })),
       })),
     })),
