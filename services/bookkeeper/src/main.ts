@@ -19,6 +19,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
   const monitor = open.monitor(db)
   const publisher = open.publisher()
   const eventLog = open.eventLog(db)
+  const alive = open.alive(db)
   const server = await open.server({
     title: 'Curfew bookkeeper',
     authenticate: createApiKeyAuthenticator([]),
@@ -26,6 +27,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
       ...eventLogChecks(eventLog),
       ...(publisher !== null && { publisher: () => publisher.check() }),
       ledger: createLedgerCheck(db),
+      clock: alive.clock,
       backlog: createBacklogCheck(monitor),
     },
   })
@@ -51,5 +53,5 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     log,
     metrics,
   })
-  return [bookkeeper, open.alive(db).service, ...open.listeners(server)]
+  return [bookkeeper, alive.service, ...open.listeners(server)]
 })
