@@ -43,6 +43,14 @@ function burn(windows: readonly [string, string], values: readonly [string, stri
   }
 }
 
+/** A relying party with scheduled audits. Times in seconds. */
+function audited(age: string, schedule: string): Series {
+  return {
+    [`curfew_audit_age_seconds{${of}}`]: `${age}x100`,
+    [`curfew_audit_schedule_seconds{${of}}`]: `${schedule}x100`,
+  }
+}
+
 /** The cases of an alert whose gauge must stay at or below a limit. */
 function above(
   metric: string,
@@ -347,10 +355,26 @@ export const CASES: Readonly<Record<string, AlertCases>> = {
     labels: RP,
     summary: 'A logout did not end the audited session at crm of main',
   }),
-  CurfewAuditStale: above(`curfew_audit_age_seconds{${of}}`, ['172860', '172740'], 15, {
-    labels: RP,
-    summary: 'The last conclusive audit of crm of main was 2d 0h 1m 0s ago',
-  }),
+  CurfewAuditStale: {
+    fires: [
+      once(audited('172860', '3600'), 15, RP, 'The last conclusive audit of crm of main was 2d 0h 1m 0s ago'),
+      once(
+        audited('1512060', '604800'),
+        15,
+        RP,
+        'The last conclusive audit of crm of main was 17d 12h 1m 0s ago',
+      ),
+    ],
+    staysQuiet: [
+      { because: 'the age is within two days', series: audited('172740', '300'), atMinutes: 60 },
+      { because: 'audits are weekly', series: audited('604800', '604800'), atMinutes: 60 },
+      {
+        because: 'the value was over the limit for too short a time',
+        series: { ...audited('', '3600'), [`curfew_audit_age_seconds{${of}}`]: '172860x14 0x10' },
+        atMinutes: 15,
+      },
+    ],
+  },
 }
 
 /** A service at work, without the metrics that exist only over Kafka. */

@@ -97,7 +97,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
   for (let tries = 0; ; tries++) {
     const response = await fetch(`${url}/readyz`).catch(() => null)
     if (response?.ok === true) break
-    if (child.exitCode !== null || tries > 300) {
+    if (child.exitCode !== null || tries > 1_200) {
       child.kill('SIGINT')
       throw new Error(`Curfew did not start: ${(await readFile(logPath, 'utf8')).slice(-2_000)}`)
     }

@@ -23,6 +23,15 @@ test('audits are set up, run, listed, scheduled and removed', async () => {
   const made = await run('schedule', 'shop', '--file', file, '--every', '1h')
   expect(made).toMatchObject({ code: 0, stderr: '' })
   expect(made.stdout).toContain('every 3600 s')
+  for (const [text, fault] of [
+    ['null', 'is not a JSON object'],
+    ['[]', 'is not a JSON object'],
+    [`{"0":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 'nested'],
+  ] as const) {
+    await writeFile(file, text)
+    const refused = await run('schedule', 'shop', '--file', file)
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(fault)])
+  }
   await rm(file)
 
   const passed = await run('run', '--client', 'shop', '--wait')

@@ -93,9 +93,9 @@ test('show prints where a redirect led, and the note of an acknowledgement', asy
   }
   try {
     rp.behave({ status: 302, headers: { location: '/login?next=secret' } })
-    expect(await shown('bob')).toMatch(/^1 .* 302 {2}http_302 +redirect to \S+\/login\?next=…$/m)
+    expect(await shown('bob')).toMatch(/^1 .* 302 {2}http_302 +\S+ +redirect to \S+\/login\?next=…$/m)
     rp.behave({ status: 400, body: '{"error":"unknown_session"}' })
-    expect(await shown('carol')).toMatch(/^1 .* acknowledged +400 +already_ended/m)
+    expect(await shown('carol')).toMatch(/^1 .* acknowledged +400 +\S+ +already_ended/m)
   } finally {
     await rp.close()
   }

@@ -1,6 +1,3 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { openCluster } from '../chaos/cluster.ts'
 import { createTestDatabase } from '../support/database.ts'
@@ -15,29 +12,52 @@ import { expectOneTrace, exportTo, logOutOfThree } from './tracing-support.ts'
 const processes = useProcesses()
 const LONG = { timeout: 400_000 }
 
-async function start(env: Readonly<Record<string, string>>) {
-  const { url, client, adminKey, process } = await startStandalone(processes, {
-    dataFolder: await processes.dataFolder(),
-    timeoutMs: 200_000,
-    env: { LOG_LEVEL: 'info', CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', ...env },
-  })
-  return { process, client, events: { client, url, key: adminKey ?? '' } }
-}
+// One test for all that needs no process of its own: a start takes longer than everything else here.
+test(
+  'standalone exports what the sampler chose, and a collector that hangs delays nothing',
+  LONG,
+  async () => {
+    await using receiver = await openOtlpReceiver()
+    const {
+      url,
+      client,
+      adminKey: key = '',
+      process,
+    } = await startStandalone(processes, {
+      dataFolder: await processes.dataFolder(),
+      timeoutMs: 200_000,
+      env: {
+        ...{ LOG_LEVEL: 'info', CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', ...exportTo(receiver.endpoint) },
+        ...{ OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' },
+        ...{ OTEL_BSP_EXPORT_TIMEOUT: '600000', OTEL_EXPORTER_OTLP_TIMEOUT: '600000' },
+      },
+    })
+    const events = { client, url, key: key ?? '' }
+    expect(process.stderr).toContain('"event":"telemetry.started"')
 
-test.each([
-  ['http/protobuf', 'application/x-protobuf'],
-  ['http/json', 'application/json'],
-])('one logout to three relying parties is one trace (%s)', LONG, async (protocol, type) => {
-  await using receiver = await openOtlpReceiver()
-  const env = { ...exportTo(receiver.endpoint), OTEL_EXPORTER_OTLP_PROTOCOL: protocol }
-  const { client, events, process } = await start(env)
-  const posted = await logOutOfThree(client, events)
-  await expectOneTrace(receiver, posted, events.key)
-  expect(new Set(receiver.spans.map(({ service }) => service))).toEqual(new Set(['curfew-standalone']))
-  expect(new Set(receiver.requests)).toEqual(new Set([`/v1/traces ${type}`]))
-  expect(receiver.spans.filter(({ name }) => /healthz|readyz|metrics/.test(name))).toEqual([])
-  expect(process.stderr).toContain('"event":"telemetry.started"')
-})
+    // The caller does not sample, and the sampler chooses none of the requests without a caller.
+    const unsampled = await logOutOfThree(client, events, '00')
+    expect(unsampled.mail).toEqual([
+      expect.stringMatching(`^00-${unsampled.traceId}-(?!${unsampled.callerSpanId})[0-9a-f]{16}-00$`),
+    ])
+
+    const sampled = await logOutOfThree(client, events)
+    await expectOneTrace(receiver, sampled, events.key)
+    expect(new Set(receiver.spans.map(({ traceId }) => traceId))).toEqual(new Set([sampled.traceId]))
+    expect(new Set(receiver.spans.map(({ service }) => service))).toEqual(new Set(['curfew-standalone']))
+    expect(new Set(receiver.requests)).toEqual(new Set(['/v1/traces application/x-protobuf']))
+
+    receiver.hang()
+    const exports = receiver.requests.length
+    await logOutOfThree(client, events)
+    // The logout is over, and the first export still waits for its answer.
+    expect(receiver.requests.length).toBe(exports + 1)
+    expect(process.stderr).not.toContain('telemetry.export-failed')
+    process.signal('SIGTERM')
+    expect(await process.exit(60_000)).toMatchObject({ code: 0 })
+    expect(process.stderr).toContain('"event":"telemetry.flush-failed"')
+  },
+)
 
 await describeWithKafka('over Kafka', (brokers) => {
   test('one logout through four processes is one trace', LONG, async () => {
@@ -58,56 +78,6 @@ await describeWithKafka('over Kafka', (brokers) => {
     for (const span of receiver.spans.filter(({ kind }) => kind === 'producer' || kind === 'consumer'))
       expect(span.attributes['messaging.system']).toBe('kafka')
   })
-})
-
-test('a caller that does not sample, and a ratio of 0, export nothing', LONG, async () => {
-  await using receiver = await openOtlpReceiver()
-  const env = {
-    ...exportTo(receiver.endpoint),
-    ...{ OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' },
-  }
-  const { client, events, process } = await start(env)
-  const { traceId, callerSpanId, mail } = await logOutOfThree(client, events, '00')
-  expect(mail).toEqual([expect.stringMatching(`^00-${traceId}-(?!${callerSpanId})[0-9a-f]{16}-00$`)])
-  process.signal('SIGTERM')
-  expect(await process.exit()).toMatchObject({ code: 0 })
-  expect(receiver.requests).toEqual([])
-})
-
-test(
-  'without OTEL_ variables the trace of the caller still reaches the relying party that asks',
-  LONG,
-  async () => {
-    const { client, events, process } = await start({})
-    const { traceId, callerSpanId, mail, wiki } = await logOutOfThree(client, events)
-    expect(mail).toEqual([expect.stringMatching(`^00-${traceId}-(?!${callerSpanId})[0-9a-f]{16}-01$`)])
-    expect(wiki).toEqual([undefined])
-    expect(process.stderr).not.toContain('telemetry')
-  },
-)
-
-test('a collector that does not answer delays no logout, and the process ends in time', LONG, async () => {
-  const held: unknown[] = []
-  const server = createServer((_request, response) => void held.push(response))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const close = () => {
-    server.close()
-    server.closeAllConnections()
-  }
-  onTestFinished(close)
-  const { client, events, process } = await start({
-    ...exportTo(`http://127.0.0.1:${(server.address() as AddressInfo).port}`),
-    ...{ OTEL_BSP_EXPORT_TIMEOUT: '600000', OTEL_EXPORTER_OTLP_TIMEOUT: '600000' },
-  })
-  const failures = () => process.stderr.match(/"event":"telemetry.export-failed".*/g) ?? []
-  await logOutOfThree(client, events)
-  // The logout is over, and the first export still waits for its answer.
-  expect(held.length).toBeGreaterThan(0)
-  expect(failures()).toHaveLength(0)
-  process.signal('SIGTERM')
-  expect(await process.exit(60_000)).toMatchObject({ code: 0 })
-  expect(process.stderr).toContain('"event":"telemetry.flush-failed"')
 })
 
 test('wrong OTEL_ variables end the process with status 2 and a line for each', LONG, async () => {

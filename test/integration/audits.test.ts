@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import type { Audit } from '@curfew/contract'
+import { claimAudits } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type AuditedRp, openAuditedRp } from '../support/audited-rp.ts'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -108,6 +110,25 @@ describe('an audit without a verdict', () => {
       ...{ result: 'failed', reason: 'not_delivered', delivery: { state: 'pending', level: null } },
     })
   })
+})
+
+test('a session that ended by itself proves nothing, while no logout was sent', async () => {
+  await using own = await openAuditedRp(curfew, 'brief')
+  await curfew.client.putAuditSetup(ISSUER, 'brief', own.setup())
+  await curfew.client.changeRelyingParty(ISSUER, 'brief', () => ({ curfew: { enabled: false } }))
+  const release = own.hold('/me')
+  const { audits } = await curfew.client.runAudits({ issuer: ISSUER, clients: ['brief'] })
+  // The session answers once, and has reached its own end by the next check.
+  await eventually(() => expect(own.hooked).toHaveLength(1))
+  release()
+  await eventually(async () =>
+    expect((await curfew.client.getAudit(audits[0]?.id ?? '')).event_id).not.toBeNull(),
+  )
+  own.forget()
+  expect(await ended(audits[0]?.id ?? '')).toMatchObject({
+    ...{ result: 'inconclusive', reason: 'ended_otherwise', propagation_ms: null },
+  })
+  await curfew.client.deleteAuditSetup(ISSUER, 'brief')
 })
 
 test('a relying party that hangs delays no other audit', async () => {
@@ -273,6 +294,25 @@ test('of several bookkeepers exactly one runs an audit', async () => {
   })
   expect(rps.map(({ hooked, logouts }) => [hooked.length, logouts])).toEqual(rps.map(() => [1, 1]))
   await Promise.all(rps.map((each) => each[Symbol.asyncDispose]()))
+})
+
+test('many audits of one issuer leave room for those of others', async () => {
+  await using own = await openCurfew({ bookkeepers: 0 })
+  await own.client.putIssuer('other', { iss: 'https://other.example' })
+  const setUp = async (issuer: string, clientId: string) => {
+    await own.client.putRelyingParty(issuer, clientId, { backchannel_logout_uri: `${rp.url}/logout` })
+    await own.client.putAuditSetup(issuer, clientId, rp.setup())
+  }
+  for (let at = 0; at < 6; at++) await setUp(ISSUER, `rp-${at}`)
+  await setUp('other', 'shop')
+  await own.client.runAudits({ issuer: ISSUER })
+  await own.client.runAudits({ issuer: 'other' })
+  const claim = { limit: 10, owner: randomUUID(), leaseMs: 30_000, ofIssuerMax: 4 }
+  const issuers = async (limit: number) =>
+    (await claimAudits(own.db, { ...claim, limit })).map(({ issuer }) => issuer)
+  expect((await issuers(2)).toSorted()).toEqual([ISSUER, 'other'])
+  expect(await issuers(10)).toEqual([ISSUER, ISSUER, ISSUER])
+  expect(await issuers(10)).toEqual([])
 })
 
 describe('a set-up', () => {

@@ -273,6 +273,18 @@ describe('a burning budget', () => {
 
   beforeEach(() => curfew.client.putIssuer(ISSUER, { iss: ISS, sla: { within_ms: 5_000, objective: 0.99 } }))
 
+  test('is notified although a bookkeeper with a fast clock saw a burn tomorrow', async () => {
+    const tomorrow = new Date(NOW.getTime() + 1_440 * MINUTE_MS)
+    await curfew.db.query(
+      `insert into sla_burns (issuer, severity, burning_at) values ('main', 'page', $1), ('main', 'ticket', $1)`,
+      [tomorrow],
+    )
+    await logouts(20, { minutesAgo: 3, mail: 6_000, wiki: null })
+    await project()
+    await bookkeeper().round()
+    expect(await notifications()).toHaveLength(2)
+  })
+
   test('causes one notification while it lasts, with any number of bookkeepers, and another after a recovery', async () => {
     const two = [bookkeeper(), bookkeeper()]
     const rounds = () => Promise.all(two.map(({ round }) => round()))

@@ -11,6 +11,7 @@ export {
   concludeAudit,
   hasEnded,
   summarizeAuditDeliveries,
+  wasSent,
 } from './audit/audit.ts'
 export {
   AUDIT_EVERY_S,

@@ -1,4 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LedgerSchemaError } from '@curfew/domain'
@@ -134,4 +136,51 @@ test('a log file is made with its folder, and an error is written at once', () =
   } finally {
     rmSync(folder, { recursive: true })
   }
+})
+
+test('a log that cannot be written stops nothing, and later says how many lines are lost', () => {
+  const written: string[] = []
+  let isFull = true
+  const sink = {
+    write(text: string) {
+      if (isFull) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      written.push(text)
+    },
+  }
+  const log = createLog({ service: 'test', level: 'info', destination: bufferLines(sink) })
+  log.info({ event: 'delivery.attempted' })
+  log.error({ event: 'ledger.failed' })
+  log.error({ event: 'ledger.failed' })
+  isFull = false
+  log.error({ event: 'process.crashed' })
+  log.error({ event: 'process.failed' })
+  log.error({ event: 'process.stopped' })
+  const lines = written.join('').trimEnd().split('\n')
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { event: 'process.crashed' },
+    { event: 'log.lines-lost', service: 'test', lines: 3 },
+    { event: 'process.failed' },
+    { event: 'process.stopped' },
+  ])
+})
+
+test.each(['/dev/full', 'a closed pipe'])('a process outlives its log: %s', async (where) => {
+  const program = `
+    import { createLog } from ${JSON.stringify(join(import.meta.dirname, 'log.ts'))}
+    import { setTimeout } from 'node:timers/promises'
+    const log = createLog({ service: 'test', level: 'info' })
+    for (let number = 0; number < 40; number++) {
+      log.info({ event: 'delivery.attempted', text: 'x'.repeat(8_192) })
+      log.error({ event: 'ledger.failed' })
+      if (number % 10 === 0) await setTimeout(150)
+    }
+    process.stdout.write('alive')`
+  const stderr = where === '/dev/full' ? openSync('/dev/full', 'w') : 'pipe'
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', stderr],
+  })
+  if (where === 'a closed pipe') child.stderr?.destroy()
+  const [said] = await once(child.stdout ?? child, 'data')
+  expect(String(said)).toBe('alive')
+  child.kill('SIGKILL')
 })

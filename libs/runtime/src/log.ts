@@ -70,6 +70,8 @@ export function createLog({ service, level, destination = openStandardError() }:
   const write = (name: 'info' | 'warn' | 'error') => (line: LogLine) => {
     const error = line.err === undefined ? null : schemaErrorIn(line.err)
     if (error === null) {
+      const lost = destination.takeLost?.() ?? 0
+      if (lost > 0) lines.error({ event: 'log.lines-lost', lines: lost })
       lines[name](line)
       if (name === 'error' || line.event.startsWith('process.')) destination.flush?.()
       return

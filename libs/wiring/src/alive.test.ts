@@ -1,23 +1,25 @@
 import type { Database } from '@curfew/ledger'
 import { createMetrics } from '@curfew/runtime'
 import { expect, test } from 'vitest'
-import { createAliveWatch, NoneAliveError } from './alive.ts'
+import { ClockDegradedError, createAliveWatch, NoneAliveError } from './alive.ts'
 
 // Goal: metrics and readiness say that no worker or bookkeeper is alive, without a false alarm at the start or without a database.
 // Method: answers of a database are handed in; the clock is driven.
 
 function openWatch() {
   let nowMs = 0
+  let aheadMs = 0
   let answer: { workers: number; bookkeepers: number } | null = null
   const query = async () => {
     if (answer === null) throw new Error('PostgreSQL is away')
-    return { rows: [answer], rowCount: 1 }
+    return { rows: [{ ...answer, now: new Date(nowMs) }], rowCount: 1 }
   }
   const metrics = createMetrics()
   const watch = createAliveWatch({
     db: { query } as unknown as Database,
     metrics,
     monotonicMs: () => nowMs,
+    wallMs: () => nowMs + aheadMs,
   })
   /** Runs the service for one reading. */
   async function read(atMs: number, workers: number | null, bookkeepers = 1): Promise<void> {
@@ -38,6 +40,10 @@ function openWatch() {
     at: (ms: number) => {
       nowMs = ms
     },
+    setAhead: (ms: number) => {
+      aheadMs = ms
+    },
+    offset: async () => (await metrics.expose()).body.match(/^curfew_clock_offset_seconds (.*)/m)?.[1],
     shown: async () => (await metrics.expose()).body.match(/^curfew_(?:workers|bookkeepers)_alive.*/gm),
   }
 }
@@ -70,4 +76,23 @@ test('without an answer of the database the checks pass, and the metrics have no
   await read(90_000, null)
   await expect(checks.workers()).resolves.toBeUndefined()
   expect(await shown()).toBeNull()
+})
+
+test('a clock that is off by more than a minute degrades the process, while PostgreSQL answers', async () => {
+  const { read, clock, at, setAhead, offset } = openWatch()
+  await expect(clock()).resolves.toBeUndefined()
+  setAhead(-60_000)
+  await read(0, 1)
+  await expect(clock()).resolves.toBeUndefined()
+  expect(await offset()).toBe('-60')
+  setAhead(-61_000)
+  await read(5_000, 1)
+  await expect(clock()).rejects.toThrow(ClockDegradedError)
+  at(35_001)
+  await expect(clock()).resolves.toBeUndefined()
+  expect(await offset()).toBeUndefined()
+  await read(40_000, 1)
+  await expect(clock()).rejects.toThrow('differ by -61 s')
+  await read(45_000, null)
+  await expect(clock()).resolves.toBeUndefined()
 })

@@ -15,19 +15,22 @@ export interface Sending<Item> {
 /**
  * Makes records and appends them, in one span for each lane. The records carry the context of the span, so that the trace goes on
  * at the worker that reads them.
+ *
+ * @param failureOf the class of the failure if a result means that the records are not durable, otherwise null.
  */
 export async function send<Item, Result>(
   { items, parent, laneOf, encode }: Sending<Item>,
   append: (records: readonly LogRecord[]) => Promise<Result>,
+  failureOf: (result: Result) => string | null = () => null,
 ): Promise<Result> {
   const spans = new Map<LogLane, Span>()
   const records = items.map((item) => encode(item, spanOf(laneOf(item)).traceparent))
-  const end = (error?: string) => {
+  const end = (error: string | null) => {
     for (const span of spans.values()) span.end(undefined, error)
   }
   try {
     const result = await append(records)
-    end()
+    end(failureOf(result))
     return result
   } catch (error) {
     end(errorTypeOf(error))

@@ -28,6 +28,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
       ...(publisher !== null && { publisher: () => publisher.check() }),
       ledger: createLedgerCheck(db),
       ...alive.checks,
+      clock: alive.clock,
       backlog: createBacklogCheck(monitor),
     },
   })

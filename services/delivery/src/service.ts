@@ -168,9 +168,6 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
     ...{ stopping, startsPerTurn: STARTS_PER_TURN, idleMs: IDLE_MS, now, monotonicMs },
   })
   showHoldings(holdings, metrics)
-  metrics.gauge('clock_offset_seconds', "This machine's clock minus the database's.", () =>
-    clock.offsetMs === null ? null : clock.offsetMs / 1_000,
-  )
   const watched = createLaneWatch({ ledger, worker, log, metrics })
   return {
     ...{ eventLog, ledger, log, metrics, registry, worker, announcer, settler, holdings, dispatcher },

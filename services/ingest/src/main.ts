@@ -28,6 +28,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     checks: {
       ...eventLogChecks(eventLog),
       ...alive.checks,
+      clock: alive.clock,
       ...(spool !== null && {
         'event-log': tolerant(() => eventLog.check(), spool),
         spool: () => checkSpool(spool),

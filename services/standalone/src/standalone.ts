@@ -30,7 +30,6 @@ import {
 } from '@curfew/tokens'
 import {
   createBacklogCheck,
-  createClockCheck,
   createOpening,
   describeProcess,
   eventLogChecks,
@@ -134,7 +133,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
           ...eventLogChecks(eventLog),
           ledger: createLedgerCheck(db),
           lanes: () => delivery.checkLanes(),
-          clock: createClockCheck(db),
+          clock: alive.clock,
           'master-key': () => keyring.check(),
           spool: () => checkSpool(spool),
           ...alive.checks,

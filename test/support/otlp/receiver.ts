@@ -28,6 +28,8 @@ export interface OtlpReceiver extends AsyncDisposable {
   readonly requests: readonly string[]
   /** Everything received, as text. */
   text(): string
+  /** Makes later requests wait for their answer until the receiver closes. */
+  hang(): void
 }
 
 const KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer']
@@ -64,6 +66,7 @@ export async function openOtlpReceiver(): Promise<OtlpReceiver> {
   const spans: ReceivedSpan[] = []
   const requests: string[] = []
   const bodies: string[] = []
+  let hangs = false
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
@@ -75,6 +78,7 @@ export async function openOtlpReceiver(): Promise<OtlpReceiver> {
     ) as Message
     bodies.push(JSON.stringify(message))
     spans.push(...spansOf(message))
+    if (hangs) return
     response.writeHead(200, { 'content-type': type }).end(type === 'application/json' ? '{}' : '')
   })
   server.listen(0, '127.0.0.1')
@@ -84,6 +88,9 @@ export async function openOtlpReceiver(): Promise<OtlpReceiver> {
     spans,
     requests,
     text: () => bodies.join('\n'),
+    hang() {
+      hangs = true
+    },
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close')
       server.close()

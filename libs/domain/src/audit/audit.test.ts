@@ -12,6 +12,7 @@ import {
   concludeAudit,
   hasEnded,
   summarizeAuditDeliveries,
+  wasSent,
 } from './audit.ts'
 import { readCheck } from './setup.ts'
 import { describeAudit } from './words.ts'
@@ -23,7 +24,8 @@ const checked = (
   says: 'logged_in' | 'logged_out' | 'unclear',
   atMs: number,
   refreshedMs: number | null = null,
-): AuditFact => ({ kind: 'checked', says, atMs, refreshedMs })
+  startedMs = atMs,
+): AuditFact => ({ kind: 'checked', says, startedMs, atMs, refreshedMs })
 const after = (...facts: readonly AuditFact[]): AuditState =>
   facts.reduce<AuditState>((state, fact) => advanceAudit(state, fact, LIMITS), AUDIT_BEGUN)
 const alive = [checked('logged_in', 0), { kind: 'accepted', atMs: 100 }] as const
@@ -48,8 +50,27 @@ describe('an audit', () => {
 
   test('fails when the session outlives its time, even if it ends later', () => {
     for (const says of ['logged_in', 'logged_out'] as const)
-      expect(after(...alive, checked(says, 60_101))).toEqual({ phase: 'survived', revived: false })
+      expect(after(...alive, checked(says, 60_351))).toEqual({ phase: 'survived', revived: false })
     expect(after(...alive, checked('logged_out', 60_100)).phase).toBe('watching')
+  })
+
+  test('judges an answer by the time at which its check was sent', () => {
+    const slow = (says: 'logged_in' | 'logged_out' | 'unclear') => checked(says, 66_000, null, 60_000)
+    expect(after(...alive, slow('logged_out')).phase).toBe('watching')
+    expect(after(...alive, slow('logged_in')).phase).toBe('ending')
+    // Whether the session was over in time is unknown.
+    expect(after(...alive, slow('unclear'), checked('logged_out', 70_000))).toEqual({
+      phase: 'stopped',
+      reason: 'check_unclear',
+    })
+  })
+
+  test('checks the session at the end of its time', () => {
+    const ending = after(...alive, checked('logged_in', 59_500))
+    const limits = { timeoutMs: LIMITS.timeoutMs, nowMs: 59_500 }
+    expect(auditPauseMs(50, ending, limits)).toBe(600)
+    expect(auditPauseMs(50, ending, { ...limits, nowMs: 60_100 })).toBe(1_000)
+    expect(after(...alive, checked('logged_in', 60_100)).phase).toBe('survived')
   })
 
   test('fails when the session comes back', () => {
@@ -78,7 +99,7 @@ describe('the outcome of a surviving session', () => {
     revived: boolean,
     refreshes: boolean,
     delivery: Parameters<typeof concludeAudit>[1]['delivery'],
-  ) => concludeAudit({ phase: 'survived', revived }, { delivery, refreshes }).reason
+  ) => concludeAudit({ phase: 'survived', revived }, { delivery, sent: true, refreshes }).reason
   test.each([
     [false, false, ACKNOWLEDGED, 'session_survived'],
     [false, true, ACKNOWLEDGED, 'session_survived'],
@@ -90,6 +111,21 @@ describe('the outcome of a surviving session', () => {
   ] as const)('revived %s, refreshes %s, delivery %o: %s', (revived, refreshes, delivery, reason) => {
     expect(conclude(revived, refreshes, delivery)).toBe(reason)
   })
+})
+
+test.each([
+  [[], false],
+  [[{ state: 'pending', attempts: 0 }], false],
+  [[{ state: 'dead_lettered', attempts: 0 }], false],
+  [[{ state: 'lapsed', attempts: 0 }], false],
+  [[{ state: 'pending', attempts: 1 }], true],
+  [[{ state: 'in_flight', attempts: 0 }], true],
+  [[{ state: 'superseded', attempts: 0 }], true],
+] as const)('a session that is over after the deliveries %o: passed %s', (deliveries, passes) => {
+  const over = { phase: 'over', acceptedMs: 0, overMs: 10 } as const
+  expect(concludeAudit(over, { delivery: null, sent: wasSent(deliveries), refreshes: false })).toEqual(
+    passes ? { result: 'passed', reason: null } : { result: 'inconclusive', reason: 'ended_otherwise' },
+  )
 })
 
 const facts = fc.oneof(
@@ -116,7 +152,7 @@ const histories = fc.array(facts, { maxLength: 30 }).map((given) => {
     if (fact.kind === 'accepted') return { kind: 'accepted', atMs }
     const refreshedMs =
       fact.refreshed === null ? null : fact.refreshed === 'now' ? atMs : Number.POSITIVE_INFINITY
-    return { kind: 'checked', says: fact.says, atMs, refreshedMs }
+    return { kind: 'checked', says: fact.says, startedMs: atMs, atMs, refreshedMs }
   })
 })
 
@@ -128,7 +164,7 @@ test('a passed audit saw the session alive before the logout, and over in time, 
       const accepted = history.findIndex(({ kind }, at) => kind === 'accepted' && at > 0)
       const before = history.slice(0, accepted).filter(({ kind }) => kind === 'checked')
       expect(before[0]).toMatchObject({ says: 'logged_in' })
-      expect(state.overMs - state.acceptedMs).toBeLessThanOrEqual(LIMITS.timeoutMs)
+      expect(state.overMs - state.acceptedMs).toBeLessThanOrEqual(LIMITS.timeoutMs + 250)
       expect(state.overMs).toBeGreaterThanOrEqual(state.acceptedMs)
     }),
   )
@@ -136,7 +172,11 @@ test('a passed audit saw the session alive before the logout, and over in time, 
 
 test('an ended audit is changed by no fact, and every ended audit has an outcome with words', () => {
   const deliveries = fc.array(
-    fc.record({ state: fc.constantFrom(...DELIVERY_STATES), level: fc.constantFrom(null, ...LEVELS) }),
+    fc.record({
+      state: fc.constantFrom(...DELIVERY_STATES),
+      level: fc.constantFrom(null, ...LEVELS),
+      attempts: fc.nat(3),
+    }),
     { maxLength: 4 },
   )
   fc.assert(
@@ -145,7 +185,7 @@ test('an ended audit is changed by no fact, and every ended audit has an outcome
       if (!hasEnded(state)) return
       expect(second.reduce<AuditState>((now, fact) => advanceAudit(now, fact, LIMITS), state)).toEqual(state)
       const delivery = summarizeAuditDeliveries(owed)
-      const outcome = concludeAudit(state, { delivery, refreshes })
+      const outcome = concludeAudit(state, { delivery, sent: wasSent(owed), refreshes })
       const words = describeAudit({
         ...{ outcome, delivery, timeoutS: 60, hindrance: null },
         propagationMs: state.phase === 'over' ? state.overMs - state.acceptedMs : null,
@@ -167,7 +207,7 @@ test('with checks at its own pace, an audit ends soon after its time', () => {
       let state = after(...alive)
       let atMs = 100
       for (let checks = 0; !hasEnded(state) && atMs < 1_000_000; checks++) {
-        atMs += auditPauseMs(checks)
+        atMs += auditPauseMs(checks, state, { timeoutMs: LIMITS.timeoutMs, nowMs: atMs })
         state = advanceAudit(state, checked(answers[checks % answers.length] ?? 'unclear', atMs, 300), LIMITS)
       }
       expect(hasEnded(state)).toBe(true)

@@ -7,6 +7,7 @@ export const AUDIT_OBSTACLES = [
   'login_failed',
   'not_logged_in',
   'check_unclear',
+  'ended_otherwise',
   'not_accepted',
   'secrets_unreadable',
   'interrupted',
@@ -37,10 +38,14 @@ export type AuditState =
   | { readonly phase: 'stopped'; readonly reason: AuditObstacle }
 
 export type AuditFact =
-  /** @property refreshedMs when the last refresh ended; null: no refresh was sent; infinity: one is under way. */
+  /**
+   * @property startedMs when the check was sent, and `atMs` when it was answered.
+   * @property refreshedMs when the last refresh ended; null: no refresh was sent; infinity: one is under way.
+   */
   | {
       readonly kind: 'checked'
       readonly says: CheckSays
+      readonly startedMs: number
       readonly atMs: number
       readonly refreshedMs: number | null
     }
@@ -92,17 +97,21 @@ function begunWith(says: CheckSays): AuditState {
 
 type Checked = Extract<AuditFact, { kind: 'checked' }>
 
+/** The last check in time may be sent later by this time, in milliseconds, because the timers of a busy process are late. */
+const LATE_MS = 250
+
 function endingWith(
-  { acceptedMs }: Extract<AuditState, { phase: 'ending' }>,
-  { says, atMs }: Checked,
+  { acceptedMs, says: before }: Extract<AuditState, { phase: 'ending' }>,
+  { says, startedMs, atMs }: Checked,
   { timeoutMs }: AuditLimits,
 ): AuditState {
-  if (atMs - acceptedMs <= timeoutMs)
-    return says === 'logged_out'
-      ? { phase: 'watching', acceptedMs, overMs: atMs }
-      : { phase: 'ending', acceptedMs, says }
+  const sentMs = startedMs - acceptedMs
+  if (says === 'logged_out' && sentMs <= timeoutMs + LATE_MS)
+    return { phase: 'watching', acceptedMs, overMs: atMs }
+  // A check that was sent in time says nothing about the end of that time.
+  if (sentMs < timeoutMs) return { phase: 'ending', acceptedMs, says }
   // A session that ends after its time has survived as well: the promise of the set-up is broken.
-  return says === 'unclear'
+  return says === 'unclear' || (says === 'logged_out' && before === 'unclear')
     ? { phase: 'stopped', reason: 'check_unclear' }
     : { phase: 'survived', revived: false }
 }
@@ -141,18 +150,33 @@ export function summarizeAuditDeliveries(
   return { state: has('superseded') ? 'superseded' : 'lapsed', level: null }
 }
 
+/** Whether a logout may have reached the relying party: an attempt sent a request, or may be under way, or a newer logout covers it. */
+export function wasSent(
+  deliveries: readonly { readonly state: DeliveryState; readonly attempts: number }[],
+): boolean {
+  return deliveries.some(
+    ({ state, attempts }) => attempts > 0 || state === 'in_flight' || state === 'superseded',
+  )
+}
+
 /**
  * The outcome of an audit that has ended.
  *
  * @param delivery null if no delivery was owed, or none was planned in time.
+ * @param sent whether the logout may have reached the relying party.
  */
 export function concludeAudit(
   state: Ended,
-  { delivery, refreshes }: { readonly delivery: AuditDelivery | null; readonly refreshes: boolean },
+  {
+    delivery,
+    sent,
+    refreshes,
+  }: { readonly delivery: AuditDelivery | null; readonly sent: boolean; readonly refreshes: boolean },
 ): AuditOutcome {
   switch (state.phase) {
     case 'over':
-      return { result: 'passed', reason: null }
+      // A session that ended by itself proves nothing about logouts.
+      return sent ? { result: 'passed', reason: null } : { result: 'inconclusive', reason: 'ended_otherwise' }
     case 'stopped':
       return { result: 'inconclusive', reason: state.reason }
     case 'survived':
@@ -166,7 +190,17 @@ export function concludeAudit(
 
 const POLL_MS = { first: 100, max: 1_000 } as const
 
-/** The pause before the next check, in milliseconds. @param checks the number of checks since the logout was accepted. */
-export function auditPauseMs(checks: number): number {
-  return Math.min(POLL_MS.first * 1.5 ** checks, POLL_MS.max)
+/**
+ * The pause before the next check, in milliseconds. One check is sent when the time of the session is up.
+ *
+ * @param checks the number of checks since the logout was accepted.
+ */
+export function auditPauseMs(
+  checks: number,
+  state: AuditState,
+  { timeoutMs, nowMs }: { readonly timeoutMs: number; readonly nowMs: number },
+): number {
+  const pauseMs = Math.min(POLL_MS.first * 1.5 ** checks, POLL_MS.max)
+  const leftMs = state.phase === 'ending' ? state.acceptedMs + timeoutMs - nowMs : 0
+  return leftMs > 0 ? Math.min(pauseMs, Math.ceil(leftMs)) : pauseMs
 }

@@ -73,6 +73,10 @@ const WORDS: Readonly<Record<AuditReason, { readonly what: string; readonly fix:
     what: 'The check gave no answer, or one that the set-up does not name.',
     fix: 'Name the statuses of the check in logged_in and logged_out, and see that the URL answers.',
   },
+  ended_otherwise: {
+    what: 'The session was over, but no logout had been sent to the relying party: something else ended it, or the check stopped knowing it.',
+    fix: 'See that the relying party has an endpoint and that a delivery worker runs. Let the session of the test user live longer than the audit.',
+  },
   not_accepted: {
     what: 'The event log did not accept the logout.',
     fix: 'See curfew doctor. The next audit repeats it.',

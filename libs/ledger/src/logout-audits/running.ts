@@ -80,8 +80,16 @@ export async function startDueAudits(
 const lease = (ms: string) => `now() + ${ms}::float8 * interval '1 millisecond'`
 
 const CLAIM = `
-  with picked as (
-    select id from logout_audits where state = 'waiting' order by requested_at limit $1 for update skip locked
+  with own as (
+    select issuer, count(*) as running from logout_audits where state = 'running' and leased_by = $2 group by issuer
+  ),
+  queues as (
+    select id, coalesce(own.running, 0) + row_number() over (partition by issuer order by requested_at, id) as place
+      from logout_audits left join own using (issuer) where state = 'waiting'
+  ),
+  picked as (
+    select w.id from logout_audits w join queues q using (id)
+     where w.state = 'waiting' and q.place <= $4 order by q.place, w.requested_at limit $1 for update of w skip locked
   )
   update logout_audits a
      set state = 'running', started_at = now(), leased_by = $2, leased_until = ${lease('$3')}
@@ -98,15 +106,24 @@ type ClaimedRow = Omit<ClaimedAudit, 'access' | 'tls'> & {
   readonly issuerNetworkRule: NetworkRule | null
 }
 
-/** Claims waiting audits, the oldest first. No two bookkeepers get the same audit. */
+/**
+ * Claims waiting audits, the oldest of each issuer in turn. No two bookkeepers get the same audit.
+ *
+ * @param ofIssuerMax most audits of one issuer that the owner runs at once, so that its slow relying parties leave room for others.
+ */
 export async function claimAudits(
   db: Database,
-  { limit, owner, leaseMs }: { limit: number; owner: string; leaseMs: number },
+  {
+    limit,
+    owner,
+    leaseMs,
+    ofIssuerMax,
+  }: { limit: number; owner: string; leaseMs: number; ofIssuerMax: number },
 ): Promise<readonly ClaimedAudit[]> {
   const { rows } = await db.query<ClaimedRow>({
     name: 'claim_audits',
     text: CLAIM,
-    values: [limit, owner, leaseMs],
+    values: [limit, owner, leaseMs, ofIssuerMax],
   })
   return rows.map(({ partySettings, networkRule, defaults, issuerNetworkRule, ...audit }) => ({
     ...audit,
@@ -179,17 +196,19 @@ export async function noteAuditEvent(
 }
 
 const DELIVERIES = `
-  select d.state, d.level from deliveries d
+  select d.state, d.level, d.attempts - d.unsent as attempts from deliveries d
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id
    where d.id between $2 and $3 and d.event_id = $1 and p.client_id = $4`
 
-/** The deliveries of an event to one client. */
+/** The deliveries of an event to one client. `attempts` counts those that sent a request. */
 export async function listAuditDeliveries(
   db: Queryable,
   { eventId, clientId }: { eventId: EventId; clientId: ClientId },
-): Promise<readonly { readonly state: DeliveryState; readonly level: Level | null }[]> {
-  const { rows } = await db.query<{ state: DeliveryState; level: Level | null }>({
+): Promise<
+  readonly { readonly state: DeliveryState; readonly level: Level | null; readonly attempts: number }[]
+> {
+  const { rows } = await db.query<{ state: DeliveryState; level: Level | null; attempts: number }>({
     name: 'list_audit_deliveries',
     text: DELIVERIES,
     values: [eventId, ...deliveryIdRange(eventId), clientId],
@@ -303,7 +322,7 @@ export async function endAudit(
 }
 
 const STATES = `
-  select issuer, client_id as "clientId", last_result as "lastResult", last_propagation_ms as "propagationMs",
+  select issuer, client_id as "clientId", last_result as "lastResult", last_propagation_ms as "propagationMs", every_s as "everyS",
          case when every_s is not null
               then extract(epoch from now() - coalesce(last_concluded_at, scheduled_since))::float8 end as "ageS"
     from logout_audit_setups
@@ -318,6 +337,8 @@ export interface AuditedParty {
   readonly propagationMs: number | null
   /** Since the last conclusive audit, or since the schedule began, in seconds. Null without a schedule. */
   readonly ageS: number | null
+  /** The time between two audits, in seconds. Null without a schedule. */
+  readonly everyS: number | null
 }
 
 /** Lists the state of audited relying parties: the failed ones first, then those whose last audit is the longest ago. */

@@ -11,7 +11,8 @@ export function watchBurns(db: Database, work: (transaction: Queryable) => Promi
   })
 }
 
-// A burn that was last seen within the quiet time still goes on, and operators were notified of it.
+// A burn that was last seen within the quiet time still goes on, and operators were notified of it. One that was seen in the future
+// says nothing: the clock of a bookkeeper was ahead then.
 const SEE_BURN = `
   with before as (select burning_at from sla_burns where issuer = $1 and severity = $2),
   seen as (
@@ -19,7 +20,7 @@ const SEE_BURN = `
     on conflict (issuer, severity) do update set burning_at = excluded.burning_at
   )
   select from (select) burn
-   where not exists (select from before where burning_at > $3::timestamptz - make_interval(secs => $4::float8 / 1000))`
+   where not exists (select from before where abs(extract(epoch from burning_at - $3::timestamptz)) * 1000 < $4::float8)`
 
 /**
  * Records that an issuer's error budget burns.

@@ -19,6 +19,8 @@ const SAMPLERS = [
   'parentbased_always_off',
   'parentbased_traceidratio',
 ] as const
+/** The longest delay of a timer of Node.js, in milliseconds. A longer one would end at once. */
+const INTEGER_MAX = 2_147_483_647
 const WHOLE_NUMBERS = [
   'OTEL_BSP_SCHEDULE_DELAY',
   'OTEL_BSP_EXPORT_TIMEOUT',
@@ -52,8 +54,7 @@ export function readTelemetry(env: Environment): TelemetrySettings {
     const enabled = isAsked && !isDisabled && !exporters.includes('none')
     for (const name of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL'])
       read.oneOf(name, PROTOCOLS, 'http/protobuf')
-    for (const name of WHOLE_NUMBERS)
-      read.integer(name, { fallback: 0, min: 0, max: Number.MAX_SAFE_INTEGER })
+    for (const name of WHOLE_NUMBERS) read.integer(name, { fallback: 0, min: 0, max: INTEGER_MAX })
     const sampler = read.oneOf('OTEL_TRACES_SAMPLER', SAMPLERS, 'parentbased_always_on')
     checkRatio(read)
     return { enabled, parentDecides: sampler.startsWith('parentbased_') }

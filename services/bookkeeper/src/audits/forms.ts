@@ -1,9 +1,6 @@
-import { type DefaultTreeAdapterMap, parse } from 'parse5'
+import { type Token, Tokenizer, TokenizerMode } from 'parse5'
 
 // The forms of an HTML page, as far as a login needs them. Pure.
-
-type Node = DefaultTreeAdapterMap['node']
-type Element = DefaultTreeAdapterMap['element']
 
 export interface Field {
   readonly name: string
@@ -22,50 +19,108 @@ export interface Form {
   readonly fields: readonly Field[]
 }
 
-/** Parses the forms of a page. @param url the address of the page. */
+type Tag = Token.TagToken
+
+/** The tags of a form: the form, its fields, and the options of its selects. */
+interface FormTags {
+  readonly form: Tag
+  readonly fields: { readonly tag: Tag; readonly options: Tag[] }[]
+}
+
+const FIELDS = new Set(['input', 'button', 'textarea', 'select'])
+
+/** Elements whose content is text, with the state of the tokenizer for it (HTML section 13.2.6.2). */
+const TEXT_ELEMENTS: ReadonlyMap<string, Tokenizer['state']> = new Map([
+  ...['title', 'textarea'].map((name) => [name, TokenizerMode.RCDATA] as const),
+  ...['style', 'xmp', 'iframe', 'noembed', 'noframes', 'noscript'].map(
+    (name) => [name, TokenizerMode.RAWTEXT] as const,
+  ),
+  ['script', TokenizerMode.SCRIPT_DATA],
+  ['plaintext', TokenizerMode.PLAINTEXT],
+])
+
+/**
+ * Reads the forms of a page. It builds no tree of elements: a deep tree takes a time that grows with the square of its depth, and a
+ * hostile page would stop every other job of the process.
+ *
+ * @param url the address of the page.
+ */
 export function formsOf(html: string, url: string): readonly Form[] {
-  const document = parse(html)
-  const base = [...elementsIn(document)].find(({ tagName }) => tagName === 'base')
-  const baseUrl = URL.parse(attribute(base, 'href'), url)?.href ?? url
-  return [...elementsIn(document)].flatMap((form): readonly Form[] => {
-    if (form.tagName !== 'form') return []
+  const { forms, base } = tagsIn(html)
+  const baseUrl = URL.parse(base, url)?.href ?? url
+  return forms.flatMap(({ form, fields }): readonly Form[] => {
     const action = URL.parse(attribute(form, 'action') || url, baseUrl)
     if (action === null) return []
     const method = attribute(form, 'method').toLowerCase() === 'post' ? 'POST' : 'GET'
-    return [{ action: action.href, method, fields: [...elementsIn(form)].flatMap(fieldsIn) }]
+    return [{ action: action.href, method, fields: fields.map(fieldOf) }]
   })
 }
 
-function fieldsIn(element: Element): readonly Field[] {
-  const { tagName } = element
-  if (!['input', 'button', 'textarea', 'select'].includes(tagName) || has(element, 'disabled')) return []
-  const given = attribute(element, 'type').toLowerCase()
+function tagsIn(html: string): { readonly forms: readonly FormTags[]; readonly base: string } {
+  const forms: FormTags[] = []
+  let base = ''
+  // As in a browser, a form lasts until its end tag, and a form within a form is ignored (HTML section 13.2.4.4).
+  let open: FormTags | null = null
+  // The content of a template is not on the page. Inside of an image, tags such as <title/> have no content.
+  const depths = { template: 0, svg: 0, math: 0 }
+  const isNested = (name: string): name is keyof typeof depths => Object.hasOwn(depths, name)
+
+  const tokenizer = new Tokenizer(
+    {},
+    {
+      onStartTag(tag) {
+        const { tagName, selfClosing } = tag
+        const isForeign = depths.svg > 0 || depths.math > 0
+        const content = TEXT_ELEMENTS.get(tagName)
+        if (content !== undefined && !(isForeign && selfClosing)) tokenizer.state = content
+        if (isNested(tagName) && !(selfClosing && tagName !== 'template')) depths[tagName] += 1
+        if (depths.template > 0) return
+        if (tagName === 'base') base ||= attribute(tag, 'href')
+        else if (tagName === 'form' && open === null) {
+          open = { form: tag, fields: [] }
+          forms.push(open)
+        } else if (tagName === 'option') open?.fields.at(-1)?.options.push(tag)
+        else if (FIELDS.has(tagName) && !has(tag, 'disabled')) open?.fields.push({ tag, options: [] })
+      },
+      onEndTag({ tagName }) {
+        if (isNested(tagName)) depths[tagName] = Math.max(depths[tagName] - 1, 0)
+        else if (tagName === 'form' && depths.template === 0) open = null
+      },
+      onComment: ignore,
+      onDoctype: ignore,
+      onCharacter: ignore,
+      onNullCharacter: ignore,
+      onWhitespaceCharacter: ignore,
+      onEof: ignore,
+    },
+  )
+  tokenizer.write(html, true)
+  return { forms, base }
+}
+
+function ignore(): void {
+  // Text, comments and the rest have no fields.
+}
+
+function fieldOf({ tag, options }: FormTags['fields'][number]): Field {
+  const { tagName } = tag
+  const given = attribute(tag, 'type').toLowerCase()
   const type = given || (tagName === 'button' ? 'submit' : tagName === 'input' ? 'text' : tagName)
-  const name = attribute(element, 'name')
-  const value = tagName === 'select' ? selected(element) : attribute(element, 'value')
-  const checked = !['checkbox', 'radio'].includes(type) || has(element, 'checked')
-  return [{ name, type, value, checked, autocomplete: attribute(element, 'autocomplete').toLowerCase() }]
-}
-
-function selected(select: Element): string {
-  const options = [...elementsIn(select)].filter(({ tagName }) => tagName === 'option')
-  return attribute(options.find((option) => has(option, 'selected')) ?? options[0], 'value')
-}
-
-function* elementsIn(node: Node): Iterable<Element> {
-  if (!('childNodes' in node)) return
-  for (const child of node.childNodes) {
-    if ('tagName' in child) yield child
-    yield* elementsIn(child)
+  const chosen = options.find((option) => has(option, 'selected')) ?? options[0]
+  const value = tagName === 'select' ? attribute(chosen, 'value') : attribute(tag, 'value')
+  return {
+    ...{ name: attribute(tag, 'name'), type, value },
+    checked: !['checkbox', 'radio'].includes(type) || has(tag, 'checked'),
+    autocomplete: attribute(tag, 'autocomplete').toLowerCase(),
   }
 }
 
-function attribute(element: Element | undefined, name: string): string {
-  return element?.attrs.find((each) => each.name === name)?.value ?? ''
+function attribute(tag: Tag | undefined, name: string): string {
+  return tag?.attrs.find((each) => each.name === name)?.value ?? ''
 }
 
-function has(element: Element, name: string): boolean {
-  return element.attrs.some((each) => each.name === name)
+function has(tag: Tag, name: string): boolean {
+  return tag.attrs.some((each) => each.name === name)
 }
 
 /**

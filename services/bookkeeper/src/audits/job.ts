@@ -34,6 +34,8 @@ export interface AuditJobsDeps {
 
 /** Audits that one bookkeeper runs at once. Each waits most of the time. */
 const AT_ONCE = 32
+/** Those of one issuer. Audits of broken relying parties last as long as their set-ups say, up to an hour. */
+const OF_ISSUER_MAX = 24
 const DUE_BATCH = 100
 const PAUSE_MS = 1_000
 const FAILURE_PAUSE_MS = 5_000
@@ -80,7 +82,8 @@ export function createAuditJobs(deps: AuditJobsDeps): AuditJobs {
           await startDueAudits(db, { limit: DUE_BATCH, newId })
           const free = AT_ONCE - running.size
           if (stopping.aborted || free <= 0) return false
-          for (const audit of await claimAudits(db, { limit: free, owner, leaseMs: LEASE_MS })) start(audit)
+          const claim = { limit: free, owner, leaseMs: LEASE_MS, ofIssuerMax: OF_ISSUER_MAX }
+          for (const audit of await claimAudits(db, claim)) start(audit)
         } finally {
           for (const { leasedMs, interrupt } of running.values())
             if (stopping.aborted || performance.now() - leasedMs > GIVE_UP_MS) interrupt.abort()
@@ -181,6 +184,12 @@ function registerGauges(metrics: Pick<Metrics, 'gauges'>, list: () => readonly A
     'Time since the last conclusive logout audit of a relying party with a schedule, or since its schedule began.',
     ['issuer', 'client_id'],
     valuesOf(({ ageS }) => ageS),
+  )
+  metrics.gauges(
+    'audit_schedule_seconds',
+    'The time between two scheduled logout audits of a relying party.',
+    ['issuer', 'client_id'],
+    valuesOf(({ everyS }) => everyS),
   )
   metrics.gauges(
     'audit_propagation_seconds',

@@ -22,6 +22,7 @@ import {
   type LogoutEvent,
   readCheck,
   summarizeAuditDeliveries,
+  wasSent,
 } from '@curfew/domain'
 import type { AuditFindings, ClaimedAudit, endAudit, listAuditDeliveries } from '@curfew/ledger'
 import { send } from '@curfew/wiring'
@@ -108,8 +109,9 @@ async function auditSession(
   let state: AuditState = AUDIT_BEGUN
   let seen: Seen | null = null
   const check = async () => {
+    const startedMs = deps.monotonicMs()
     seen = await checkOnce(settings.check, session, visitor)
-    const fact = { kind: 'checked', says: seen.says, atMs: deps.monotonicMs() } as const
+    const fact = { kind: 'checked', says: seen.says, startedMs, atMs: deps.monotonicMs() } as const
     state = advanceAudit(state, { ...fact, refreshedMs: refreshing.endedMs() }, limits)
   }
   await check()
@@ -135,15 +137,17 @@ async function auditSession(
 
   let checks = 0
   for (; !hasEnded(state); checks++) {
-    await deps.pause(auditPauseMs(checks))
+    await deps.pause(auditPauseMs(checks, state, { timeoutMs: limits.timeoutMs, nowMs: deps.monotonicMs() }))
     if (deps.interrupted.aborted)
       state = advanceAudit(state, { kind: 'hindered', reason: 'interrupted' }, limits)
     else await check()
     if (state.phase !== 'ending') refreshing.end()
   }
   refreshing.end()
-  const delivery = summarizeAuditDeliveries(await deps.deliveriesOf(known))
-  return reportOf(audit, { state, seen, delivery, checks, refreshes: refreshing.answered() })
+  const deliveries = await deps.deliveriesOf(known)
+  const delivery = summarizeAuditDeliveries(deliveries)
+  const sent = wasSent(deliveries)
+  return reportOf(audit, { state, seen, delivery, sent, checks, refreshes: refreshing.answered() })
 }
 
 /** The logout of the test session: of the session if its sid is known, otherwise of the subject. Only the audited client is notified. */
@@ -246,6 +250,7 @@ function reportOf(
     state,
     seen = null,
     delivery = null,
+    sent = false,
     hindrance = null,
     checks = 0,
     refreshes = 0,
@@ -253,13 +258,19 @@ function reportOf(
     state: Parameters<typeof concludeAudit>[0]
     seen?: Seen | null
     delivery?: AuditReport['delivery']
+    sent?: boolean
     hindrance?: string | null
     checks?: number
     refreshes?: number
   },
 ): AuditReport {
-  const outcome: AuditOutcome = concludeAudit(state, { delivery, refreshes: settings.refresh !== undefined })
-  const propagationMs = state.phase === 'over' ? Math.round(state.overMs - state.acceptedMs) : null
+  const outcome: AuditOutcome = concludeAudit(state, {
+    delivery,
+    sent,
+    refreshes: settings.refresh !== undefined,
+  })
+  const propagationMs =
+    state.phase === 'over' && outcome.result === 'passed' ? Math.round(state.overMs - state.acceptedMs) : null
   const words = describeAudit({ outcome, delivery, propagationMs, hindrance, timeoutS: settings.timeout_s })
   const findings: AuditFindings = { ...words, check: seen, checks, refreshes }
   return { id, outcome, delivery, propagationMs, findings }

@@ -57,12 +57,27 @@ export const NAVIGATION: Readonly<Record<string, string>> = {
   'user-agent': USER_AGENT,
 }
 
+/** Most cookies of one visitor. Browsers keep about as many of one site. */
+const COOKIES_MAX = 200
+/** Longest `Set-Cookie` that is kept, in characters. Browsers keep a name and value of 4,096 bytes. */
+const COOKIE_LENGTH_MAX = 8_192
+
 export function createVisitor({ client, access, tls, ownOrigins }: VisitorOptions): Visitor {
   const jar = new CookieJar()
+  const known = new Set<string>()
 
+  // An audit asks for an hour at most. Without bounds, new names of cookies in each answer would fill the memory.
   async function keep(lines: string | undefined, url: string): Promise<void> {
-    // A cookie that a browser would refuse is ignored, as there.
-    for (const line of lines?.split('\n') ?? []) await jar.setCookie(line, url, { ignoreError: true })
+    for (const line of lines?.split('\n') ?? []) {
+      if (line.length > COOKIE_LENGTH_MAX) continue
+      // A cookie that a browser would refuse is ignored, as there.
+      const cookie = await jar.setCookie(line, url, { ignoreError: true })
+      if (cookie === undefined) continue
+      const { domain, path, key } = cookie
+      const id = `${domain} ${path} ${key}`
+      if (known.size < COOKIES_MAX) known.add(id)
+      else if (!known.has(id)) await jar.store.removeCookie(domain ?? '', path ?? '', key)
+    }
   }
 
   return {

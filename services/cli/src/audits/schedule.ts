@@ -55,12 +55,18 @@ function readTime(given: string): number {
 
 /** @throws {UsageError} */
 function readSetup(content: string, file: string): AuditSetupInput {
+  let parsed: unknown
   try {
-    // The server checks the members, and names the faulty ones.
-    return JSON.parse(content) as AuditSetupInput
+    parsed = JSON.parse(content)
+    // A text that is nested too deeply can be parsed, and not written again.
+    JSON.stringify(parsed)
   } catch (error) {
-    throw new UsageError(`${file} is not JSON.`, { cause: error })
+    throw new UsageError(`${file} is not JSON, or it is nested too deeply.`, { cause: error })
   }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    throw new UsageError(`${file} is not a JSON object.`)
+  // The server checks the members, and names the faulty ones.
+  return parsed as AuditSetupInput
 }
 
 /** The set-up as it can be put. Its secrets are absent, so the stored ones stay. */

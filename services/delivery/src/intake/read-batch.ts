@@ -8,7 +8,7 @@ import {
   type Quarantined,
   sameContent,
 } from '@curfew/domain'
-import { createValidator } from '@curfew/runtime'
+import { createValidator, parseTraceparent } from '@curfew/runtime'
 
 /** One event of a batch, with its record. */
 export interface Incoming {
@@ -16,7 +16,7 @@ export interface Incoming {
   /** The digest of the event's content. */
   readonly digest: string
   readonly record: ConsumedRecord
-  /** The trace context of its deliveries; null if the record has none. */
+  /** The trace context of its deliveries; null if the record has no valid one. */
   readonly traceparent: string | null
 }
 
@@ -42,7 +42,7 @@ export function readBatch(records: readonly ConsumedRecord[]): {
     const content = digest(sameContent(event))
     const earlier = events.get(event.id)
     if (earlier === undefined) {
-      const traceparent = record.headers.traceparent ?? null
+      const traceparent = parseTraceparent(record.headers.traceparent)
       events.set(event.id, { event, digest: content, record, traceparent })
     } else if (earlier.digest !== content)
       quarantined.push({ record, kind: 'conflict', reason: conflict(event) })

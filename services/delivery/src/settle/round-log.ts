@@ -96,7 +96,16 @@ function errorOf(outcome: AttemptOutcome, { sid, event }: InFlightDelivery): str
   const said = 'error' in outcome ? outcome.error : null
   const isCode = said !== null && said.length <= ERROR_CODE_LENGTH_MAX && ERROR_CODE.test(said)
   if (!isCode) return errorClassOf(outcome)
-  const names = (value: string | null | undefined) =>
-    value != null && said.toLowerCase().includes(value.toLowerCase())
+  const names = (value: string | null | undefined) => value != null && shareWord(said, value)
   return names(sid) || names(event.sub) || names(event.email) ? errorClassOf(outcome) : said
+}
+
+/** Words that are shorter than this are in too many names. */
+const WORD_LENGTH_MIN = 3
+
+/** Whether a code has a word of a name, or the whole name: an RP may answer the user name of an email address. */
+function shareWord(code: string, name: string): boolean {
+  const [said, named] = [code.toLowerCase(), name.toLowerCase()]
+  const words = named.split(/[^\p{L}\p{N}]+/u).filter(({ length }) => length >= WORD_LENGTH_MIN)
+  return [named, ...words].some((word) => said.includes(word))
 }

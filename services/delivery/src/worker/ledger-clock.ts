@@ -27,8 +27,6 @@ export interface LedgerClock {
    * How far this machine's clock is ahead of the ledger's, in milliseconds, less the difference that the round trip may explain.
    */
   readonly aheadMs: number
-  /** This machine's clock minus the ledger's, as measured, in milliseconds. Null before the first heartbeat. */
-  readonly offsetMs: number | null
   /** Takes the ledger's time from the answer to a heartbeat. */
   set(ledgerNow: Date, trip: RoundTrip): void
 }
@@ -44,7 +42,6 @@ export interface LedgerClockDeps {
 export function createLedgerClock({ log, wallMs, monotonicMs }: LedgerClockDeps): LedgerClock {
   let anchor: { readonly ledgerMs: number; readonly atMs: number } | null = null
   let aheadMs = 0
-  let offsetMs: number | null = null
 
   function report(previousMs: number): void {
     const [before, now] = [previousMs, aheadMs].map(Math.abs) as [number, number]
@@ -61,16 +58,12 @@ export function createLedgerClock({ log, wallMs, monotonicMs }: LedgerClockDeps)
     get aheadMs() {
       return aheadMs
     },
-    get offsetMs() {
-      return offsetMs
-    },
     set(ledgerNow, { sentMs, receivedMs }) {
       // The ledger read its clock between the two times, so the middle is wrong by at most half the round trip.
       const halfTripMs = (receivedMs - sentMs) / 2
       anchor = { ledgerMs: ledgerNow.getTime(), atMs: sentMs + halfTripMs }
       const wallThenMs = wallMs() - (monotonicMs() - anchor.atMs)
       const measuredMs = wallThenMs - anchor.ledgerMs
-      offsetMs = measuredMs
       const previousMs = aheadMs
       aheadMs = Math.sign(measuredMs) * Math.max(0, Math.abs(measuredMs) - halfTripMs)
       report(previousMs)

@@ -84,6 +84,7 @@ export function createTake(deps: TakeDeps): (posted: Posted) => Promise<Taken> {
     const stored = await send(
       { items: [event], parent: traceparent, laneOf: ({ lane }) => lane, encode: encodeLogoutEvent },
       ([record]) => (record === undefined ? Promise.resolve('unavailable' as const) : store(record)),
+      (result) => (result === 'unavailable' ? result : null),
     )
     if (stored === 'unavailable') return UNAVAILABLE
     return { ok: true, result: stored === 'appended' && !verified ? 'unverified' : stored }
