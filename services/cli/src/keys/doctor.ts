@@ -45,7 +45,7 @@ const CHECKS: Readonly<Record<string, CheckWords>> = {
     name: 'bookkeepers',
     ok: 'run',
     degraded: 'none is alive: receipts, SLA figures and notifications wait',
-    fix: 'Start a bookkeeper. If one runs, find the reason in its log (heartbeat.failed).',
+    fix: 'Start a bookkeeper. If one runs, find the reason in its log (job.failed with the job heartbeat).',
   },
   backlog: {
     name: 'backlog',
