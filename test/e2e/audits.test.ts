@@ -33,7 +33,10 @@ test('audits are set up, run, listed, scheduled and removed', async () => {
   expect([broken.code, broken.stderr]).toEqual([2, expect.stringContaining('is not JSON: line 2 is faulty')])
   await rm(file)
   const unregistered = await run('schedule', 'nosuch')
-  expect([unregistered.code, unregistered.stderr]).toEqual([1, expect.stringContaining('nosuch is registered')])
+  expect([unregistered.code, unregistered.stderr]).toEqual([
+    1,
+    expect.stringContaining('nosuch is registered'),
+  ])
   const nowhere = await run('run', '--issuer', 'nope')
   expect([nowhere.code, nowhere.stderr]).toEqual([1, expect.stringContaining('issuer is registered as nope')])
 
