@@ -225,7 +225,7 @@ async function stateOf({ url }: Member) {
   }
 }
 
-/** Waits until each of the services reports that no process of the kind is alive. They stay ready. */
+/** Waits until each of the services reports that no worker, or no bookkeeper, is alive. They stay ready. */
 async function untilMissing(members: readonly Member[], kind: 'workers' | 'bookkeepers'): Promise<void> {
   const missing = {
     status: 200,

@@ -22,7 +22,15 @@ test('audits are set up, run, listed, scheduled and removed', async () => {
   expect((await run('run')).code).toBe(1)
   const made = await run('schedule', 'shop', '--file', file, '--every', '1h')
   expect(made).toMatchObject({ code: 0, stderr: '' })
-  expect(made.stdout).toContain('every 3600 s')
+  expect(made.stdout).toMatch(/^schedule +every 1h, next at /m)
+  expect(made.stdout).toContain('The first audit runs within a minute.')
+  // A changed set-up keeps its schedule.
+  const changed = await run('schedule', 'shop', '--file', file)
+  expect(changed.stdout).toMatch(/^schedule +every 1h, /m)
+  expect(changed.stdout).not.toContain('The first audit')
+  await writeFile(file, '{\n  login: {}')
+  const broken = await run('schedule', 'shop', '--file', file)
+  expect([broken.code, broken.stderr]).toEqual([2, expect.stringContaining('is not JSON: line 2 is faulty')])
   for (const [text, fault] of [
     ['null', 'is not a JSON object'],
     ['[]', 'is not a JSON object'],
@@ -33,6 +41,13 @@ test('audits are set up, run, listed, scheduled and removed', async () => {
     expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(fault)])
   }
   await rm(file)
+  const unregistered = await run('schedule', 'nosuch')
+  expect([unregistered.code, unregistered.stderr]).toEqual([
+    1,
+    expect.stringContaining('nosuch is registered'),
+  ])
+  const nowhere = await run('run', '--issuer', 'nope')
+  expect([nowhere.code, nowhere.stderr]).toEqual([1, expect.stringContaining('issuer is registered as nope')])
 
   const passed = await run('run', '--client', 'shop', '--wait')
   expect([passed.code, passed.stdout.split('\n')]).toEqual([
@@ -52,7 +67,8 @@ test('audits are set up, run, listed, scheduled and removed', async () => {
   expect((await run('list', '--client', 'shop', '--result', 'failed')).stdout).toContain(audit.id)
 
   expect((await run('schedule', 'shop', '--every', 'soon')).code).toBe(2)
-  expect((await run('schedule', 'shop', '--every', '1m')).code).toBe(2)
+  const often = await run('schedule', 'shop', '--every', '1m')
+  expect([often.code, often.stderr]).toEqual([2, expect.stringContaining('--every must be 5m or more')])
   expect((await run('schedule', 'shop', '--off')).stdout).toContain('by hand only')
   expect(JSON.parse((await run('schedule', 'shop', '--json')).stdout)).toMatchObject({ every_s: null })
   expect((await run('schedule', 'shop', '--delete')).code).toBe(0)

@@ -89,7 +89,7 @@ describe('an audit without a verdict', () => {
     ['login_failed', { hook: { status: 200, body: '<html>' } }, 'something else than JSON'],
     ['login_failed', { hook: { status: 200, body: '{"cookies":[]}' } }, 'neither sub nor sid'],
     ['not_logged_in', { check: { status: 401 } }, 'logged out before the logout'],
-    ['check_unclear', { check: { status: 500 } }, 'does not name'],
+    ['check_unclear', { check: { status: 500 } }, 'answered with the status 500.'],
   ] as const)(
     'is inconclusive with the reason %s (%o), and posts no logout',
     async (reason, manner, what) => {

@@ -61,9 +61,9 @@ test('no worker is a fault only after 30 s, at the start and after the last one'
   await read(69_999, 0)
   await expect(checks.workers()).resolves.toBeUndefined()
   await read(70_000, 0, 0)
-  await expect(checks.workers()).rejects.toThrow('accepted logouts wait')
+  await expect(checks.workers()).rejects.toThrow('no delivery worker is alive: accepted logouts wait')
   await read(100_000, 0, 0)
-  await expect(checks.bookkeepers()).rejects.toThrow('receipts')
+  await expect(checks.bookkeepers()).rejects.toThrow('no bookkeeper is alive: receipts')
 })
 
 test('without an answer of the database the checks pass, and the metrics have no value', async () => {

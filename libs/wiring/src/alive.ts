@@ -74,9 +74,9 @@ export function createAliveWatch({
   }
   const offsetMs = () => (clock !== null && monotonicMs() - clock.atMs <= KEPT_MS ? clock.offsetMs : null)
   const latest = () => (last !== null && monotonicMs() - last.atMs <= KEPT_MS ? last.alive : null)
-  const check = (kind: keyof Alive, consequence: string) => async () => {
+  const check = (kind: keyof Alive, noun: string, consequence: string) => async () => {
     if (latest()?.[kind] !== 0 || monotonicMs() - seenMs[kind] < GRACE_MS) return
-    throw new NoneAliveError(`no process of the kind ${kind} is alive: ${consequence}`)
+    throw new NoneAliveError(`no ${noun} is alive: ${consequence}`)
   }
 
   metrics.gauge(
@@ -106,8 +106,8 @@ export function createAliveWatch({
     },
     latest,
     checks: {
-      workers: check('workers', 'accepted logouts wait in the event log'),
-      bookkeepers: check('bookkeepers', 'receipts, SLA figures and notifications wait'),
+      workers: check('workers', 'delivery worker', 'accepted logouts wait in the event log'),
+      bookkeepers: check('bookkeepers', 'bookkeeper', 'receipts, SLA figures and notifications wait'),
     },
     async clock() {
       const ms = offsetMs() ?? 0

@@ -14,7 +14,7 @@ export interface AuditWordsOf {
   readonly delivery: AuditDelivery | null
   /** From acceptance to the first answer that says logged out, in milliseconds; null if there was none. */
   readonly propagationMs: number | null
-  /** Why the login failed, without secrets; null unless it did. */
+  /** Why the audit has no verdict, as a sentence without its full stop and without secrets; null if the reason says it all. */
   readonly hindrance: string | null
   readonly timeoutS: number
 }

@@ -271,7 +271,17 @@ function reportOf(
   })
   const propagationMs =
     state.phase === 'over' && outcome.result === 'passed' ? Math.round(state.overMs - state.acceptedMs) : null
-  const words = describeAudit({ outcome, delivery, propagationMs, hindrance, timeoutS: settings.timeout_s })
+  const words = describeAudit({
+    ...{ outcome, delivery, propagationMs, timeoutS: settings.timeout_s },
+    hindrance: outcome.reason === 'check_unclear' ? checkInWords(seen) : hindrance,
+  })
   const findings: AuditFindings = { ...words, check: seen, checks, refreshes }
   return { id, outcome, delivery, propagationMs, findings }
+}
+
+function checkInWords(seen: Seen | null): string | null {
+  if (seen === null) return null
+  return seen.status === null
+    ? 'The last check got no answer'
+    : `The last check was answered with the status ${seen.status}`
 }

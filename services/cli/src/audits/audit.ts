@@ -27,7 +27,12 @@ export const audit = group('synthetic logouts: whether relying parties end their
   ),
   list: command({ about: 'list audits, the latest first', options: LIST }, list),
   show: command(
-    { about: 'show an audit', words: { '<ID>': 'the id of the audit' }, options: CONNECTION_OPTIONS },
+    {
+      about: 'show an audit',
+      words: { '<ID>': 'the id of the audit' },
+      options: CONNECTION_OPTIONS,
+      notes: 'Exit status: 0 if the audit passed, 1 if it failed, is inconclusive or has not ended.',
+    },
     show,
   ),
   schedule: command(
@@ -35,6 +40,8 @@ export const audit = group('synthetic logouts: whether relying parties end their
       about: 'set up the audits of a relying party, change their schedule, or show the set-up',
       words: { '<CLIENT>': 'the client_id' },
       options: SCHEDULE_OPTIONS,
+      notes:
+        'A new schedule begins at once: its first audit runs within a minute. A --file without every_s leaves the schedule as it is; only --off ends it.',
       examples: [
         'curfew audit schedule wiki --issuer main --file setup.json --every 1h',
         'curfew audit schedule wiki --issuer main --off',
@@ -65,11 +72,11 @@ async function list({ values }: Given<typeof LIST>): Promise<number> {
   return 0
 }
 
-/** Shows an audit. Exit status 1 if it failed. */
+/** Shows an audit. Exit status 1 unless it passed. */
 async function show({ values, positionals }: Given<typeof CONNECTION_OPTIONS>): Promise<number> {
   const found = await answered(connect(values).getAudit(positionals[0] ?? ''))
   process.stdout.write(values.json === true ? `${JSON.stringify(found)}\n` : inWords(found))
-  return found.result === 'failed' ? 1 : 0
+  return found.result === 'passed' ? 0 : 1
 }
 
 /** Audits as a table. */

@@ -1,5 +1,8 @@
+import { ApiError, type Client } from '@curfew/client'
 import type { AuditSetup, AuditSetupInput } from '@curfew/contract'
+import { AUDIT_EVERY_S } from '@curfew/domain'
 import { answered, CONNECTION_OPTIONS, connect } from '../calls/connect.ts'
+import { faultIn } from '../client-file/values.ts'
 import { ISSUER_OPTION, issuerOf } from '../registry/issuer.ts'
 import { flag, type Given, text, UsageError } from '../terminal/arguments.ts'
 import { readText } from '../terminal/files.ts'
@@ -8,7 +11,7 @@ import { plain } from '../terminal/table.ts'
 export const SCHEDULE_OPTIONS = {
   ...ISSUER_OPTION,
   file: text('FILE', 'the set-up as JSON; - reads standard input'),
-  every: text('TIME', 'the time between two audits, such as 30m, 1h or 1d'),
+  every: text('TIME', 'the time between two audits, such as 30m, 1h or 1d; 5m or more'),
   off: flag('end the schedule, and keep the set-up for audits by hand'),
   delete: flag('delete the set-up with its secrets'),
   ...CONNECTION_OPTIONS,
@@ -34,14 +37,26 @@ export async function schedule({ values, positionals }: Given<typeof SCHEDULE_OP
     return 0
   }
   if (changes.length === 0) return print(await answered(client.getAuditSetup(issuer, clientId)), json)
-  const input = given ?? inputOf(await answered(client.getAuditSetup(issuer, clientId)))
-  const { every_s: before, ...setup } = input
-  const next = off === true ? undefined : (everyS ?? before)
-  const put = client.putAuditSetup(issuer, clientId, {
-    ...setup,
-    ...(next !== undefined && { every_s: next }),
-  })
-  return print(await answered(put), json)
+  const stored = await setupOr(client, { issuer, clientId, isNeeded: given === undefined })
+  const { every_s: named, ...setup } = given ?? inputOf(stored as AuditSetup)
+  // A file without every_s leaves the schedule as it is. Only --off ends it.
+  const next = off === true ? null : (everyS ?? named ?? stored?.every_s ?? null)
+  const put = client.putAuditSetup(issuer, clientId, { ...setup, ...(next !== null && { every_s: next }) })
+  return print(await answered(put), json, next !== null && next !== stored?.every_s)
+}
+
+/** The stored set-up; null if there is none and it is not needed. */
+async function setupOr(
+  client: Client,
+  { issuer, clientId, isNeeded }: { issuer: string; clientId: string; isNeeded: boolean },
+): Promise<AuditSetup | null> {
+  try {
+    return await answered(client.getAuditSetup(issuer, clientId))
+  } catch (error) {
+    const { cause } = Object(error) as { readonly cause?: unknown }
+    if (!isNeeded && cause instanceof ApiError && cause.status === 404) return null
+    throw error
+  }
 }
 
 /** @throws {UsageError} */
@@ -50,7 +65,15 @@ function readTime(given: string): number {
   const seconds = Number(count) * (SECONDS[unit] ?? 0)
   if (seconds === 0)
     throw new UsageError(`--every must be a time such as 30m, 1h or 1d, and not ${plain(given)}.`)
+  if (seconds < AUDIT_EVERY_S.min)
+    throw new UsageError(`--every must be ${inUnits(AUDIT_EVERY_S.min)} or more.`)
   return seconds
+}
+
+/** A time as `--every` takes it. */
+function inUnits(seconds: number): string {
+  const [unit, size] = Object.entries(SECONDS).findLast(([, each]) => seconds % each === 0) ?? ['s', 1]
+  return `${seconds / size}${unit}`
 }
 
 /** @throws {UsageError} */
@@ -61,7 +84,9 @@ function readSetup(content: string, file: string): AuditSetupInput {
     // A text that is nested too deeply can be parsed, and not written again.
     JSON.stringify(parsed)
   } catch (error) {
-    throw new UsageError(`${file} is not JSON, or it is nested too deeply.`, { cause: error })
+    const name = file === '-' ? 'Standard input' : file
+    const fault = error instanceof RangeError ? 'is nested too deeply' : `is not JSON${faultIn(content)}`
+    throw new UsageError(`${name} ${fault}.`, { cause: error })
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
     throw new UsageError(`${file} is not a JSON object.`)
@@ -80,8 +105,10 @@ function inputOf({ login, check, refresh, every_s, timeout_s }: AuditSetup): Aud
   }
 }
 
-function print(setup: AuditSetup, json: boolean): number {
-  process.stdout.write(json ? `${JSON.stringify(setup)}\n` : inWords(setup))
+/** @param isNew whether the schedule begins or has changed, so that its first audit runs at once. */
+function print(setup: AuditSetup, json: boolean, isNew = false): number {
+  const note = isNew ? 'The first audit runs within a minute.\n' : ''
+  process.stdout.write(json ? `${JSON.stringify(setup)}\n` : `${inWords(setup)}${note}`)
   return 0
 }
 
@@ -99,7 +126,9 @@ function inWords({ issuer, client_id, login, check, refresh, ...setup }: AuditSe
     ...(refresh === undefined ? [] : [['refresh', `${refresh.method} ${refresh.url}`] as const]),
     [
       'schedule',
-      setup.every_s === null ? 'by hand only' : `every ${setup.every_s} s, next at ${setup.next_due_at}`,
+      setup.every_s === null
+        ? 'by hand only'
+        : `every ${inUnits(setup.every_s)}, next at ${setup.next_due_at}`,
     ],
     ['timeout', `${setup.timeout_s} s`],
     ['last result', setup.last_result ?? 'none'],

@@ -45,7 +45,7 @@ const CHECKS: Readonly<Record<string, CheckWords>> = {
     name: 'bookkeepers',
     ok: 'run',
     degraded: 'none is alive: receipts, SLA figures and notifications wait',
-    fix: 'Start a bookkeeper. If one runs, find the reason in its log (heartbeat.failed).',
+    fix: 'Start a bookkeeper. If one runs, find the reason in its log (job.failed with the job heartbeat).',
   },
   backlog: {
     name: 'backlog',
@@ -96,12 +96,15 @@ export const doctor = command(
 /** Checks the deployment, and prints the findings. @returns the exit status: 1 if something is wrong. */
 async function runDoctor({ values }: Given<typeof OPTIONS>): Promise<number> {
   const client = connect(values)
-  const findings = [
-    ...(await ofService(client)),
-    ...(await ofEventLog(client, values.issuer)),
-    ...(await ofQuarantine(client, values.issuer)),
-    ...(await ofKeys(client, values.issuer)),
-  ]
+  const service = await ofService(client)
+  const findings = service.isDatabaseAway
+    ? [...service.findings, ...['lanes of the event log', 'quarantine', 'keys'].map(notChecked)]
+    : [
+        ...service.findings,
+        ...(await ofEventLog(client, values.issuer)),
+        ...(await ofQuarantine(client, values.issuer)),
+        ...(await ofKeys(client, values.issuer)),
+      ]
   const ok = findings.every((finding) => finding.ok)
   if (values.json === true) process.stdout.write(`${JSON.stringify({ ok, findings })}\n`)
   else {
@@ -125,12 +128,25 @@ function markOf({ ok, fix }: Finding): string {
   return fix === null ? 'ok' : 'note'
 }
 
-async function ofService(client: Client): Promise<readonly Finding[]> {
+/** Readiness checks that say nothing while the database is unavailable. */
+const NEED_DATABASE: readonly string[] = [
+  ...['workers', 'bookkeepers', 'backlog', 'event-log-choice', 'clock', 'master-key'],
+]
+
+function notChecked(check: string): Finding {
+  return { check, ok: false, what: 'not checked: the database is unavailable', fix: null }
+}
+
+async function ofService(
+  client: Client,
+): Promise<{ readonly findings: readonly Finding[]; readonly isDatabaseAway: boolean }> {
   const before = Date.now()
   const { checks, unavailable, degraded, date } = await answered(client.readiness())
   const after = Date.now()
+  const isDatabaseAway = unavailable.includes('ledger')
   const findings = checks.map((check): Finding => {
     const words: CheckWords = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
+    if (isDatabaseAway && NEED_DATABASE.includes(check)) return notChecked(words.name)
     const isAway = unavailable.includes(check)
     const ok = !isAway && !degraded.includes(check)
     return {
@@ -144,7 +160,7 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
       fix: ok ? null : words.fix,
     }
   })
-  if (date === null) return findings
+  if (date === null) return { findings, isDatabaseAway }
   // The Date header has whole seconds.
   const offMs = Math.max(before - date.getTime() - 1_000, date.getTime() - after, 0)
   const offMsMax = Math.max(after - date.getTime(), date.getTime() + 1_000 - before)
@@ -155,7 +171,7 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
   const fix = wrong
     ? 'Synchronize both clocks with NTP. Relying parties refuse tokens that are too old, or from the future.'
     : null
-  return [...findings, { check: 'clock', ok: !wrong, what, fix }]
+  return { findings: [...findings, { check: 'clock', ok: !wrong, what, fix }], isDatabaseAway }
 }
 
 /**
@@ -195,11 +211,16 @@ function eventLogInWords(view: EventLogView): readonly Finding[] {
   ]
 }
 
-/** The finding about live processes. Whether too few are alive is decided by the readiness of the service, after a grace. */
+/** The finding about live processes. It is wrong at once if none is alive; readiness waits for a grace. */
 function aliveInWords({ workers_alive, bookkeepers_alive }: EventLogView): Finding {
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   const what = `${count(workers_alive, 'delivery worker')} and ${count(bookkeepers_alive, 'bookkeeper')}`
-  return { check: 'live processes', ok: true, what, fix: null }
+  const missing = [
+    ...(workers_alive === 0 ? ['a delivery worker'] : []),
+    ...(bookkeepers_alive === 0 ? ['a bookkeeper'] : []),
+  ]
+  const ok = missing.length === 0
+  return { check: 'live processes', ok, what, fix: ok ? null : `Start ${missing.join(' and ')}.` }
 }
 
 /** The finding about the clocks of the service and of PostgreSQL. Whether they differ too much is decided by the readiness. */

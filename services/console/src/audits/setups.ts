@@ -110,7 +110,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
     async (request) => {
       const { issuer, client_id: clientId } = request.params
       const setup = await findAuditSetup(db, { issuer, clientId })
-      if (setup === null) throw noSetup(request.params)
+      if (setup === null) throw await noSetup(db, request.params)
       return setupView(setup, deps)
     },
   )
@@ -139,7 +139,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
           detail: {},
         },
       )
-      if (!deleted) throw noSetup(request.params)
+      if (!deleted) throw await noSetup(db, request.params)
       return reply.code(204).send(null)
     },
   )
@@ -246,11 +246,18 @@ function auditDetail(
   }
 }
 
-function noSetup({ issuer, client_id }: { issuer: string; client_id: string }): ProblemError {
+/** The 404 of a relying party without a set-up, or of one that is not registered. */
+async function noSetup(
+  db: Database,
+  params: { readonly issuer: string; readonly client_id: string },
+): Promise<ProblemError> {
+  const { issuer, client_id } = params
+  await issuerOr404(db, issuer)
+  if ((await findRelyingParty(db, { issuer, clientId: client_id })) === null) return noSuchParty(params)
   return new ProblemError({
     status: 404,
     title: 'No audit set-up',
-    detail: `No logout audits are set up for ${client_id} at ${issuer}. Put a set-up first.`,
+    detail: `No logout audits are set up for ${client_id} at ${issuer}. Put a set-up first: curfew audit schedule ${client_id} --issuer ${issuer} --file FILE.`,
   })
 }
 
