@@ -25,9 +25,9 @@ describe('every seed', () => {
 })
 
 describe('a run', () => {
-  test('is the same for the same seed, and different for another seed', async () => {
+  test('is the same for the same seed, and different for another seed', { timeout: 120_000 }, async () => {
     const digests = new Set<string>()
-    const seeds = Array.from({ length: 40 }, (_, index) => 7_000 + index)
+    const seeds = Array.from({ length: 20 }, (_, index) => 7_000 + index)
     for (const seed of seeds) {
       const { digest } = await simulate(seed)
       expect((await simulate(seed)).digest, `seed ${seed}`).toBe(digest)
