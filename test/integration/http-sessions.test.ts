@@ -92,7 +92,8 @@ test('a posted session can be read by support staff until it ends', async () => 
     email: 'alice@example.com',
   })
   expect(answer).toEqual({ status: 'accepted', links: { session: expect.any(String) } })
-  const expected = { ...GOOD, device: 'phone', email: 'alice@example.com', started_at, logout: null }
+  const session = { ...GOOD, device: 'phone', email: 'alice@example.com', started_at }
+  const expected = { ...session, logout: null, overlong_since: null }
   await eventually(async () => expect(await list({ sub: 'alice' })).toEqual([expected]))
   const linked = await curfew.call('GET', answer.links.session)
   expect(await linked.json()).toEqual({ items: [expected], next_cursor: null })
