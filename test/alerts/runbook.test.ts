@@ -183,7 +183,7 @@ test('no delivery worker runs, and then no bookkeeper', { timeout: 2 * TEST_MS }
   })
 })
 
-/** Starts the services apart but for a delivery worker, behind a proxy, and posts a logout. */
+/** Starts each service except a delivery worker, behind a proxy, and posts a logout. */
 async function openWithoutWorker(databaseUrl: string) {
   const keys = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
   const roles = ['ingest', 'console', 'bookkeeper'] as const

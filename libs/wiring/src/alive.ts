@@ -1,6 +1,7 @@
 import { CurfewError } from '@curfew/domain'
-import { type Alive, countAlive, type Database, readClock } from '@curfew/ledger'
+import { type Alive, countAlive, type Database } from '@curfew/ledger'
 import { type Metrics, type Service, sleep } from '@curfew/runtime'
+import { differenceText, isTooFar, readOffsetMs } from './clock-check.ts'
 
 /** No delivery worker is alive, or no bookkeeper: accepted logouts wait in the event log, or receipts and figures are late. */
 export class NoneAliveError extends CurfewError {
@@ -30,8 +31,6 @@ const PAUSE_MS = 5_000
 const KEPT_MS = 30_000
 /** A check fails after this time without a live process, in milliseconds: a start or a restart is no fault. */
 const GRACE_MS = 30_000
-/** The check of the clock fails beyond this difference, in milliseconds. */
-const CLOCK_MS_MAX = 60_000
 
 /**
  * Creates the watch. The readings are the same in all processes, so that the metrics survive the death of any of them.
@@ -66,7 +65,7 @@ export function createAliveWatch({
       last = null
     }
     try {
-      clock = { offsetMs: await readOffset(db, { monotonicMs, wallMs }), atMs: monotonicMs() }
+      clock = { offsetMs: await readOffsetMs(db, { monotonicMs, wallMs }), atMs: monotonicMs() }
     } catch {
       // As above.
       clock = null
@@ -111,23 +110,7 @@ export function createAliveWatch({
     },
     async clock() {
       const ms = offsetMs() ?? 0
-      if (Math.abs(ms) <= CLOCK_MS_MAX) return
-      throw new ClockDegradedError(
-        `this machine's clock and PostgreSQL's differ by ${Math.round(ms / 1_000)} s: set both by NTP`,
-      )
+      if (isTooFar(ms)) throw new ClockDegradedError(differenceText(ms))
     },
   }
-}
-
-/** This machine's clock minus PostgreSQL's, less the difference that the round trip may explain, in milliseconds. */
-async function readOffset(
-  db: Database,
-  { monotonicMs, wallMs }: { readonly monotonicMs: () => number; readonly wallMs: () => number },
-): Promise<number> {
-  const sentMs = monotonicMs()
-  const ledgerMs = (await readClock(db)).getTime()
-  // PostgreSQL read its clock between the two times, so the middle is wrong by at most half the round trip.
-  const halfTripMs = (monotonicMs() - sentMs) / 2
-  const measuredMs = wallMs() - halfTripMs - ledgerMs
-  return Math.sign(measuredMs) * Math.max(0, Math.abs(measuredMs) - halfTripMs)
 }

@@ -1,5 +1,5 @@
 import { CurfewError, type EventLogMonitor } from '@curfew/domain'
-import { sleep } from '@curfew/runtime'
+import { within } from '@curfew/runtime'
 
 /** Accepted logouts have waited in the event log for more than a minute. */
 export class BacklogDegradedError extends CurfewError {
@@ -42,18 +42,11 @@ export function createBacklogCheck(
 
   return async ({ waitMs = 0 } = {}) => {
     if (looking === null && isOlder(FRESH_MS)) looking = look()
-    if (waitMs > 0 && looking !== null && isOlder(KEPT_MS)) await within(waitMs, looking)
+    if (waitMs > 0 && looking !== null && isOlder(KEPT_MS)) await within(looking, waitMs, undefined)
     if (last === null || isOlder(KEPT_MS) || last.oldestSeconds === null) return
     if (last.oldestSeconds <= OLDEST_S_MAX) return
     throw new BacklogDegradedError(
       `the oldest accepted logout has waited for ${Math.round(last.oldestSeconds)} s in the event log`,
     )
   }
-}
-
-/** Waits for `work`, but not longer than `ms`. */
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  const over = new AbortController()
-  await Promise.race([work, sleep(ms, over.signal)])
-  over.abort()
 }

@@ -90,24 +90,30 @@ export function startBatchSpan({
   ...options
 }: Omit<SpanOptions, 'parent' | 'links'> & { readonly items: readonly (string | null)[] }): Span {
   if (tracing === null) return NO_BATCH
-  const recorded = items.filter(
-    (item) => item !== null && (parseTraceparent(item) === null ? false : isSampled(item)),
-  )
+  const recorded = items.flatMap((item) => {
+    const valid = item === null ? null : parseTraceparent(item)
+    return valid !== null && isSampled(valid) ? [valid] : []
+  })
   const [first] = recorded
-  if (first === undefined || first === null) return NO_BATCH
+  if (first === undefined) return NO_BATCH
   return startSpan({ ...options, parent: first, links: recorded })
 }
 
-/** Does the work of a span, and ends the span with the outcome. */
+/**
+ * Does the work of a span, and ends the span with the outcome.
+ *
+ * @param failureOf the class of the failure if the value means one, otherwise null. Default: no value does.
+ */
 export async function inSpan<Value>(
   span: Span,
   work: () => Promise<Value>,
   attributes?: (value: Value) => Attributes,
+  failureOf: (value: Value) => string | null = () => null,
 ): Promise<Value> {
   if (!span.recorded) return work()
   try {
     const value = await work()
-    span.end(attributes?.(value))
+    span.end(attributes?.(value), failureOf(value))
     return value
   } catch (error) {
     span.end(undefined, errorTypeOf(error))

@@ -1,5 +1,5 @@
 import type { AttemptOutcome, Binding, InFlightDelivery } from '@curfew/domain'
-import { childOf, errorTypeOf, type Span, startSpan } from '@curfew/runtime'
+import { childOf, inSpan, type Span, startSpan } from '@curfew/runtime'
 import type { Delivered } from './deliver.ts'
 
 /** One attempt of a delivery. */
@@ -23,17 +23,15 @@ export async function inAttemptSpan<Result extends Delivered>(
     ...{ name: 'POST', role: 'client', parent: delivery.event.traceparent },
     attributes: () => attributesOf(trial),
   })
-  if (!span.recorded) return work(span)
-  try {
-    const delivered = await work(span)
-    const { outcome } = delivered
-    const status = 'status' in outcome ? outcome.status : null
-    span.end({ ...(status !== null && { 'http.response.status_code': status }) }, failureOf(outcome))
-    return delivered
-  } catch (error) {
-    span.end(undefined, errorTypeOf(error))
-    throw error
-  }
+  return inSpan(
+    span,
+    () => work(span),
+    ({ outcome }) => {
+      const status = 'status' in outcome ? outcome.status : null
+      return { ...(status !== null && { 'http.response.status_code': status }) }
+    },
+    ({ outcome }) => failureOf(outcome),
+  )
 }
 
 /**

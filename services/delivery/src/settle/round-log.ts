@@ -1,5 +1,5 @@
 import { type AttemptOutcome, errorClassOf, type InFlightDelivery } from '@curfew/domain'
-import type { Log } from '@curfew/runtime'
+import { type Log, traceIdOf } from '@curfew/runtime'
 import type { Round, Try } from '../attempt/attempt.ts'
 import type { RegistryCache } from '../intake/registry-cache.ts'
 
@@ -26,7 +26,7 @@ export function createRoundLog({
       client_id: binding?.clientId ?? null,
       binding_id: delivery.bindingId,
       channel: round.channel,
-      trace_id: traceparent?.split('-')[1] ?? null,
+      trace_id: traceparent === null ? null : traceIdOf(traceparent),
     }
   }
 
