@@ -246,10 +246,11 @@ test('curfew up seals its keys again with a new master key, and logouts wait whi
   await stop(first)
   const made = (await readFile(join(dataFolder, 'master-key'), 'utf8')).trim()
   const env = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
-  const start = (more: Readonly<Record<string, string>>) =>
-    startStandalone(processes, { dataFolder, adminKey, env: { ...env, ...more } })
+  const start = (more: Readonly<Record<string, string>>, says?: RegExp) =>
+    startStandalone(processes, { dataFolder, adminKey, env: { ...env, ...more }, ...(says && { says }) })
 
-  const wrong = await start({})
+  // It answers, but is never ready: its delivery worker waits for the key.
+  const wrong = await start({}, /"master-key\.wrong"/)
   expect(await wrong.client.readiness()).toMatchObject({ unavailable: ['master-key'] })
   const { id } = await wrong.client.postLogoutEvent({ iss: 'https://idp.example', sub: 'alice' })
   await expect(wrong.client.getLogoutEvent(id, { wait: 1 })).rejects.toThrow()

@@ -143,7 +143,7 @@ describe('a claimed delivery', () => {
     const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
     expect(claimed).toEqual({
       ...delivery,
-      event: { iss, givenId, sub, scope, lane, acceptedAt },
+      event: { iss, givenId, sub, scope, lane, acceptedAt, traceparent: null },
       attempts: 3,
       retries: 2,
       refusals: 1,

@@ -8,6 +8,8 @@ import { ALL, pileUp, registerQuietly, standing } from './dead-letters-support.t
 // Goal: a replay puts back exactly the requested deliveries, every one once, despite crashes and with any number of bookkeepers.
 // Method: the real statements, one batch at a time, with a crash or another bookkeeper at every possible point.
 
+/** The longest wait for a bookkeeper, which starts and takes its batches in turn. */
+const patiently = { timeout: 15_000 }
 let curfew: Curfew
 beforeEach(async () => {
   curfew = await openCurfew({ workers: 0 })
@@ -233,11 +235,9 @@ describe('every delivery is replayed once', () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 900 })
     const job = await create()
     const [doomed] = await Promise.all([curfew.startBookkeeper(), curfew.startBookkeeper()])
-    await expect.poll(async () => (await findReplay(curfew.db, job.id))?.done).toBeGreaterThan(0)
+    await expect.poll(async () => (await findReplay(curfew.db, job.id))?.done, patiently).toBeGreaterThan(0)
     await doomed.kill()
-    await expect
-      .poll(async () => (await findReplay(curfew.db, job.id))?.state, { timeout: 15_000 })
-      .toBe('done')
+    await expect.poll(async () => (await findReplay(curfew.db, job.id))?.state, patiently).toBe('done')
     expect(await standing(curfew.db)).toEqual({ 'pending 1': 900 })
     expect(await findReplay(curfew.db, job.id)).toMatchObject({ done: 900, waiting: 900 })
   })
@@ -284,8 +284,8 @@ describe('a dead letter that the ledger refuses to put back', () => {
     await refuse([bad ?? ''])
     const [stuck, other] = [await create({ clientIds: ['shop'] }), await create({ clientIds: ['wiki'] })]
     await curfew.startBookkeeper()
-    await expect.poll(async () => (await findReplay(curfew.db, other.id))?.state).toBe('done')
-    await expect.poll(async () => (await findReplay(curfew.db, stuck.id))?.state).toBe('failed')
+    await expect.poll(async () => (await findReplay(curfew.db, other.id))?.state, patiently).toBe('done')
+    await expect.poll(async () => (await findReplay(curfew.db, stuck.id))?.state, patiently).toBe('failed')
     expect(await standing(curfew.db)).toEqual({ 'dead_lettered 0': 1, 'pending 1': 5 })
   })
 

@@ -267,6 +267,8 @@ export interface StandaloneOptions {
   readonly adminKey?: string | null
   /** Whether the process believes that a person reads its output. */
   readonly terminal?: boolean
+  /** What its output says once it has started. Default: that it is ready. */
+  readonly says?: RegExp
   /** The longest wait for the start. Default 20 s. */
   readonly timeoutMs?: number
 }
@@ -288,10 +290,10 @@ export function spawnStandalone(
   })
 }
 
-/** Starts `curfew up`, and waits until it is ready. */
+/** Starts `curfew up`, and waits until it is ready, or until it says `options.says`. */
 export async function startStandalone(processes: Processes, options: StandaloneOptions): Promise<Standalone> {
   const process = spawnStandalone(processes, options)
-  await process.says(/"process\.ready"/, options.timeoutMs)
+  await process.says(options.says ?? /"process\.ready"/, options.timeoutMs)
   const [, url = ''] = /server\.listening","url":"([^"]+)"/.exec(process.stderr) ?? []
   // A start that makes a key names its file; a terminal would show the key.
   const [, keyFile] = /admin-key\.generated","path":"([^"]+)"/.exec(process.stderr) ?? []
