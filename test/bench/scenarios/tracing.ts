@@ -14,8 +14,6 @@ const SAMPLED = '0.1'
 export async function tracing(settings: Settings): Promise<readonly Row[]> {
   const { rounds, rps, seconds, progress } = settings
   await using opening = new AsyncDisposableStack()
-  const relyingParties = await openRelyingParties()
-  opening.defer(() => relyingParties.stop())
   const collector = await openAsker<number>('./collector.ts')
   opening.defer(() => collector.stop())
   const traced = await openSubject(PORT, {
@@ -27,6 +25,9 @@ export async function tracing(settings: Settings): Promise<readonly Row[]> {
   const untraced = await openSubject(PORT + 2, { OTEL_SDK_DISABLED: 'true' })
   opening.defer(() => untraced.stop())
   const turnOf = async (subject: Subject) => {
+    // Each has its own: a load counts all answers as answers to its events.
+    const relyingParties = await openRelyingParties()
+    opening.defer(() => relyingParties.stop())
     await register(subject, relyingParties, settings)
     const load = createLoad(subject, relyingParties)
     return () => fullTurn({ subject, load }, { owedTo: rps }, seconds)
