@@ -25,6 +25,10 @@ create table issuers (
   jwks_uri             text,
   lenient_logout_tokens boolean not null default false,
   widen                boolean not null default false,
+  -- The cutoff feed. The longest life of a token that a resource server accepts, in seconds. Whether the logout of a session also cuts
+  -- off the tokens of its subject, for tokens without a sid.
+  max_token_ttl        integer not null default 3600 check (max_token_ttl > 0),
+  widen_to_subject     boolean not null default false,
   -- The subject type of its relying parties that state none: whether they know a user by one sub, or each by a sub of its own.
   subject_type         text not null default 'public' check (subject_type in ('public', 'pairwise')),
   -- Default settings of its relying parties.
@@ -87,10 +91,13 @@ create table bindings (
   -- Settings that only the channel reads, valid by its schema. The registration overrides the issuer's defaults, which override
   -- the channel's.
   settings          jsonb not null,
-  -- Whether a message names a session, the subject, or either, and whether a message for the subject may be used for a logout of
+  -- Whether a message names a session, the subject, either, or whatever the event names, and whether a message for the subject may be used for a logout of
   -- one session. Both follow from the settings.
-  names             text not null check (names in ('session', 'subject', 'either')),
+  names             text not null check (names in ('session', 'subject', 'either', 'any')),
   widens            boolean not null,
+  -- For a channel from which relying parties fetch: {"lastsMs", "onDeadline"}, the time for which a delivery is offered and the state
+  -- after it. Null: Curfew sends.
+  offer             jsonb check (offer is null or (offer->>'lastsMs')::bigint > 0 and offer->>'onDeadline' in ('lapsed', 'dead_lettered')),
   -- The secret that Curfew sends to the endpoint, a compact JWE under the master key.
   sealed_secret     text,
   -- The weakest acknowledgement that keeps the promise: see level.ts in libs/domain.

@@ -82,7 +82,7 @@ create table deliveries (
   planned_at          timestamptz not null,
   -- When the session ends by itself; null if unknown. After it, no logout is needed.
   session_ends_at     timestamptz,
-  -- When the next attempt may start.
+  -- When the next attempt may start. Of an offered delivery: when the offer ends.
   due_at              timestamptz,
   -- The worker that may settle the delivery, or that settled it. The lease is valid while the worker sends heartbeats.
   leased_by           uuid,
@@ -113,27 +113,34 @@ create table deliveries (
   refusals            smallint not null default 0 check (refusals >= 0),
   -- HTTP status of the last attempt; null if it got no answer.
   status              smallint,
+  -- Whether its relying party fetches it. Curfew then makes no attempt.
+  fetched             boolean not null default false,
   -- Whether its message must not name the event's subject, because that is the pairwise sub of another client or may be.
   sub_withheld        boolean not null default false,
   state               text not null check (state in
-                        ('pending', 'in_flight', 'acknowledged', 'superseded', 'lapsed', 'dead_lettered')),
+                        ('pending', 'in_flight', 'offered', 'acknowledged', 'superseded', 'lapsed', 'dead_lettered')),
   lane                text not null check (lane in ('interactive', 'bulk')),
   sid                 text,
   -- The subject that its message names instead of the event's: the one that its client knows the user by. Null: the event's, or none.
   sub                 text,
   level               text check (level in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
   dead_letter_reason  text,
+  -- What the acknowledgement of a fetched delivery rests on, as machine words: `applied_to:4711`.
+  evidence            text,
   -- SHA-256 of the last token sent. The token itself is stored nowhere.
   token_digest        bytea check (octet_length(token_digest) = 32),
   -- The message that the first attempt sends, a compact JWE under the master key: the identity provider's own token. Null in all other
   -- deliveries, and after the first attempt.
   first_message       text,
-  constraint due_exactly_while_pending check ((state = 'pending') = (due_at is not null)),
+  constraint due_exactly_while_waiting check ((state in ('pending', 'offered')) = (due_at is not null)),
+  constraint sent_or_offered check (case state when 'offered' then fetched when 'pending' then not fetched when 'in_flight' then not fetched else true end),
   constraint leased_in_flight check (state <> 'in_flight' or (leased_by is not null and leased_at is not null)),
-  constraint settled_exactly_when_terminal check ((state in ('pending', 'in_flight')) = (settled_at is null)),
+  constraint settled_exactly_when_terminal check ((state in ('pending', 'in_flight', 'offered')) = (settled_at is null)),
   constraint level_exactly_when_acknowledged check ((state = 'acknowledged') = (level is not null)),
   constraint reason_exactly_when_dead check ((state = 'dead_lettered') = (dead_letter_reason is not null)),
-  constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0),
+  constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0 or fetched),
+  constraint fetched_without_attempts check (not fetched or attempts = 0 and first_message is null),
+  constraint evidence_of_fetched check (evidence is null or fetched and state = 'acknowledged'),
   constraint superseded_by_another check ((state = 'superseded') = (superseded_by is not null)),
   constraint no_first_message_when_settled check (first_message is null or settled_at is null),
   constraint replay_begins_a_generation check (replay_id is null or generation > 0),

@@ -85,6 +85,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
     clientId: clientId as ClientId,
     uri: 'https://rp.example/logout',
     settings: {},
+    offer: null,
     names: 'either',
     widens: true,
     sealedSecret: null,

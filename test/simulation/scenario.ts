@@ -367,6 +367,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
   return {
     id: id as BindingId,
     kind: 'backchannel',
+    offer: null,
     endpoint: 'main',
     issuer: NAME,
     iss: ISS,

@@ -15,6 +15,7 @@ import type {
   Level,
   LogoutEvent,
   Names,
+  Offer,
   TokenAlgorithm,
   TokenEncryption,
   TokenSignature,
@@ -34,7 +35,13 @@ export interface Fault {
 
 /** The input from which a channel reads its part of a registration, in addition to the metadata of the client. */
 export interface RegisterContext<Own> {
-  readonly issuer: { readonly name: string; readonly iss: string; readonly sidSupported: boolean }
+  readonly issuer: {
+    readonly name: string
+    readonly iss: string
+    readonly sidSupported: boolean
+    /** The longest life of its access tokens, in seconds. */
+    readonly maxTokenTtlS: number
+  }
   /** The member `curfew` of the registration. */
   readonly registered: RelyingPartySettings
   /** The effective `curfew` settings: those of the relying party, with its issuer's defaults for absent members. */
@@ -178,7 +185,7 @@ export interface Probe<Settings> {
   run(target: ProbeTarget<Settings>, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
 }
 
-/** The members that push channels and future pull channels have in common. */
+/** The members that push and pull channels have in common. */
 interface Base<Settings, Own> {
   /** The kind of its bindings, and the label in metrics, logs and receipts. */
   readonly kind: string
@@ -221,5 +228,15 @@ export interface PushChannel<Settings = ChannelSettings, Own = object> extends B
   readonly probe: Probe<Settings>
 }
 
-/** Any channel. A future pull channel, from which relying parties fetch, becomes another member of this union. */
-export type Channel = PushChannel
+/**
+ * A channel from which relying parties fetch their logouts. Curfew offers each delivery until the relying party acknowledges it, or
+ * until the offer ends.
+ */
+export interface PullChannel<Settings = ChannelSettings, Own = object> extends Base<Settings, Own> {
+  readonly mode: 'pull'
+  /** How long a delivery is offered, and how it ends without an acknowledgement. */
+  offer(settings: Settings): Offer
+}
+
+/** Any channel. */
+export type Channel = PushChannel | PullChannel

@@ -8,7 +8,8 @@ import {
 } from '@curfew/domain'
 import { type TObject, type TSchema, Type } from 'typebox'
 import { backchannel } from './backchannel/channel.ts'
-import type { Channel, RegisteredAt } from './channel.ts'
+import type { Channel, PushChannel, RegisteredAt } from './channel.ts'
+import { cutoff } from './cutoff/channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
 
 export { logoutUriOf, relayFault } from './backchannel/relay.ts'
@@ -25,6 +26,7 @@ export type {
   Job,
   ProbeTarget,
   ProbeTools,
+  PullChannel,
   PushChannel,
   RegisterContext,
   Registered,
@@ -35,7 +37,7 @@ export type { ProbeReport } from './probe-report.ts'
 export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
-export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]
+export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, cutoff]
 
 /** The kind of an endpoint without a stated kind. */
 export const DEFAULT_KIND: string = backchannel.kind
@@ -46,6 +48,13 @@ const BY_KIND: ReadonlyMap<string, Channel> = new Map(CHANNELS.map((channel) => 
 export function channelOf(kind: string): Channel {
   const channel = BY_KIND.get(kind)
   if (channel === undefined) throw new Error(`This release has no channel ${kind}`)
+  return channel
+}
+
+/** The push channel of a kind. @throws {Error} if there is none: the kind is unknown, or relying parties fetch from the channel. */
+export function pushChannelOf(kind: string): PushChannel {
+  const channel = channelOf(kind)
+  if (channel.mode === 'pull') throw new Error(`Curfew sends nothing over the channel ${kind}`)
   return channel
 }
 

@@ -43,6 +43,8 @@ export {
   disablesBinding,
   hasLapsed,
   type InFlightDelivery,
+  isSettled,
+  type SettledState,
   type Settlement,
   settle,
   type Tries,
@@ -296,6 +298,7 @@ export {
   type ChannelSettings,
   MAIN_ENDPOINT,
   type Names,
+  type Offer,
 } from './registry/binding.ts'
 export {
   type ClientMetadata,

@@ -6,7 +6,12 @@ import { readRegistration } from './registration.ts'
 // Goal: back-channel settings are read from the client formats of all supported products.
 // Method: clients with the members in each product's documentation. Fakes judge addresses and keys.
 
-const ISSUER = { name: 'main', iss: 'https://idp.example/realms/main', sidSupported: true }
+const ISSUER = {
+  name: 'main',
+  iss: 'https://idp.example/realms/main',
+  sidSupported: true,
+  maxTokenTtlS: 3_600,
+}
 const URI = 'https://shop.example/backchannel-logout'
 const UNSET = {
   ...{ subject_claims: 'both', session_required: false, algorithm: 'RS256', encryption: null },
@@ -222,7 +227,7 @@ describe('faults', () => {
       'a required sid is a fault if the issuer has none',
       withEndpoint({ backchannel_logout_session_required: true }),
       '/backchannel_logout_session_required',
-      { issuer: { ...ISSUER, sidSupported: false } },
+      { issuer: { ...ISSUER, sidSupported: false, maxTokenTtlS: 3_600 } },
     ],
     [
       'a required sid is a fault if tokens have only the sub',

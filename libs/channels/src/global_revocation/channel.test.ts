@@ -16,7 +16,7 @@ function read(own: object | null, client: object = {}, over: Partial<RegisterCon
   const registered = own === null ? {} : { channels: { global_revocation: own as Record<string, unknown> } }
   return globalRevocation.endpoints(readClient(client as Readonly<Record<string, unknown>>), {
     ...{
-      issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true },
+      issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true, maxTokenTtlS: 3_600 },
       registered,
       settings: registered,
       own: own ?? {},

@@ -331,6 +331,7 @@ export const DeliveriesQuery = Type.Object(
       Type.Union([
         Type.Literal('pending'),
         Type.Literal('in_flight'),
+        Type.Literal('offered'),
         Type.Literal('acknowledged'),
         Type.Literal('superseded'),
         Type.Literal('lapsed'),

@@ -268,6 +268,20 @@ export const IssuerInput = Type.Object(
           "Whether a logout that arrives by the relay notifies the issuer's other relying parties as well. Default false.",
       }),
     ),
+    max_token_ttl: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 31_536_000,
+        description:
+          'The longest life of an access token of the issuer, in seconds. The cutoff feed keeps an entry for that long. Default 3600.',
+      }),
+    ),
+    widen_to_subject: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether the logout of one session also cuts off the older access tokens of its user. For access tokens without a sid. Default false.',
+      }),
+    ),
     quotas: Type.Optional(
       Type.Partial(Quotas, {
         additionalProperties: false,
@@ -298,6 +312,8 @@ export const Issuer = model('Issuer', {
   jwks_uri: nullable(Text),
   lenient_logout_tokens: Type.Boolean(),
   widen: Type.Boolean(),
+  max_token_ttl: Type.Integer(),
+  widen_to_subject: Type.Boolean(),
   quotas: Quotas,
   defaults: IssuerDefaults,
   created_at: Time,
@@ -369,10 +385,13 @@ export const RelyingParty = Type.Object(
           uri: Text,
           enabled: Type.Boolean(),
           disabled_reason: nullable(Text),
-          names: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('either')], {
-            description:
-              'What one message to the endpoint can name: a session, the subject, or either of them.',
-          }),
+          names: Type.Union(
+            [Type.Literal('session'), Type.Literal('subject'), Type.Literal('either'), Type.Literal('any')],
+            {
+              description:
+                'What one message to the endpoint can name: a session, the subject, or either of them.',
+            },
+          ),
           counts: Type.String({ description: 'The weakest level of acknowledgement that keeps the SLA.' }),
           fallback_for: Type.Union([Text, Type.Null()], {
             description:

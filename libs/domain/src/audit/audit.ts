@@ -1,4 +1,4 @@
-import type { DeliveryState } from '../delivery/delivery.ts'
+import { type DeliveryState, isSettled, type SettledState } from '../delivery/delivery.ts'
 import { type Level, weaker } from '../delivery/level.ts'
 import type { CheckSays } from './setup.ts'
 
@@ -132,7 +132,7 @@ function watchingWith(
 /** The deliveries of an audit's logout, together. */
 export interface AuditDelivery {
   /** `pending`: at least one is not settled. */
-  readonly state: Exclude<DeliveryState, 'in_flight'>
+  readonly state: SettledState | 'pending'
   /** The weakest acknowledgement; null unless acknowledged. */
   readonly level: Level | null
 }
@@ -144,7 +144,7 @@ export function summarizeAuditDeliveries(
   if (deliveries.length === 0) return null
   const has = (...states: readonly DeliveryState[]) => deliveries.some(({ state }) => states.includes(state))
   if (has('dead_lettered')) return { state: 'dead_lettered', level: null }
-  if (has('pending', 'in_flight')) return { state: 'pending', level: null }
+  if (deliveries.some(({ state }) => !isSettled(state))) return { state: 'pending', level: null }
   const levels = deliveries.flatMap(({ level }) => (level === null ? [] : [level]))
   if (levels.length > 0) return { state: 'acknowledged', level: levels.reduce(weaker) }
   return { state: has('superseded') ? 'superseded' : 'lapsed', level: null }

@@ -82,6 +82,10 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: "No key could sign for this issuer in the relying party's algorithm.",
     fix: 'Give the workers the CURFEW_MASTER_KEY with which the keys were stored. Then replay.',
   }),
+  not_fetched: (_, { protocol }) => ({
+    what: `The relying party did not fetch its logouts in time (${protocol}).`,
+    fix: 'Start the process that fetches them, or correct its credential. Then replay.',
+  }),
   later_session: () => ({
     what: 'A token for the subject would have ended a session that the logout is not about: it began later, or is on another device. No other session was known that a token could name.',
     fix: 'The person may still be signed in there in an unposted session. Replay once the known session is over, or post a logout of the unposted session by its sid.',

@@ -6,16 +6,27 @@ import type { Level } from './level.ts'
 import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
 import { jittered, type RetryPolicy, retryDelayMs } from './retry.ts'
 
-/** All states. `superseded` and `lapsed` are final like `acknowledged`. The ledger's CHECK constraints enforce the same rules. */
+/**
+ * All states. A delivery of a push channel is `pending` and `in_flight` until it is settled; one of a pull channel is `offered`.
+ * `superseded` and `lapsed` are final like `acknowledged`. The ledger's CHECK constraints enforce the same rules.
+ */
 export const DELIVERY_STATES = [
   'pending',
   'in_flight',
+  'offered',
   'acknowledged',
   'superseded',
   'lapsed',
   'dead_lettered',
 ] as const
 export type DeliveryState = (typeof DELIVERY_STATES)[number]
+/** A state in which a delivery is settled. A replay may continue a dead letter. */
+export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight' | 'offered'>
+
+/** Whether a delivery in this state is settled. */
+export function isSettled(state: DeliveryState): state is SettledState {
+  return state !== 'pending' && state !== 'in_flight' && state !== 'offered'
+}
 
 /** Why a delivery became a dead letter. A person can act on every reason. */
 export type DeadLetterReason =
@@ -32,6 +43,8 @@ export type DeadLetterReason =
    * A token for the subject would end a later session of the relying party, and no older session is known that could be named.
    */
   | 'later_session'
+  /** The relying party did not fetch it in time. */
+  | 'not_fetched'
 
 /** The attempts of a delivery so far. */
 export interface Tries {

@@ -24,7 +24,7 @@ export function fallbacksFor<Each extends Channel>(
 }
 
 /** A current binding of the relying party of a dead letter. */
-export interface Successor extends Channel, Pick<Binding, 'id' | 'names' | 'widens'> {
+export interface Successor extends Channel, Pick<Binding, 'id' | 'offer' | 'names' | 'widens'> {
   /**
    * Whether the binding has a delivery of the event that names what the dead letter named, or more. A delivery that died because the
    * binding was not registered does not count.

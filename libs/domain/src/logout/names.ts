@@ -17,6 +17,7 @@ export function canName(
   sid: string | null,
 ): boolean {
   if (!mayName(event, binding)) return false
+  if (binding.names === 'any') return true
   // If the subject is unknown, a channel that names subjects may still use the session: the attempt decides.
   return binding.names === 'session' ? sid !== null : sid !== null || event.sub !== null
 }

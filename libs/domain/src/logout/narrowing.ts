@@ -32,8 +32,10 @@ export function narrowingOf(
   const matching = held.filter((session) => matchesSession(event, session))
   if (matching.length === held.length) return { kind: 'sent' }
   if (matching.length > 0 && binding.names === 'subject') return { kind: 'sent' }
+  // Only what Curfew sends is narrowed.
+  const sent = { id: binding.id, offer: null }
   const named = matching.map(({ sid, expiresAt, sub }) => ({ sid, sessionEndsAt: expiresAt, sub }))
-  return { kind: 'narrowed', owed: named.map((session) => owed(event, binding, session, digest)) }
+  return { kind: 'narrowed', owed: named.map((session) => owed(event, sent, session, digest)) }
 }
 
 /**

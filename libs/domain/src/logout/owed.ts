@@ -21,6 +21,8 @@ export interface OwedDelivery {
    * needless. Absent if the index has no such session.
    */
   readonly postedAt?: Date
+  /** How long it is offered to a relying party that fetches it, in milliseconds. Absent: Curfew sends it. */
+  readonly offerMs?: number
 }
 
 /** The parts of an event that its deliveries carry. Without a trace context, they carry none until they are claimed. */
@@ -40,7 +42,7 @@ export interface Named extends Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'> {
 /** Makes the delivery that `event` owes to a binding, with no attempt yet. */
 export function owed(
   event: OwingEvent,
-  { id: bindingId }: Pick<Binding, 'id'>,
+  { id: bindingId, offer }: Pick<Binding, 'id' | 'offer'>,
   { sid, sessionEndsAt, sub = event.sub }: Named,
   digest: Digest,
 ): OwedDelivery {
@@ -56,6 +58,7 @@ export function owed(
     },
     target: targetOf(event, sid, digest, differs ? own : undefined),
     ...(differs && { own }),
+    ...(offer !== null && { offerMs: offer.lastsMs }),
   }
 }
 

@@ -74,6 +74,9 @@ const WIDEN_GRACE_MS = 2_000
  *
  * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
+ * A binding that can name anything (`any`) gets one delivery of each event, whatever the index knows. It gets an issuer logout whole,
+ * and not its parts.
+ *
  * @param event its deliveries carry its trace context, if it has one.
  * @param issuer the event's issuer; null if none is registered with this `iss`.
  * @param isUnavailable whether a binding's breaker is open. Default: no breaker is open.
@@ -89,7 +92,7 @@ export function plan(
   if (event.scope === 'issuer') {
     // A token must name a session or a subject (Back-Channel Logout 2.4), and only the index knows the issuer's subjects.
     const isIndexed = known.kind === 'known' && issuer.sessionIndex !== 'off'
-    return { basis: isIndexed ? 'sessions' : 'registered', deliveries: [] }
+    return { basis: isIndexed ? 'sessions' : 'registered', deliveries: wholeOf(event, issuer, digest) }
   }
   const sessions = known.kind === 'known' && issuer.sessionIndex !== 'off' ? known.sessions : []
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
@@ -98,6 +101,12 @@ export function plan(
   const deliveries = issuer.bindings
     .filter((binding) => concernsClient(event, binding.clientId))
     .flatMap((binding) => {
+      if (binding.names === 'any') {
+        const isOwed =
+          event.parentId === undefined &&
+          isDueNow(event, binding, [], { bindings: issuer.bindings, isUnavailable })
+        return isOwed ? [whole(event, binding, digest)] : []
+      }
       const found = byClient.get(binding.clientId) ?? []
       const held = found.filter((session) => !hasOwnPart(event, session))
       if (held.length === 0 && found.length > 0) return []
@@ -115,6 +124,23 @@ export function plan(
   const basis =
     known.kind === 'unavailable' ? 'index_unavailable' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
+}
+
+/** The deliveries of an issuer logout itself. Every other delivery belongs to one of its parts. */
+function wholeOf(
+  event: LogoutEvent,
+  { bindings }: RegisteredIssuer,
+  digest: Digest,
+): readonly OwedDelivery[] {
+  return bindings
+    .filter(({ names, clientId }) => names === 'any' && concernsClient(event, clientId))
+    .map((binding) => whole(event, binding, digest))
+}
+
+/** A delivery that names what the event names. */
+function whole(event: LogoutEvent, binding: Binding, digest: Digest): OwedDelivery {
+  const sid = event.scope === 'session' ? event.sid : null
+  return owed(event, binding, { sid, sessionEndsAt: null }, digest)
 }
 
 /** Whether the event is a part of an issuer logout, and another part is about the session, because the user has another name there. */

@@ -298,7 +298,9 @@ function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
 }
 
 /** Milliseconds within which the next attempt starts; null if unknown. */
-function triedIn({ dueAt }: DeliveryProgress, now: Date): number | null {
+function triedIn({ state, dueAt }: DeliveryProgress, now: Date): number | null {
+  // The relying party decides when it fetches the delivery. `dueAt` is the end of the offer.
+  if (state === 'offered') return null
   const dueInMs = dueAt === null ? 0 : dueAt.getTime() - now.getTime()
   return dueInMs < -OVERDUE_MS ? null : Math.max(0, dueInMs) + SLACK_MS
 }

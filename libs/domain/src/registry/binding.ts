@@ -3,8 +3,12 @@ import type { RetryPolicy } from '../delivery/retry.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from '../ids.ts'
 import type { NetworkAccess } from './networks.ts'
 
-/** Whether a message of a binding can name only a session, only the subject, or either. */
-export type Names = 'session' | 'subject' | 'either'
+/**
+ * What a message of a binding can name.
+ * - `session`, `subject`: only that. `either`: a session or the subject.
+ * - `any`: whatever the event names, also everybody. Its relying party holds no sessions, and is owed one delivery of each event.
+ */
+export type Names = 'session' | 'subject' | 'either' | 'any'
 
 /** The settings of a binding that only its channel reads: JSON that is valid by the channel's schema. */
 export type ChannelSettings = Readonly<Record<string, unknown>>
@@ -17,6 +21,14 @@ export interface BindingTls {
   readonly client: { readonly certificate: string; readonly sealedKey: string } | null
 }
 
+/** How long the deliveries of a pull channel are offered, and how they end if the relying party does not fetch them. */
+export interface Offer {
+  /** From the plan to the deadline, in milliseconds. */
+  readonly lastsMs: number
+  /** `lapsed`: after the deadline no logout is needed. */
+  readonly onDeadline: 'lapsed' | 'dead_lettered'
+}
+
 /** The name of the first endpoint of a channel. */
 export const MAIN_ENDPOINT = 'main'
 
@@ -25,6 +37,8 @@ export interface Binding extends NetworkAccess {
   readonly id: BindingId
   /** The kind of its channel. */
   readonly kind: string
+  /** Null if Curfew sends to the endpoint. Otherwise the relying party fetches its logouts. */
+  readonly offer: Offer | null
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId

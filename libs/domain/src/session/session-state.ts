@@ -67,7 +67,7 @@ export type SessionState =
     }
 
 /** The parts of a binding that a session's state depends on. */
-export type SessionBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'names' | 'widens'>
+export type SessionBinding = Pick<Binding, 'id' | 'kind' | 'offer' | 'fallbackFor' | 'names' | 'widens'>
 
 /**
  * Decides the state of a session after an event. A fallback counts only if the delivery to the channel that it replaces is dead.

@@ -1,5 +1,5 @@
 import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
-import type { DeliveryState } from '../delivery/delivery.ts'
+import { type DeliveryState, isSettled, type SettledState } from '../delivery/delivery.ts'
 import { atLeast, type Level } from '../delivery/level.ts'
 import type { BurnWindow } from './spans.ts'
 
@@ -12,7 +12,7 @@ export interface SlaPromise {
 
 /** How a delivery ended. */
 export interface DeliveryEnd {
-  readonly state: Exclude<DeliveryState, 'pending' | 'in_flight'>
+  readonly state: SettledState
   /** The level of the acknowledgement; null without one. */
   readonly level: Level | null
 }
@@ -71,8 +71,7 @@ function deliveryVerdict(delivery: PartyDelivery): PartyVerdict {
   const { state, level, elapsedMs, generation } = delivery
   // A replayed delivery counts by its first end, which was a dead letter.
   if (generation > 0) return { verdict: 'broken', elapsedMs: null }
-  if (state === 'pending' || state === 'in_flight' || elapsedMs === null)
-    return { verdict: 'open', elapsedMs: null }
+  if (!isSettled(state) || elapsedMs === null) return { verdict: 'open', elapsedMs: null }
   const kept = withinPromise({ state, level }, elapsedMs, delivery)
   return { verdict: kept ? 'kept' : 'broken', elapsedMs: state === 'acknowledged' ? elapsedMs : null }
 }

@@ -63,7 +63,7 @@ const DUE = `
       cross join me
       cross join lateral (
         select id from deliveries
-         where binding_id = w.binding_id and lane = w.lane and due_at <= ${$.now}
+         where binding_id = w.binding_id and lane = w.lane and due_at <= ${$.now} and state = 'pending'
          order by due_at
          limit case w.lane when 'bulk' then coalesce(known.bulk, ${$.bulk}) else coalesce(known.interactive, ${$.interactive}) end
            for update skip locked
@@ -95,7 +95,7 @@ const FIND_DUE = `${DUE} select id from due`
 const CLAIM_NAMED = `
   with me as (select id from workers where id = $1 for key share),
   due as (
-    select d.id from deliveries d, me where d.id = any($3::uuid[]) and d.due_at <= $2 for update of d skip locked
+    select d.id from deliveries d, me where d.id = any($3::uuid[]) and d.due_at <= $2 and d.state = 'pending' for update of d skip locked
   ),
   begun as (
     select coalesce((select leased_at from leases where worker_id = $1 and number = $4), now()) as at

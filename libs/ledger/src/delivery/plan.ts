@@ -102,6 +102,7 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
     posted_at: ['timestamptz', ({ postedAt }) => postedAt ?? null],
     sub: ['text', ({ own }) => own ?? null],
     sub_withheld: ['boolean', ({ own }) => own === null],
+    offer_ms: ['bigint', ({ offerMs }) => offerMs ?? null],
   },
   { after: EVENTS },
 )
@@ -150,7 +151,7 @@ const DELIVERED_OTHERWISE = `
          where w.id between ${deliveriesOf('x.id').lowest} and ${deliveriesOf('x.id').highest} and w.event_id = x.id offset 0
       ) d
      where g.scope = 'session' and x.id <> g.id and d.sid = g.sid
-       and (d.state in ('pending', 'in_flight') or d.state = 'acknowledged' and d.settled_at > ${$.now} - ${ACKNOWLEDGED_LATELY})
+       and (d.state in ('pending', 'in_flight') and not d.fetched or d.state = 'acknowledged' and d.settled_at > ${$.now} - ${ACKNOWLEDGED_LATELY})
   )`
 
 // Whether the delivery \`o\` of \`otherwise\` makes the new delivery \`d\` needless. A client's own token is sent beside a message that is
@@ -216,13 +217,14 @@ const PLAN_EVENTS = `
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
-      leased_at, planned_at, settled_at, superseded_by, first_message, sub, sub_withheld)
+      leased_at, planned_at, settled_at, superseded_by, first_message, sub, sub_withheld, fetched)
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at, born.state,
       case born.state when 'pending' then
-        least(${$.now}, given.accepted_at) + coalesce(d.due_at - given.accepted_at, '0') end,
+        least(${$.now}, given.accepted_at) + coalesce(d.due_at - given.accepted_at, '0')
+        when 'offered' then ${$.now} + make_interval(secs => d.offer_ms / 1000.0) end,
       case born.state when 'in_flight' then ${$.worker} end, case born.state when 'in_flight' then now() end, ${$.now},
       case born.state when 'superseded' then ${$.now} end, other.id,
-      case when born.state <> 'superseded' then d.first_message end, d.sub, d.sub_withheld
+      case when born.state <> 'superseded' then d.first_message end, d.sub, d.sub_withheld, d.offer_ms is not null
       from ${OWED.as('d')}
       join planned on planned.id = d.event_id
       join given on given.id = d.event_id
@@ -233,7 +235,7 @@ const PLAN_EVENTS = `
          order by o.state limit 1
       ) other on true
       cross join lateral (
-        select case when other.id is not null then 'superseded' when d.leased then 'in_flight' else 'pending' end as state
+        select case when other.id is not null then 'superseded' when d.offer_ms is not null then 'offered' when d.leased then 'in_flight' else 'pending' end as state
       ) born
     returning id, event_id, binding_id, target, sid, leased_at, state, generation, sub, sub_withheld
   ),

@@ -111,7 +111,7 @@ const FIND_REPLAY = `
   select ${COLUMNS}, counts.*
     from replays r
     cross join lateral (
-      select count(*) filter (where state in ('pending', 'in_flight')) as waiting,
+      select count(*) filter (where settled_at is null) as waiting,
              count(*) filter (where state = 'acknowledged') as acknowledged,
              count(*) filter (where state = 'superseded') as superseded,
              count(*) filter (where state = 'lapsed') as lapsed,
@@ -237,14 +237,20 @@ const PICKED = `
      order by d.dead_lettered_at, d.id limit ${TAKEN.$.limit}
        for update of d
   )`
-/** SQL: the columns of a dead letter `d` that begins a new generation. It waits again, without a result. */
-export const NEW_GENERATION = `
-  state = 'pending', generation = ${counted('d.generation', 1)}, retries = 0, refusals = 0,
+/**
+ * SQL: the columns of a dead letter `d` that begins a new generation. It waits again, without a result.
+ *
+ * @param dueAt SQL: when it is due, unless its relying party fetches it: then it is offered again, for as long as at first.
+ */
+export const newGeneration = (dueAt = 'now()') => `
+  due_at = case when d.fetched then now() + make_interval(secs => (
+             select (b.offer->>'lastsMs')::bigint / 1000.0 from bindings b where b.id = d.binding_id)) else ${dueAt} end,
+  state = case when d.fetched then 'offered' else 'pending' end, generation = ${counted('d.generation', 1)}, retries = 0, refusals = 0,
   settled_at = null, level = null, dead_letter_reason = null, announced_at = null`
 const TAKE_BATCH = `${PICKED},
   taken as (
     update deliveries d
-       set ${NEW_GENERATION}, due_at = now(), replay_id = ${TAKEN.$.id},
+       set ${newGeneration()}, replay_id = ${TAKEN.$.id},
            session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
       from picked
      where d.id = picked.id

@@ -17,7 +17,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
 import { subjectNamed } from './event-subjects.ts'
-import { NEW_GENERATION } from './replays.ts'
+import { newGeneration } from './replays.ts'
 
 // The current bindings of the relying party of each dead letter. Without the dead letter's own binding, unless it was removed and may
 // be registered again. `offset 0` keeps each subquery a lookup: without it, the planner reads large tables as a whole. A delivery of
@@ -26,7 +26,7 @@ const SUCCESSORS = `
   select g.id as dead, d.kind as "deadKind", d.reason, d.sid, d.session_ends_at as "sessionEndsAt",
          ${subjectNamed()} as named,
          e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt", e.traceparent,
-         f.id, f.kind, f.fallback_for as "fallbackFor", f.names, f.widens,
+         f.id, f.kind, f.offer, f.fallback_for as "fallbackFor", f.names, f.widens,
          exists (
            select from deliveries w
             where w.binding_id = f.id and w.id between g.low and g.high and w.event_id = d.event_id
@@ -84,7 +84,7 @@ export async function oweSuccessors(transaction: Queryable, ids: readonly Delive
 
 // The pause keeps a worker with an old copy of the registry from taking the delivery again at once.
 const REVIVE = `
-  update deliveries d set ${NEW_GENERATION}, due_at = now() + interval '5 seconds'
+  update deliveries d set ${newGeneration("now() + interval '5 seconds'")}
    where d.id = any($1::uuid[]) and d.state = 'dead_lettered' and d.dead_letter_reason = any($2::text[])`
 
 /** Puts back deliveries that died because their binding was not registered, and that is registered again. */

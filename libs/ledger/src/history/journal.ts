@@ -1,10 +1,10 @@
 import {
   type BindingId,
   type DeliveryId,
-  type DeliveryState,
   type EventId,
   eventKeyOf,
   type Level,
+  type SettledState,
 } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from '../postgres/database.ts'
@@ -12,9 +12,6 @@ import { isDataFault, isStatementTimeout } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 import { clampedTime } from '../postgres/times.ts'
-
-/** A state in which a delivery is settled. */
-export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
 
 /** The events and deliveries that one statement planned, or the deliveries that it settled, as they were at its commit. */
 export type JournalEntry =

@@ -24,13 +24,23 @@ export interface IssuerQuotas {
 /** An issuer to register. Quotas that are left out stay as they are. */
 export type IssuerDraft = Omit<
   IssuerRecord,
-  'quotas' | 'networkRule' | 'subjectType' | 'revision' | 'createdAt' | 'updatedAt'
+  'quotas' | 'networkRule' | 'subjectType' | 'cutoffs' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
+  /** Default: one hour, and not widened. */
+  readonly cutoffs?: CutoffSettings
   /** Default: public. */
   readonly subjectType?: SubjectType
   readonly quotas?: Partial<IssuerQuotas>
   /** If left out, the rule stays as it is. */
   readonly networkRule?: NetworkRule | null
+}
+
+/** How the cutoff feed of an issuer treats its logouts. */
+export interface CutoffSettings {
+  /** The longest life of its access tokens, in seconds. */
+  readonly maxTokenTtlS: number
+  /** Whether the logout of one session also cuts off the older tokens of its subject. */
+  readonly widenToSubject: boolean
 }
 
 export interface IssuerRecord {
@@ -47,6 +57,7 @@ export interface IssuerRecord {
   /** The subject type of its relying parties that state none. */
   readonly subjectType: SubjectType
   readonly relay: RelaySettings
+  readonly cutoffs: CutoffSettings
   readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
   /** The networks that an unbound admin set; null if none did. */
@@ -57,9 +68,12 @@ export interface IssuerRecord {
   readonly updatedAt: Date
 }
 
+const DEFAULT_CUTOFFS: CutoffSettings = { maxTokenTtlS: 3_600, widenToSubject: false }
+
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
   sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", subject_type as "subjectType",
   ${relaySettingsOf('issuers')} as relay,
+  jsonb_build_object('maxTokenTtlS', max_token_ttl, 'widenToSubject', widen_to_subject) as cutoffs,
   jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
   network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 
@@ -118,6 +132,8 @@ const ISSUER = namedParameters({
   jwks_uri: 'text',
   lenient_logout_tokens: 'boolean',
   widen: 'boolean',
+  max_token_ttl: 'integer',
+  widen_to_subject: 'boolean',
   sessions_max: 'bigint',
   relying_parties_max: 'integer',
   network_rule: 'jsonb',
@@ -135,6 +151,7 @@ const PUT_ISSUER = `
          defaults = excluded.defaults, subject_type = excluded.subject_type, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
          jwks_uri = excluded.jwks_uri, lenient_logout_tokens = excluded.lenient_logout_tokens, widen = excluded.widen,
+         max_token_ttl = excluded.max_token_ttl, widen_to_subject = excluded.widen_to_subject,
          sessions_max = case when ${GIVEN.$.sessions} then excluded.sessions_max else issuers.sessions_max end,
          relying_parties_max = case when ${GIVEN.$.parties} then excluded.relying_parties_max else issuers.relying_parties_max end,
          network_rule = case when ${GIVEN.$.rule} then excluded.network_rule else issuers.network_rule end,
@@ -151,6 +168,7 @@ const SAME_ISSUER = `
      and subject_type = ${$.subject_type}
      and sla_window_days = ${$.sla_window_days} and jwks_uri is not distinct from ${$.jwks_uri}
      and lenient_logout_tokens = ${$.lenient_logout_tokens} and widen = ${$.widen}
+     and max_token_ttl = ${$.max_token_ttl} and widen_to_subject = ${$.widen_to_subject}
      and (not ${GIVEN.$.sessions} or sessions_max is not distinct from ${$.sessions_max})
      and (not ${GIVEN.$.parties} or relying_parties_max is not distinct from ${$.relying_parties_max})
      and (not ${GIVEN.$.rule} or network_rule is not distinct from ${$.network_rule}) and deleted_at is null`
@@ -183,7 +201,7 @@ export async function putIssuer(
     audit: Change<IssuerRecord>
   },
 ): Promise<PutIssuerResult> {
-  const { name, quotas, networkRule } = issuer
+  const { name, quotas, networkRule, cutoffs = DEFAULT_CUTOFFS } = issuer
   const values = [
     ...ISSUER.values({
       name,
@@ -198,6 +216,8 @@ export async function putIssuer(
       jwks_uri: issuer.relay.jwksUri,
       lenient_logout_tokens: issuer.relay.lenient,
       widen: issuer.relay.widen,
+      max_token_ttl: cutoffs.maxTokenTtlS,
+      widen_to_subject: cutoffs.widenToSubject,
       sessions_max: quotas?.sessions ?? null,
       relying_parties_max: quotas?.relyingParties ?? null,
       network_rule: networkRule == null ? null : JSON.stringify(networkRule),

@@ -12,6 +12,7 @@ import {
   type NetworkAccess,
   type NetworkRule,
   networkAccess,
+  type Offer,
   pairwiseClients,
   type RegisteredIssuer,
   type RelaySettings,
@@ -166,7 +167,7 @@ const READ_REGISTRY = `
          ${relaySettingsOf('i')} as relay,
          ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, i.subject_type as issuer_subject_type, p.subject_type, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
-         b.settings as channel_settings, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule
+         b.settings as channel_settings, b.offer, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
     left join session_issuers s on s.iss = i.iss
@@ -196,6 +197,7 @@ interface RegistryRow {
   readonly disabled_reason: string | null
   readonly client_id: ClientId
   readonly channel_settings: ChannelSettings
+  readonly offer: Offer | null
   readonly names: Names
   readonly widens: boolean
   readonly sealed_secret: string | null
@@ -241,6 +243,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
   return {
     id: row.id,
     kind: row.kind,
+    offer: row.offer,
     issuer: row.name,
     iss: row.iss,
     clientId: row.client_id,

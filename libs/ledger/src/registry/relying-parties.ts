@@ -6,6 +6,7 @@ import {
   MAIN_ENDPOINT,
   type Names,
   type NetworkRule,
+  type Offer,
   type SubjectType,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
@@ -24,6 +25,8 @@ export interface EndpointRecord {
   readonly uri: string
   /** Settings of its channel. */
   readonly settings: ChannelSettings
+  /** Null if Curfew sends to it. */
+  readonly offer: Offer | null
   readonly names: Names
   readonly widens: boolean
   /** The secret that Curfew sends to it, a compact JWE under the master key; null without one. */
@@ -57,7 +60,7 @@ export interface RelyingPartyRecord {
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName", p.subject_type as "subjectType",
   p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
-  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'names', names,
+  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'offer', offer, 'names', names,
                  'widens', widens, 'sealedSecret', sealed_secret, 'counts', counts, 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
          order by kind, endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`

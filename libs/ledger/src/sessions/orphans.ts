@@ -198,6 +198,7 @@ const WORST_FIRST: readonly DeliveryState[] = [
   'lapsed',
   'pending',
   'in_flight',
+  'offered',
   'superseded',
   'acknowledged',
 ]

@@ -19,7 +19,7 @@ import {
   type Target,
 } from '@curfew/domain'
 import { noteSubjects } from '../delivery/event-subjects.ts'
-import { NEW_GENERATION } from '../delivery/replays.ts'
+import { newGeneration } from '../delivery/replays.ts'
 import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
@@ -228,7 +228,7 @@ function toEvent(row: TouchedRow): LogoutEvent {
 }
 
 const BINDINGS_OF = `
-  select p.issuer, p.client_id as "clientId", b.id, b.kind, b.fallback_for as "fallbackFor",
+  select p.issuer, p.client_id as "clientId", b.id, b.kind, b.offer, b.fallback_for as "fallbackFor",
          b.registered and p.deleted_at is null as current, b.names, b.widens
     from unnest($1::text[], $2::text[]) as g(issuer, client_id)
     join relying_parties p on p.issuer = g.issuer and p.client_id = g.client_id
@@ -273,10 +273,12 @@ async function readDeliveries(
 const OWE_DELIVERIES = `
   with owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, sub, sub_withheld, state, due_at,
-      planned_at)
-    select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, g.sub, g.sub_withheld, 'pending', now(), now()
-      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::boolean[])
-        as g(id, event_id, binding_id, target, sid, session_ends_at, sub, sub_withheld)
+      planned_at, fetched)
+    select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, g.sub, g.sub_withheld,
+           case when g.offer_ms is null then 'pending' else 'offered' end, now() + make_interval(secs => coalesce(g.offer_ms, 0) / 1000.0), now(),
+           g.offer_ms is not null
+      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::boolean[], $9::bigint[])
+        as g(id, event_id, binding_id, target, sid, session_ends_at, sub, sub_withheld, offer_ms)
       join events e on e.id = g.event_id and e.erased_at is null
      order by g.id
        for share of e
@@ -303,12 +305,13 @@ export async function oweDeliveries(transaction: Queryable, owed: readonly OwedD
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
       textColumn(owed.map(({ own }) => own ?? null)),
       plainArray(owed.map(({ own }) => own === null)),
+      plainColumn(owed.map(({ offerMs }) => offerMs ?? null)),
     ],
   })
 }
 
 const PUT_BACK = `
-  update deliveries d set ${NEW_GENERATION}, due_at = now(), sub = g.sub, sub_withheld = false, target = g.target
+  update deliveries d set ${newGeneration()}, sub = g.sub, sub_withheld = false, target = g.target
     from (
       select distinct on (id) * from unnest($1::uuid[], $2::text[], $3::uuid[]) as u(id, sub, target) order by id, sub
     ) g, events e
@@ -346,7 +349,7 @@ const PROLONG = `
 // ones, so each lapsed one is counted as dead first.
 const PUT_BACK_LAPSED = `
   with back as (
-    update deliveries d set ${NEW_GENERATION}, due_at = now(), session_ends_at = nullif(g.ends_at, ${NO_END})
+    update deliveries d set ${newGeneration()}, session_ends_at = nullif(g.ends_at, ${NO_END})
     from (
       select id, max(coalesce(ends_at, ${NO_END})) as ends_at
         from unnest($1::uuid[], $2::timestamptz[]) as u(id, ends_at) group by id

@@ -16,6 +16,9 @@ const PUT = {
   'no-lenient-logout-tokens': flag('the relay refuses logout tokens without exp or typ'),
   widen: flag('a relayed logout notifies the other relying parties as well'),
   'no-widen': flag('a relayed logout notifies only the relying party that it names'),
+  'max-token-ttl': text('SECONDS', 'the longest life of an access token'),
+  'widen-to-subject': flag('the logout of a session also cuts off the access tokens of its user'),
+  'no-widen-to-subject': flag('the logout of a session cuts off only access tokens with its sid'),
   ...CONNECTION_OPTIONS,
 } as const
 const WORDS = { '<NAME>': 'the name of the issuer' }
@@ -58,6 +61,8 @@ async function put({ values, positionals }: Given<typeof PUT>): Promise<number> 
     ...(values['no-jwks-uri'] === true && { jwks_uri: null }),
     ...chosen('lenient_logout_tokens', values['lenient-logout-tokens'], values['no-lenient-logout-tokens']),
     ...chosen('widen', values.widen, values['no-widen']),
+    ...(values['max-token-ttl'] !== undefined && { max_token_ttl: Number(values['max-token-ttl']) }),
+    ...chosen('widen_to_subject', values['widen-to-subject'], values['no-widen-to-subject']),
   } as Partial<IssuerInput>
   if (values['jwks-uri'] !== undefined && values['no-jwks-uri'] === true)
     throw new UsageError('Give --jwks-uri or --no-jwks-uri, not both.')
@@ -95,6 +100,8 @@ function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string
     ['jwks_uri', issuer.jwks_uri ?? 'by discovery'],
     ['lenient', issuer.lenient_logout_tokens ? 'yes' : 'no'],
     ['widen', issuer.widen ? 'yes' : 'no'],
+    ['max_token_ttl', `${issuer.max_token_ttl} s`],
+    ['widen_to_subject', issuer.widen_to_subject ? 'yes' : 'no'],
     ['relay', links.relay ?? 'unknown: CURFEW_PUBLIC_URL is not set'],
     ...Object.entries(defaults).map(([member, value]) => [member, JSON.stringify(value)] as const),
   ]

@@ -7,7 +7,7 @@ import {
   Session,
   SessionsQuery,
 } from '@curfew/contract'
-import { conditionsOf } from '@curfew/domain'
+import { conditionsOf, isSettled } from '@curfew/domain'
 import {
   type Database,
   findIssEver,
@@ -231,6 +231,6 @@ function orphanView(record: OrphanRecord): OrphanedSession {
 
 function whyOrphaned({ delivery, eventKept }: OrphanRecord): string | null {
   if (delivery === null) return eventKept ? 'never_planned' : null
-  if (delivery.state === 'pending' || delivery.state === 'in_flight') return 'under_way'
+  if (!isSettled(delivery.state)) return 'under_way'
   return delivery.deadLetterReason ?? delivery.state
 }

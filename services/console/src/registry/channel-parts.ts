@@ -5,6 +5,7 @@ import {
   type ClientMetadata,
   type EncryptionAlgorithm,
   MAIN_ENDPOINT,
+  type Offer,
   readClient,
 } from '@curfew/domain'
 import {
@@ -41,7 +42,7 @@ export function partsOf(
     settings,
   }: {
     readonly client: ClientMetadata
-    readonly issuer: Pick<IssuerRecord, 'name' | 'iss' | 'sidSupported' | 'defaults'>
+    readonly issuer: Pick<IssuerRecord, 'name' | 'iss' | 'sidSupported' | 'cutoffs' | 'defaults'>
     readonly settings: RelyingPartySettings
   },
   targetFault: (uri: string) => string | null,
@@ -50,7 +51,8 @@ export function partsOf(
   return CHANNELS.map((channel) => {
     const own = settings.channels?.[channel.kind] ?? {}
     const at = {
-      ...{ issuer, registered: settings, settings: effective, own, targetFault },
+      issuer: { ...issuer, maxTokenTtlS: issuer.cutoffs.maxTokenTtlS },
+      ...{ registered: settings, settings: effective, own, targetFault },
       hasEncryptionKey: (jwks: unknown, algorithm: EncryptionAlgorithm) =>
         findEncryptionKey(jwks, algorithm) !== null,
     }
@@ -141,7 +143,7 @@ export function endpointsOf(
       const enabledAgain = enableAgain(kind) || known?.uri !== uri || known.disabledReason === BY_OWNER
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
       return {
-        ...{ kind, name, uri, settings, ...channel.names(settings) },
+        ...{ kind, name, uri, settings, offer: offerOf(channel, settings), ...channel.names(settings) },
         sealedSecret: sendsSecret ? (sealed.get(kind) ?? keptSecret(kind, { name, uri }, before)) : null,
         counts: common.sla?.counts ?? best,
         fallbackFor: common.fallback_for ?? null,
@@ -167,7 +169,7 @@ export const endpointsUnder: EndpointsOf = (party, issuer) => {
     const part = parts.get(endpoint.kind)
     if (part === undefined) return endpoint
     const { settings } = part.registered
-    return { ...endpoint, settings, ...part.channel.names(settings) }
+    return { ...endpoint, settings, offer: offerOf(part.channel, settings), ...part.channel.names(settings) }
   })
 }
 
@@ -180,6 +182,10 @@ export function registeredUnder(
   const part = partsUnder(party ?? { metadata: {}, settings: {} }, issuer).get(kind)
   if (part === undefined) throw new Error(`this release has no channel ${kind}`)
   return part.registered
+}
+
+function offerOf(channel: Channel, settings: EndpointRecord['settings']): Offer | null {
+  return channel.mode === 'pull' ? channel.offer(settings) : null
 }
 
 function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): number {

@@ -117,6 +117,10 @@ export function registerIssuers(
             lenient: request.body.lenient_logout_tokens ?? false,
             widen: request.body.widen ?? false,
           },
+          cutoffs: {
+            maxTokenTtlS: request.body.max_token_ttl ?? 3_600,
+            widenToSubject: request.body.widen_to_subject ?? false,
+          },
           ...(quotas !== null && { quotas }),
           defaults: {
             ...(defaults as StoredSettings),
@@ -360,6 +364,8 @@ function issuerView(issuer: IssuerRecord, relay: RelayAddresses): Issuer {
     jwks_uri: issuer.relay.jwksUri,
     lenient_logout_tokens: issuer.relay.lenient,
     widen: issuer.relay.widen,
+    max_token_ttl: issuer.cutoffs.maxTokenTtlS,
+    widen_to_subject: issuer.cutoffs.widenToSubject,
     quotas: { sessions: issuer.quotas.sessions, relying_parties: issuer.quotas.relyingParties },
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),

@@ -6,6 +6,7 @@ import {
   type ProbeReport,
   type ProbeTarget,
   type ProbeTools,
+  pushChannelOf,
   type SessionAnswer,
   sessionCheck,
 } from '@curfew/channels'
@@ -265,6 +266,13 @@ async function targetOf(
     const kinds = CHANNELS.map((known) => known.kind).join(', ')
     throw invalid('/channel', `must be one of ${kinds}`, 'body')
   }
+  if (channelOf(kind).mode === 'pull') {
+    throw new ProblemError({
+      status: 409,
+      title: 'Nothing to probe',
+      detail: `${clientId} at ${issuer.name} fetches its logouts from the channel ${kind}. Its health shows whether it does.`,
+    })
+  }
   if (session !== undefined) sessionFaults(session, { kind, settings: endpoint?.settings ?? {} })
   const effective = effectiveSettings(own?.settings ?? {}, issuer.defaults)
   const left = await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] })
@@ -300,7 +308,7 @@ function sessionFaults(
   { sid }: NonNullable<ProbeInput['session']>,
   { kind, settings }: { kind: string; settings: EndpointRecord['settings'] },
 ): void {
-  const { probe, names } = channelOf(kind)
+  const { probe, names } = pushChannelOf(kind)
   if (!probe.namesSessions)
     throw invalid('/session', `must be absent: a probe of the channel ${kind} cannot name a session`, 'body')
   if (names(settings).names === 'session' && sid === undefined)
@@ -393,7 +401,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
   const { issuer, clientId, uri } = target
   const forge = await forgeFor(target, keyring)
   const id = randomUUID()
-  const { probe: ofChannel } = channelOf(target.kind)
+  const { probe: ofChannel } = pushChannelOf(target.kind)
   const total = ofChannel.total + (target.session === undefined ? 0 : 1)
   const started = { id, issuer, clientId, kind: target.kind, uri, credential, total }
   const session = await pseudonymsOf(target, deps)

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { channelOf } from '@curfew/channels'
+import { pushChannelOf } from '@curfew/channels'
 import {
   type AttemptOutcome,
   type Binding,
@@ -88,7 +88,7 @@ async function sendTo(deps: DeliverDeps, binding: Binding, message: Message): Pr
     const { settings } = binding
     const { span, ...job } = message
     const { tools, encrypted } = await toolsFor(deps, binding, message.delivery, span)
-    const sent = await channelOf(binding.kind).send({ ...job, binding, settings }, tools)
+    const sent = await pushChannelOf(binding.kind).send({ ...job, binding, settings }, tools)
     const encryption = encrypted()
     if (sent.outcome.kind === 'refused' && encryption !== null) deps.encrypter.refused(encryption, binding)
     return { ...sent, uri: sent.jti === null ? null : binding.uri }

@@ -68,7 +68,7 @@ export async function planBatch(
       basis = owed.basis
       for (const { doubtful, ...one } of owed.deliveries) {
         // A doubtful delivery is checked when it is claimed, so it is not leased now.
-        const isLater = doubtful === true || one.dueAt !== undefined
+        const isLater = doubtful === true || one.dueAt !== undefined || one.offerMs !== undefined
         const leased = !isLater && lease(one.delivery.bindingId, event)
         const made = event.relayed === undefined ? one : await withFirstMessage(deps, event, one, slice)
         deliveries.push({ ...made, leased })
@@ -98,7 +98,7 @@ async function withFirstMessage(
   const binding = issuer?.bindings.find(({ id }) => id === delivery.bindingId)
   // A newer release may have registered a channel that this one lacks. The attempt reports it.
   const channel = CHANNELS.find(({ kind }) => kind === binding?.kind)
-  const message = binding === undefined ? null : channel?.prepare?.(event, binding)
+  const message = binding === undefined || channel?.mode !== 'push' ? null : channel.prepare?.(event, binding)
   if (message == null) return owed
   return { ...owed, delivery: { ...delivery, firstMessage: await messages.seal(message, delivery.id) } }
 }
