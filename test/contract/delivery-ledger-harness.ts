@@ -6,13 +6,17 @@ import {
   type DeliveryId,
   type EventKey,
   type IssuerName,
+  type Level,
   type Session,
   type SessionIndexUse,
 } from '@curfew/domain'
 import {
+  acknowledgeFetched,
   createDeliveryLedger,
   type DeliveryLedger,
+  endOffers,
   followSettled,
+  newGeneration,
   projectJournal,
   projectSessions,
 } from '@curfew/ledger'
@@ -35,6 +39,7 @@ export interface LedgerRow {
   readonly level: string | null
   readonly deadLetterReason: string | null
   readonly supersededBy: string | null
+  readonly evidence: string | null
 }
 
 /** A ledger, and the operations that tests need beyond its port. */
@@ -58,6 +63,13 @@ export interface DeliveryLedgerHarness {
   announced(during: () => Promise<void>): Promise<readonly EventKey[]>
   /** Puts a session into the index. */
   startSession(session: Session): Promise<void>
+  /** Settles offered deliveries that their relying party has fetched. @returns those that were still offered. */
+  acknowledgeFetched(
+    ids: readonly DeliveryId[],
+    how: { readonly level: Level; readonly evidence: string },
+  ): Promise<readonly DeliveryId[]>
+  /** Lets the time of every offer pass, and ends the offers. @returns their deliveries. */
+  endOffers(): Promise<readonly DeliveryId[]>
   /** Replays every dead letter as an operator does. */
   replay(): Promise<void>
   /** Projects what was planned and settled into the session index. */
@@ -72,6 +84,8 @@ export interface DeliveryLedgerHarness {
 }
 
 const PARTIES = 2
+/** How long the deliveries of a test's pull channel are offered. */
+export const OFFER_MS = 60_000
 /** The key of no event. It marks the end of the announcements. */
 const LAST = '0'.repeat(15) as EventKey
 
@@ -142,7 +156,19 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     async rows() {
       return [...ledger.deliveries.values()]
-        .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, generation, ...row }): LedgerRow => row)
+        .map(
+          ({
+            eventId,
+            target,
+            lane,
+            plannedAt,
+            delivery,
+            leasedAt,
+            generation,
+            offerMs,
+            ...row
+          }): LedgerRow => row,
+        )
         .toSorted((a, b) => (a.id < b.id ? -1 : 1))
     },
     async attempts() {
@@ -158,6 +184,11 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
       return ledger.announced
     },
     startSession: async (session) => ledger.startSession(session),
+    acknowledgeFetched: async (ids, how) => ledger.acknowledgeFetched(ids, how),
+    async endOffers() {
+      aheadMs += OFFER_MS
+      return ledger.endOffers()
+    },
     replay: async () => void ledger.replay(),
     projectIndex: async () => ledger.projectSessions(),
     async sessions(sub = 'alice') {
@@ -205,7 +236,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       const { rows } = await db.query<LedgerRow>(
         `select id, binding_id as "bindingId", state, attempts, retries, refusals, due_at as "dueAt",
            leased_by as "leasedBy", settled_at as "settledAt", level, dead_letter_reason as "deadLetterReason",
-           superseded_by as "supersededBy"
+           superseded_by as "supersededBy", evidence
            from deliveries order by id`,
       )
       return rows
@@ -248,11 +279,22 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       const { device, ...others } = session
       await insertSession(db, { ...others, ...(device !== null && { device }) })
     },
-    async replay() {
-      await db.query(
-        `update deliveries set state = 'pending', due_at = now(), settled_at = null, dead_letter_reason = null
-          where state = 'dead_lettered'`,
+    async acknowledgeFetched(ids, how) {
+      const { rows } = await db.query<{ id: DeliveryId; bindingId: BindingId }>(
+        'select id, binding_id as "bindingId" from deliveries where id = any($1::uuid[])',
+        [ids],
       )
+      return acknowledgeFetched(
+        db,
+        rows.map(({ id, bindingId }) => ({ ...how, bindingId, deliveryIds: [id] })),
+      )
+    },
+    async endOffers() {
+      await db.query("update deliveries set due_at = now() where state = 'offered'")
+      return endOffers(db, { limit: 100 })
+    },
+    async replay() {
+      await db.query(`update deliveries d set ${newGeneration()} where state = 'dead_lettered'`)
     },
     async projectIndex() {
       while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);

@@ -11,6 +11,7 @@ import {
   eventKeyOf,
   type InFlightDelivery,
   type Issuer,
+  type Level,
   type LogoutEvent,
   narrowingOf,
   type OwedDelivery,
@@ -86,6 +87,13 @@ export interface MemoryLedger extends DeliveryLedger {
   projectSessions(): void
   /** Whether the journal has entries that are not projected yet. */
   readonly journalled: boolean
+  /** Settles offered deliveries that their relying party has fetched. @returns those that were still offered. */
+  acknowledgeFetched(
+    ids: readonly DeliveryId[],
+    how: { readonly level: Level; readonly evidence: string },
+  ): readonly DeliveryId[]
+  /** Ends the offers whose time is over, as a bookkeeper does. @returns their deliveries. */
+  endOffers(): readonly DeliveryId[]
   /** Replays every dead letter, as an operator does. @returns their number. */
   replay(): number
   /** Sets the pairwise clients of the issuer. */
@@ -161,7 +169,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       journal.push({ kind: 'settled', eventId, clientId: clientOf.get(bindingId), sid: delivery.sid })
     }
   }
-  const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')
+  const waiting = () => [...unsettled].filter(({ state }) => state === 'pending' || state === 'offered')
   const leasedBy = (id: WorkerId) =>
     [...unsettled].filter((row) => row.state === 'in_flight' && row.leasedBy === id)
   /** Gives deliveries of lost leases back. As in the SQL, only deliveries listed in a lease are found. */
@@ -297,7 +305,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         continue
       }
       for (const older of before) {
-        if (older.state !== 'pending' || older.bindingId !== row.bindingId) continue
+        if (older.settledAt !== null || older.dueAt === null || older.bindingId !== row.bindingId) continue
         const covers = older.target === row.target && maySupersede(row, older)
         if (covers || (others.includes(older) && keepsEmail(row, older) && keepsSubject(row, older)))
           supersede(older, row.id, now)
@@ -328,7 +336,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const { workerId } = given
     noteSkew(now)
     if (!workers.has(workerId)) return []
-    const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
+    const due = waiting().filter(({ state, dueAt }) => state === 'pending' && dueAt !== null && dueAt <= now)
     const byQueue = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
     const queues = [...byQueue.values()].toSorted(([a], [b]) => beforeInTurn(a, b, after))
     const taken = queues
@@ -406,8 +414,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   }
 
   function revive(row: MemoryDelivery, inMs = 5_000): void {
-    const dueAt = new Date(clock().getTime() + inMs)
-    const fresh = { state: 'pending', dueAt, retries: 0, refusals: 0, settledAt: null, level: null } as const
+    const dueAt = new Date(clock().getTime() + (row.offerMs ?? inMs))
+    const state = row.offerMs === null ? 'pending' : 'offered'
+    const fresh = { state, dueAt, retries: 0, refusals: 0, settledAt: null, level: null } as const
     change(row, { ...fresh, deadLetterReason: null, generation: row.generation + 1 })
   }
 
@@ -415,7 +424,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (deliveries.has(owed.delivery.id)) return
     const { lane } = owed.delivery.event
     const now = clock()
-    const row = { ...bornRow(owed, { lane, workerId: null, now, bornAt: now }), dueAt: now }
+    const born = bornRow(owed, { lane, workerId: null, now, bornAt: now })
+    const row = { ...born, ...(born.state === 'pending' && { dueAt: now }) }
     deliveries.set(row.id, row)
     unsettled.add(row)
   }
@@ -522,12 +532,27 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     },
     replay() {
       const dead = [...deliveries.values()].filter(({ state }) => state === 'dead_lettered')
-      const fresh = { state: 'pending', dueAt: clock(), retries: 0, refusals: 0 } as const
-      for (const row of dead) {
-        const generation = row.generation + 1
-        change(row, { ...fresh, settledAt: null, level: null, deadLetterReason: null, generation })
-      }
+      for (const row of dead) revive(row, 0)
       return dead.length
+    },
+    acknowledgeFetched(ids, { level, evidence }) {
+      const offered = ids.flatMap((id) => deliveries.get(id) ?? []).filter(({ state }) => state === 'offered')
+      for (const row of offered)
+        change(row, { state: 'acknowledged', dueAt: null, settledAt: clock(), level, evidence })
+      return offered.map(({ id }) => id)
+    },
+    endOffers() {
+      const now = clock()
+      const over = waiting().filter(
+        ({ state, dueAt }) => state === 'offered' && dueAt !== null && dueAt <= now,
+      )
+      for (const row of over) {
+        const binding = bindings.get(row.bindingId) ?? removed.get(row.bindingId)
+        const state = binding?.offer?.onDeadline ?? 'lapsed'
+        const deadLetterReason = state === 'dead_lettered' ? 'not_fetched' : null
+        change(row, { state, dueAt: null, settledAt: now, deadLetterReason })
+      }
+      return over.map(({ id }) => id)
     },
     projectSessions() {
       const lines = journal

@@ -6,6 +6,7 @@ import {
   type DeliveryState,
   type EventId,
   type InFlightDelivery,
+  isSettled,
   type Lane,
   type Level,
   type OwedDelivery,
@@ -39,6 +40,9 @@ export interface MemoryDelivery {
   firstMessage: string | null
   /** The number of replays. */
   generation: number
+  /** How long it is offered; null if it is sent. */
+  readonly offerMs: number | null
+  evidence: string | null
 }
 
 /** A row of `attempts`. */
@@ -58,25 +62,29 @@ export class MemoryConstraintError extends Error {
 }
 
 /**
- * A newly planned row. It is leased to a worker, or pending and due since its event was accepted, `now` at the latest.
+ * A newly planned row. It is offered, leased to a worker, or pending and due since its event was accepted, `now` at the latest.
  *
  * @param bornAt the time by the database's clock.
  */
 export function bornRow(
-  { delivery, target, dueAt: notBefore }: OwedDelivery,
+  { delivery, target, dueAt: notBefore, offerMs: offered }: OwedDelivery,
   { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
 ): MemoryDelivery {
   const { id, eventId, bindingId } = delivery
   const acceptedMs = delivery.event.acceptedAt.getTime()
+  const offerMs = offered ?? null
   const graceMs = notBefore === undefined ? 0 : notBefore.getTime() - acceptedMs
   const dueAt = new Date(Math.min(now.getTime(), acceptedMs) + graceMs)
   return {
     ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
     ...{ attempts: 0, retries: 0, refusals: 0, firstMessage: delivery.firstMessage ?? null },
     ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
-    ...(workerId !== null
-      ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: bornAt }
-      : { state: 'pending', dueAt, leasedBy: null, leasedAt: null }),
+    ...{ offerMs, evidence: null },
+    ...(offerMs !== null
+      ? { state: 'offered', dueAt: new Date(now.getTime() + offerMs), leasedBy: null, leasedAt: null }
+      : workerId !== null
+        ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: bornAt }
+        : { state: 'pending', dueAt, leasedBy: null, leasedAt: null }),
   }
 }
 
@@ -130,15 +138,19 @@ export function byPlanning(a: MemoryDelivery, b: MemoryDelivery): number {
 
 /** Checks the CHECK constraints of the schema, by name. */
 export function checkRow(row: MemoryDelivery): void {
-  const unsettled = row.state === 'pending' || row.state === 'in_flight'
+  const unsettled = !isSettled(row.state)
+  const fetched = row.offerMs !== null
   const held: Readonly<Record<string, boolean>> = {
     state_is_known: DELIVERY_STATES.includes(row.state),
-    due_exactly_while_pending: (row.state === 'pending') === (row.dueAt !== null),
+    due_exactly_while_waiting: ['pending', 'offered'].includes(row.state) === (row.dueAt !== null),
+    sent_or_offered: !unsettled || (row.state === 'offered') === fetched,
+    fetched_without_attempts: !fetched || (row.attempts === 0 && row.firstMessage === null),
+    evidence_of_fetched: row.evidence === null || (fetched && row.state === 'acknowledged'),
     leased_in_flight: row.state !== 'in_flight' || (row.leasedBy !== null && row.leasedAt !== null),
     settled_exactly_when_terminal: unsettled === (row.settledAt === null),
     level_exactly_when_acknowledged: (row.state === 'acknowledged') === (row.level !== null),
     reason_exactly_when_dead: (row.state === 'dead_lettered') === (row.deadLetterReason !== null),
-    acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0,
+    acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0 || fetched,
     no_first_message_when_settled: row.firstMessage === null || row.settledAt === null,
     superseded_by_another: (row.state === 'superseded') === (row.supersededBy !== null),
     counts_are_not_negative: Math.min(row.attempts, row.retries, row.refusals) >= 0,

@@ -20,12 +20,14 @@ export {
 } from './delivery/dead-letters.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery/delivery-ledger.ts'
 export { narrowClaimed } from './delivery/narrow.ts'
+export { acknowledgeFetched, endOffers, type Fetched } from './delivery/offers.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './delivery/plan.ts'
 export {
   cancelReplay,
   createReplay,
   failReplay,
   findReplay,
+  newGeneration,
   type ReplayBatch,
   type ReplayProgress,
   runningReplays,
