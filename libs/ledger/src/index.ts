@@ -7,6 +7,15 @@ export {
   revokeApiKey,
 } from './access/api-keys.ts'
 export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
+export { projectCutoffs } from './cutoffs/projection.ts'
+export {
+  type CutoffEntry,
+  dropExpiredCutoffs,
+  readCutoffSeqs,
+  readCutoffs,
+  readCutoffsBehind,
+} from './cutoffs/read.ts'
+export { type CutoffReader, findAppliedCutoffs, noteCutoffReaders } from './cutoffs/readers.ts'
 export { noticeBreakers } from './delivery/breakers.ts'
 export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'
 export { type DeadLetterFilter, toFilterJson } from './delivery/dead-letter-filter.ts'

@@ -4,6 +4,7 @@ import {
   type Database,
   type NewSigningKey,
   projectConfirmations,
+  projectCutoffs,
   projectIssuerLogouts,
   projectSessions,
   projectSla,
@@ -16,6 +17,7 @@ import { createErasingJob } from './erasing.ts'
 import { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
 import { createJournalJobs } from './journal.ts'
 import type { Notifying } from './notifying.ts'
+import { createOfferJobs } from './offers.ts'
 import { createQuarantineJobs } from './quarantine.ts'
 import { createClientJobs } from './readings/clients.ts'
 import { createEventLogJob } from './readings/event-log.ts'
@@ -81,6 +83,7 @@ export function jobsOf(
     'issuer logouts': projectIssuerLogouts,
     sla: projectSla,
     confirmations: projectConfirmations,
+    cutoffs: projectCutoffs,
     receipts: createReceiptProjector({
       ...receipts,
       keeper: logKeeper,
@@ -98,6 +101,7 @@ export function jobsOf(
     createRotationJob({ db, generateKey, now, log, stopping }),
     createAnnouncingJob({ db, publisher, windowMs, log, metrics }),
     ...createJournalJobs({ db, log, projectors }),
+    ...createOfferJobs({ db, log, metrics }),
     ...createSlaJobs({ db, now, log, metrics }),
     createEventLogJob({ monitor, metrics }),
     createLeaseJob({ db, metrics }),

@@ -1,0 +1,65 @@
+import type { BindingId, DeliveryId } from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+
+/** A process that reads a feed for a resource server, and the number up to which it has applied the feed. */
+export interface CutoffReader {
+  readonly bindingId: BindingId
+  /** The name that the process gave itself, or an empty text. */
+  readonly reader: string
+  readonly applied: number
+}
+
+// A reader that starts again from a snapshot may be behind what it said before, so the last number counts and not the highest.
+const NOTE_READERS = `
+  insert into cutoff_readers as r (binding_id, reader, applied)
+  select * from unnest($1::bigint[], $2::text[], $3::bigint[]) as g(binding_id, reader, applied)
+   order by binding_id, reader
+  on conflict (binding_id, reader) do update set applied = excluded.applied, read_at = now()`
+
+// A reader counts while it reads. One that has stopped knows that it is stale, and no longer vouches for its resource server.
+const APPLIED = `
+  select r.binding_id as "bindingId", d.id, d.seq
+    from (
+      select binding_id, min(applied) as applied from cutoff_readers
+       where binding_id = any($1::bigint[]) and read_at > now() - make_interval(secs => $2::float8 / 1000)
+       group by binding_id
+    ) r
+   cross join lateral (
+     select w.id, w.event_id from deliveries w
+      where w.binding_id = r.binding_id and w.due_at is not null and w.state = 'offered' order by w.due_at limit $3
+   ) w
+   cross join lateral (select w.id, max(c.seq) as seq from cutoffs c where c.event_id = w.event_id) d
+   where d.seq <= r.applied`
+
+/** Notes how far readers have read. No reader comes twice. */
+export async function noteCutoffReaders(db: Database, readers: readonly CutoffReader[]): Promise<void> {
+  if (readers.length === 0) return
+  await db.query({
+    name: 'note_cutoff_readers',
+    text: NOTE_READERS,
+    values: [
+      plainArray(readers.map(({ bindingId }) => bindingId)),
+      readers.map(({ reader }) => reader),
+      plainArray(readers.map(({ applied }) => applied)),
+    ],
+  })
+}
+
+/**
+ * The offered deliveries that every live reader of their resource server has applied, the oldest first.
+ *
+ * @param silentMs a reader that has not read for this long does not count.
+ * @param limit most offered deliveries of one binding that are looked at.
+ */
+export async function findAppliedCutoffs(
+  db: Database,
+  { bindings, silentMs, limit }: { bindings: readonly BindingId[]; silentMs: number; limit: number },
+): Promise<readonly { readonly bindingId: BindingId; readonly id: DeliveryId; readonly seq: number }[]> {
+  const { rows } = await db.query<{ bindingId: BindingId; id: DeliveryId; seq: number }>({
+    name: 'find_applied_cutoffs',
+    text: APPLIED,
+    values: [plainArray(bindings), silentMs, limit],
+  })
+  return rows
+}

@@ -1,0 +1,44 @@
+import { announceSettled, type Database, dropExpiredCutoffs, endOffers } from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { Job } from './repeat.ts'
+
+const BATCH = 500
+const PAUSE_MS = 1_000
+const EXPIRY_PAUSE_MS = 30_000
+
+/** Creates the jobs that end what relying parties did not fetch in time, and that drop entries of cutoff feeds that cut off nothing. */
+export function createOfferJobs({
+  db,
+  log,
+  metrics,
+}: {
+  db: Database
+  log: Log
+  metrics: Metrics
+}): readonly Job[] {
+  const ended = metrics.counter(
+    'offers_ended_total',
+    'Deliveries that their relying party did not fetch in time.',
+  )
+  return [
+    {
+      name: 'offers',
+      pauseMs: PAUSE_MS,
+      failurePauseMs: PAUSE_MS,
+      async round() {
+        const ids = await endOffers(db, { limit: BATCH })
+        if (ids.length === 0) return false
+        ended.inc(ids.length)
+        log.info({ event: 'offers.ended', deliveries: ids.length })
+        await announceSettled(db, ids)
+        return ids.length === BATCH
+      },
+    },
+    {
+      name: 'cutoff expiry',
+      pauseMs: EXPIRY_PAUSE_MS,
+      failurePauseMs: EXPIRY_PAUSE_MS,
+      round: async () => (await dropExpiredCutoffs(db, { limit: BATCH })) === BATCH,
+    },
+  ]
+}
