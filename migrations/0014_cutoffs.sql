@@ -25,6 +25,7 @@ create table cutoffs (
   primary key (iss, seq)
 );
 create index cutoffs_event on cutoffs (event_id);
+create index cutoffs_everybody on cutoffs (iss) where key is null;
 create index cutoffs_expiry on cutoffs (expires_at);
 
 -- The processes that read a feed for a resource server, and how far each has read.

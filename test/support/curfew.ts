@@ -290,7 +290,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     metrics,
     ...(options.waitPollMs !== undefined && { waitPollMs: options.waitPollMs }),
   })
-  createConsole({
+  const background = createConsole({
     server,
     db,
     reads,
@@ -315,6 +315,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
   const running = [
     ...services,
+    ...background,
     credentials.service,
     httpService(server, { host: '127.0.0.1', port: 0, log, onListening, onBound: ownAddresses.listens }),
   ].map(run)

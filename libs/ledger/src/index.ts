@@ -10,12 +10,19 @@ export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
 export { projectCutoffs } from './cutoffs/projection.ts'
 export {
   type CutoffEntry,
+  type CutoffState,
   dropExpiredCutoffs,
   readCutoffSeqs,
+  readCutoffState,
   readCutoffs,
   readCutoffsBehind,
 } from './cutoffs/read.ts'
-export { type CutoffReader, findAppliedCutoffs, noteCutoffReaders } from './cutoffs/readers.ts'
+export {
+  type CutoffReader,
+  findAppliedCutoffs,
+  findFeedBindings,
+  noteCutoffReaders,
+} from './cutoffs/readers.ts'
 export { noticeBreakers } from './delivery/breakers.ts'
 export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'
 export { type DeadLetterFilter, toFilterJson } from './delivery/dead-letter-filter.ts'

@@ -42,7 +42,7 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
       backlog: createBacklogCheck(monitor),
     },
   })
-  createConsole({
+  const background = createConsole({
     server,
     db,
     reads,
@@ -63,5 +63,5 @@ process.exitCode = await runService('console', readConsoleConfig, async (config,
     log,
     metrics,
   })
-  return [alive.service, credentials.service, ...open.listeners(server)]
+  return [alive.service, credentials.service, ...background, ...open.listeners(server)]
 })

@@ -7,9 +7,18 @@ import {
   type TokenAlgorithm,
   uuidV7,
 } from '@curfew/domain'
-import { createIssuerNames, type Database, findSigningKeys, openReceiptLog } from '@curfew/ledger'
+import {
+  createIssuerNames,
+  type Database,
+  findSigningKeys,
+  openReceiptLog,
+  readCutoffSeqs,
+  readCutoffState,
+  readCutoffs,
+  readCutoffsBehind,
+} from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
-import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
+import { type HttpServer, type Log, type Metrics, ProblemError, type Service } from '@curfew/runtime'
 import type {
   AuditSecretSealer,
   ClientKeySealer,
@@ -49,7 +58,15 @@ import { registerIssuers } from './registry/issuers.ts'
 import { registerProbes } from './registry/probe.ts'
 import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
+import { createApplied } from './revocations/applied.ts'
+import { registerRevocations } from './revocations/route.ts'
+import { createSheets } from './revocations/sheets.ts'
+import { createWatch } from './revocations/watch.ts'
 import { registerSla } from './sla/sla.ts'
+
+/** The key that signs the cutoff feeds, and the `typ` of their answers. */
+const REVOCATIONS_ALGORITHM = 'ES256'
+const REVOCATIONS_TYPE = 'revocations+jwt'
 
 export { readConsoleConfig, readRelyingPartiesMax } from './config.ts'
 
@@ -86,8 +103,8 @@ export interface ConsoleDeps {
   readonly now?: () => Date
 }
 
-/** Registers the routes of the console, the admin API of RP owners and SREs. It starts no background work. */
-export function createConsole(deps: ConsoleDeps): void {
+/** Registers the routes of the console, the admin API of RP owners and SREs. @returns its background work. */
+export function createConsole(deps: ConsoleDeps): readonly Service[] {
   const { server, db, reads, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
   const { now = () => new Date() } = deps
   const identity = { db: reads, names: createIssuerNames(reads) }
@@ -166,6 +183,19 @@ export function createConsole(deps: ConsoleDeps): void {
   registerLogAudit(server, { db: reads, reader, keeper })
   registerEventLog(server, { db, monitor: deps.monitor, now })
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
+  const watch = createWatch({ seqs: (issuers) => readCutoffSeqs(reads, issuers), log: deps.log })
+  const sheets = createSheets({
+    async state(iss) {
+      const [state, behindMs] = [await readCutoffState(reads, iss), await readCutoffsBehind(reads)]
+      return { ...state, behindMs }
+    },
+    read: (asked) => readCutoffs(reads, asked),
+    sign: async (issuer, claims) =>
+      (await keyring.signer(issuer, REVOCATIONS_ALGORITHM)).sign(REVOCATIONS_TYPE, claims),
+    now,
+  })
+  registerRevocations(server, { db: reads, sheets, watch, applied: createApplied(db) })
+  return [watch.service]
 }
 
 /** Ensures a signing key. @throws a 500 problem if the master key is wrong, because no change of the request would help. */

@@ -147,7 +147,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
         spool,
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
-      createConsole({
+      const background = createConsole({
         server,
         db: changes,
         reads,
@@ -221,6 +221,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
         bookkeeper,
         alive.service,
         credentials.service,
+        ...background,
         guide,
         ...open.listeners(server, { onListening }),
       ]

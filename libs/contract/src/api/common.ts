@@ -15,6 +15,7 @@ export const SCOPES = [
   'deadletters:replay',
   'keys:write',
   'ledger:read',
+  'revocations:read',
   'admin',
 ] as const
 export type Scope = (typeof SCOPES)[number]

@@ -23,6 +23,23 @@ export async function readCutoffSeqs(
   return new Map(rows.map(({ iss, seq }) => [iss, seq]))
 }
 
+/** The state of a feed. */
+export interface CutoffState {
+  /** The number of its last entry; 0 if it never had one. */
+  readonly seq: number
+  /** The last live cutoff of everybody, in whole seconds since 1970; null without one. */
+  readonly everybodyBefore: number | null
+}
+
+const READ_STATE = `
+  select coalesce((select seq from cutoff_feeds where iss = $1), 0) as seq,
+         (select max(before) from cutoffs where iss = $1 and key is null and expires_at > now()) as "everybodyBefore"`
+
+export async function readCutoffState(db: Database, iss: Issuer): Promise<CutoffState> {
+  const { rows } = await db.query<CutoffState>({ name: 'read_cutoff_state', text: READ_STATE, values: [iss] })
+  return rows[0] ?? { seq: 0, everybodyBefore: null }
+}
+
 const READ_CUTOFFS = `
   select seq, key, before from cutoffs
    where iss = $1 and seq > $2 and expires_at > now() order by seq limit $3`

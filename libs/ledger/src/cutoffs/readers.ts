@@ -1,4 +1,4 @@
-import type { BindingId, DeliveryId } from '@curfew/domain'
+import type { BindingId, DeliveryId, IssuerName } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 
@@ -62,4 +62,23 @@ export async function findAppliedCutoffs(
     values: [plainArray(bindings), silentMs, limit],
   })
   return rows
+}
+
+const FIND_FEED_BINDINGS = `
+  select b.id
+    from relying_parties p
+    join bindings b on b.relying_party_id = p.id and b.registered and b.names = 'any'
+   where p.issuer = $1 and p.client_id = any($2::text[]) and p.deleted_at is null`
+
+/** The bindings of resource servers by which these clients are told of every logout. */
+export async function findFeedBindings(
+  db: Database,
+  { issuer, clientIds }: { issuer: IssuerName; clientIds: readonly string[] },
+): Promise<readonly BindingId[]> {
+  const { rows } = await db.query<{ id: BindingId }>({
+    name: 'find_feed_bindings',
+    text: FIND_FEED_BINDINGS,
+    values: [issuer, clientIds],
+  })
+  return rows.map(({ id }) => id)
 }

@@ -1,0 +1,83 @@
+import type { Issuer } from '@curfew/domain'
+import { type Log, type Service, sleep } from '@curfew/runtime'
+
+/** How often the ledger is asked for new entries while a request waits, in milliseconds. */
+const POLL_MS = 100
+const FAILURE_PAUSE_MS = 1_000
+
+/** The requests that wait for an entry of a feed. */
+export interface Watch {
+  /** Resolves when the feed has an entry after `after`, when `ms` have passed, when `gone` aborts, or when the service stops. */
+  beyond(feed: { readonly iss: Issuer; readonly after: number }, ms: number, gone: AbortSignal): Promise<void>
+  readonly count: number
+  readonly service: Service
+}
+
+/** Asks for the last numbers of all awaited feeds together, and wakes the requests that wait for less. */
+export function createWatch({
+  seqs,
+  log,
+}: {
+  seqs(issuers: readonly Issuer[]): Promise<ReadonlyMap<Issuer, number>>
+  log: Log
+}): Watch {
+  const waiting = new Map<Issuer, Map<() => void, number>>()
+  let stopped = false
+  let wake: () => void = () => undefined
+
+  async function ask(): Promise<void> {
+    const found = await seqs([...waiting.keys()])
+    for (const [iss, requests] of waiting) {
+      const seq = found.get(iss) ?? 0
+      for (const [end, after] of [...requests]) if (after < seq) end()
+    }
+  }
+
+  return {
+    get count() {
+      return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
+    },
+    async beyond({ iss, after }, ms, gone) {
+      if (stopped || gone.aborted) return
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const requests = waiting.get(iss) ?? new Map<() => void, number>()
+      const end = () => {
+        clearTimeout(timer)
+        gone.removeEventListener('abort', end)
+        requests.delete(end)
+        if (requests.size === 0) waiting.delete(iss)
+        resolve()
+      }
+      const timer = setTimeout(end, ms)
+      gone.addEventListener('abort', end)
+      requests.set(end, after)
+      waiting.set(iss, requests)
+      wake()
+      await promise
+    },
+    service: {
+      name: 'cutoff feeds',
+      async run({ stopping, ready }) {
+        ready()
+        stopping.addEventListener('abort', () => wake(), { once: true })
+        while (!stopping.aborted) {
+          if (waiting.size === 0) {
+            const { promise, resolve } = Promise.withResolvers<void>()
+            wake = resolve
+            if (!stopping.aborted) await promise
+            continue
+          }
+          try {
+            await ask()
+            await sleep(POLL_MS, stopping)
+          } catch (error) {
+            log.warn({ event: 'revocations.watch-failed', err: error })
+            await sleep(FAILURE_PAUSE_MS, stopping)
+          }
+        }
+        stopped = true
+        for (const requests of [...waiting.values()]) for (const end of [...requests.keys()]) end()
+      },
+    },
+  }
+}
