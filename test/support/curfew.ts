@@ -149,7 +149,7 @@ export interface TestWorker {
 }
 
 /** One bookkeeper with its own connections. */
-export type TestBookkeeper = Pick<TestWorker, 'stop' | 'kill'>
+export type TestBookkeeper = Pick<TestWorker, 'gate' | 'stop' | 'kill'>
 
 /** One registered route. */
 export interface Route {
@@ -419,7 +419,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       })()
       return ended
     }
-    const handle: TestBookkeeper = { stop: () => end(false), kill: () => end(true) }
+    const handle: TestBookkeeper = { gate: ownGate, stop: () => end(false), kill: () => end(true) }
     bookkeeping.add(handle)
     await bookkeeper.ready
     return handle

@@ -26,7 +26,7 @@ import type { Authenticate, Credential } from './credentials.ts'
 import { matchesEntityTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
 import { type Checks, createReadiness, type Readiness } from './health.ts'
-import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, SAFE_HEADERS } from './http-errors.ts'
+import { answerClientError, BODY_BYTES_MAX, createErrorAnswer, pathOf, SAFE_HEADERS } from './http-errors.ts'
 import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
@@ -114,6 +114,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     perSecond: requestsPerSecond,
     monotonicMs: () => performance.now(),
   })
+  const answerError = createErrorAnswer(log)
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
@@ -122,8 +123,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 2_048 },
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, request, reply) =>
-      void answerError(error, request as FastifyRequest, reply, log),
+    frameworkErrors: (error, request, reply) => void answerError(error, request as FastifyRequest, reply),
     ...(trustProxy !== undefined && { trustProxy }),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
@@ -144,7 +144,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     life.closing = true
   })
   addHooks(server, { metrics, authenticate, limits, reads, life })
-  server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
+  server.setErrorHandler(answerError)
   await server.register(swagger, documentOptions(title, withBodies(api ?? NO_API)))
   const document = createDocument(() => server.swagger())
   await addPages(server, { title, document, hasApi: api !== undefined })

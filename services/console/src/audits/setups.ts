@@ -30,7 +30,7 @@ import { Type } from 'typebox'
 import { issuerOr404 } from '../registry/issuers.ts'
 import { networksOf } from '../registry/networks.ts'
 import { noSuchParty, PartyParams } from '../registry/relying-parties.ts'
-import { isSameLogin, setupFaults } from './setup-faults.ts'
+import { keepsSecrets, setupFaults } from './setup-faults.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
@@ -201,17 +201,17 @@ function secretsIn(login: AuditSetupInput['login']): AuditSecrets {
   return { ...(headers !== undefined && { headers }), ...(body !== undefined && { body }) }
 }
 
-/** The secrets to store: the given ones, and for the same login those that are stored already. Null if there are none. */
+/** The secrets to store: the given ones, and the stored ones if they still go to the same places. Null if there are none. */
 async function sealedSecretsOf(
-  { login }: AuditSetupInput,
+  input: AuditSetupInput,
   {
     before,
     owner,
   }: { readonly before: AuditSetupRecord | null; readonly owner: Parameters<AuditSecretSealer['seal']>[1] },
   { auditSecrets }: Pick<AuditSetupsDeps, 'auditSecrets'>,
 ): Promise<string | null> {
-  const given = secretsIn(login)
-  const kept = before !== null && isSameLogin(before.settings.login, login) ? before.sealedSecrets : null
+  const given = secretsIn(input.login)
+  const kept = before !== null && keepsSecrets(before.settings, input) ? before.sealedSecrets : null
   if (Object.keys(given).length === 0) return kept
   const known = kept === null ? {} : await opened(kept, owner, auditSecrets)
   return auditSecrets.seal({ ...known, ...given }, owner)
