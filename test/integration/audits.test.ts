@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Audit } from '@curfew/contract'
+import type { ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { claimAudits } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type AuditedRp, openAuditedRp } from '../support/audited-rp.ts'
@@ -363,6 +364,33 @@ describe('a set-up', () => {
       expect((await put(setup)).secrets).toEqual([])
     },
   )
+
+  test('that is missing is a 404 with the command that puts it, and only a caller with access learns what is registered', async () => {
+    const { client } = curfew
+    await client.putRelyingParty(ISSUER, 'bare', { backchannel_logout_uri: 'https://bare.example/logout' })
+    const run = { issuer: ISSUER, clients: ['bare'] }
+    for (const call of [
+      client.getAuditSetup(ISSUER, 'bare'),
+      client.deleteAuditSetup(ISSUER, 'bare'),
+      client.runAudits(run),
+    ])
+      await expect(call).rejects.toMatchObject({
+        problem: {
+          title: 'No audit set-up',
+          detail: expect.stringContaining('audit schedule bare --issuer'),
+        },
+      })
+    await expect(client.runAudits(run)).rejects.toThrow('Nothing was started.')
+    const titleFor = async (key: string, id: string) => {
+      const headers = { authorization: `Bearer ${key}` }
+      const response = await curfew.call('POST', '/v1/audits', { issuer: ISSUER, clients: [id] }, headers)
+      return [response.status, ((await response.json()) as { title: string }).title]
+    }
+    expect(await titleFor(curfew.adminKey, 'ghost')).toEqual([404, 'No such relying party'])
+    const own = { issuer: ISSUER as IssuerName, iss: ISS as Issuer, clients: new Set(['shop' as ClientId]) }
+    const owner = curfew.keyBoundTo({ kind: 'clients', ...own }, 'admin')
+    expect(await titleFor(owner, 'ghost')).toEqual([404, 'No audit set-up'])
+  })
 
   test('is gone with its relying party', async () => {
     await using gone = await openAuditedRp(curfew, 'gone')

@@ -76,6 +76,8 @@ export interface HttpServerOptions {
   readonly authenticate: Authenticate
   /** The checks of this process's readiness, by name. */
   readonly checks: Checks
+  /** Checks that fail whenever another one fails, with the name of that one. */
+  readonly checksNeed?: Readonly<Record<string, string>>
   /** Requests per second for credentials without their own rate. Default null: no limit. */
   readonly requestsPerSecond?: number | null
   /** The limits of concurrent reads. */
@@ -107,7 +109,17 @@ function withBodies(api: ApiDescription): ApiDescription {
  * is registered without `config: { scope }`.
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { title, api, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
+  const {
+    title,
+    api,
+    log,
+    metrics,
+    authenticate,
+    checks,
+    checksNeed,
+    trustProxy,
+    requestsPerSecond = null,
+  } = options
   // A flood of requests to public pages must not fill the places of credentials.
   const reads = { ofCredentials: createReadLimits(options.reads), ofPublic: createReadLimits(options.reads) }
   const limits = createRequestLimits({
@@ -151,7 +163,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   addOwnRoutes(server, {
     document,
     expose: options.metricsApart === true ? null : createExposition(metrics),
-    checks: Object.keys(checks),
+    checks: { checks: Object.keys(checks), ...(checksNeed !== undefined && { needs: checksNeed }) },
     readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX, keptMs: READY_KEPT_MS }),
     life,
   })
@@ -249,7 +261,7 @@ function addOwnRoutes(
   }: {
     document: ReturnType<typeof createDocument>
     expose: Exposition | null
-    checks: readonly string[]
+    checks: { readonly checks: readonly string[]; readonly needs?: Readonly<Record<string, string>> }
     readiness: () => Promise<Readiness>
     life: Life
   },
@@ -266,11 +278,11 @@ function addOwnRoutes(
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
     if (life.closing)
-      return reply.code(503).send({ status: 'stopping', unavailable: [], degraded: [], checks })
+      return reply.code(503).send({ status: 'stopping', unavailable: [], degraded: [], ...checks })
     const { unavailable, degraded } = await readiness()
     return reply
       .code(unavailable.length === 0 ? 200 : 503)
-      .send({ status: unavailable.length === 0 ? 'ready' : 'not ready', unavailable, degraded, checks })
+      .send({ status: unavailable.length === 0 ? 'ready' : 'not ready', unavailable, degraded, ...checks })
   })
   if (expose === null) return
   server.get('/metrics', limited, async (_request, reply) => {

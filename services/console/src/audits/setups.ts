@@ -30,6 +30,7 @@ import { Type } from 'typebox'
 import { issuerOr404 } from '../registry/issuers.ts'
 import { networksOf } from '../registry/networks.ts'
 import { noSuchParty, PartyParams } from '../registry/relying-parties.ts'
+import { noSetup } from './no-setup.ts'
 import { keepsSecrets, setupFaults } from './setup-faults.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
@@ -110,7 +111,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
     async (request) => {
       const { issuer, client_id: clientId } = request.params
       const setup = await findAuditSetup(db, { issuer, clientId })
-      if (setup === null) throw await noSetup(db, request.params)
+      if (setup === null) throw await noSetup(db, { issuer, client: clientId })
       return setupView(setup, deps)
     },
   )
@@ -139,7 +140,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
           detail: {},
         },
       )
-      if (!deleted) throw await noSetup(db, request.params)
+      if (!deleted) throw await noSetup(db, { issuer, client: clientId })
       return reply.code(204).send(null)
     },
   )
@@ -244,21 +245,6 @@ function auditDetail(
     every_s: everyS ?? null,
     timeout_s,
   }
-}
-
-/** The 404 of a relying party without a set-up, or of one that is not registered. */
-async function noSetup(
-  db: Database,
-  params: { readonly issuer: string; readonly client_id: string },
-): Promise<ProblemError> {
-  const { issuer, client_id } = params
-  await issuerOr404(db, issuer)
-  if ((await findRelyingParty(db, { issuer, clientId: client_id })) === null) return noSuchParty(params)
-  return new ProblemError({
-    status: 404,
-    title: 'No audit set-up',
-    detail: `No logout audits are set up for ${client_id} at ${issuer}. Put a set-up first: curfew audit schedule ${client_id} --issuer ${issuer} --file FILE.`,
-  })
 }
 
 function pathOf({ issuer, clientId }: { issuer: string; clientId: string }): string {
