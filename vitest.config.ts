@@ -23,7 +23,7 @@ export default defineConfig({
           name: 'curfew',
           include: ['libs/**/*.test.ts', 'services/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: [...configDefaults.exclude, REALWORLD],
-          globalSetup: ['test/support/database.ts', 'test/support/kafka.ts'],
+          globalSetup: ['test/support/database.ts', 'test/support/kafka.ts', 'test/support/end-of-run.ts'],
         },
       },
       {
@@ -31,7 +31,7 @@ export default defineConfig({
         test: {
           name: 'realworld',
           include: [REALWORLD],
-          globalSetup: ['test/support/database.ts', 'test/support/keycloak.ts'],
+          globalSetup: ['test/support/database.ts', 'test/support/keycloak.ts', 'test/support/end-of-run.ts'],
         },
       },
     ],

@@ -101,6 +101,25 @@ test('show prints where a redirect led, and the note of an acknowledgement', asy
   }
 })
 
+test('show of a delivery that is repeated prints how to correct the failure', async () => {
+  const rp = await openRelyingParty(curfew, { clientId: 'mail', curfew: { retry_schedule_ms: [3_600_000] } })
+  try {
+    rp.behave({ status: 503 })
+    await curfew.client.postLogoutEvent({ iss: ISS, sub: 'dave', clients: ['mail'] })
+    const [pending] = await eventually(async () => {
+      const { items } = await curfew.client.listDeliveries({ client_id: 'mail', state: 'pending' })
+      expect(items[0]?.last_error).toMatchObject({ status: 503 })
+      return items
+    })
+    const { stdout } = await run(['show', pending?.id ?? ''])
+    expect(stdout).toMatch(/^state +pending$/m)
+    expect(stdout).toMatch(/^fix +Find the reason in its log, .* Curfew repeats the delivery by itself\.$/m)
+    expect(stdout).not.toMatch(/^what |replay/m)
+  } finally {
+    await rp.close()
+  }
+})
+
 test('show of an acknowledged delivery has no remedy', async () => {
   const { code, stdout } = await run(['show', await idOf('wiki')])
   expect(code).toBe(0)

@@ -56,12 +56,18 @@ test('keys are generated, imported, rotated and retired, and shown with their st
     'ES256 next',
     'EdDSA current',
   ])
+  expect(rotated.stderr).toBe('')
   const overlapping = await run(['keys', 'rotate'])
   expect([overlapping.code, overlapping.stderr]).toEqual([1, expect.stringContaining('signs from')])
   const next = items.find(({ state }) => state === 'next')?.kid ?? ''
   expect((await run(['keys', 'retire', next, '--compromised'])).stdout).not.toContain(next)
   expect((await run(['keys', 'list', '--all'])).stdout).toContain(next)
   expect((await run(['keys', 'rotate', '--every-days', '90'])).stdout).toContain('every 90 days')
+  const urgent = await run(['keys', 'rotate', '--alg', 'ES256', '--immediately', '--json'])
+  expect(urgent.stderr).toMatch(
+    /^The new key signs at once\. .* refuse .* publishes it .*curfew doctor --issuer main /,
+  )
+  expect(JSON.parse(urgent.stdout)).toMatchObject({ every_days: 90 })
 })
 
 test('a key is imported from a JWK Set, and --kid chooses among several private keys', async () => {

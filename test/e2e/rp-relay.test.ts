@@ -189,6 +189,27 @@ test('the plan of an import names no client that --skip-invalid skips', async ()
   }
 })
 
+test('the plan of an import has disabled clients, but none that the import passes over', async () => {
+  await curfew.client.putIssuer('ended', { iss: 'https://ended.example' })
+  await curfew.client.putRelyingParty('ended', 'broken', { backchannel_logout_uri: 'https://old.example/' })
+  const disabled = (clientId: string, uri: string) => ({
+    ...{ clientId, protocol: 'openid-connect', enabled: false },
+    attributes: { 'backchannel.logout.url': uri },
+  })
+  const path = await file('ended.json', [
+    disabled('asleep', 'https://asleep.example/'),
+    disabled('broken', 'https://broken.example/#top'),
+    disabled('mute', ''),
+  ])
+  for (const options of [['--dry-run'], []]) {
+    const { code, stdout } = await run([path, '--issuer', 'ended', '--relay', ...options])
+    expect([code, stdout.match(/relay\/ended\/\w+$/gm)]).toEqual([0, ['relay/ended/asleep']])
+    expect(stdout).toMatch(/^The IdP has disabled 1 client\. .* Clients: asleep$/m)
+    expect(stdout).toMatch(/^Passed over .* \/attributes\/backchannel\.logout\.url must .* Names: broken$/m)
+    expect(stdout).toMatch(/^Passed over .* without a logout URL\. Names: mute$/m)
+  }
+})
+
 test('the calls for Hydra patch only the URI of each client', async () => {
   const patches: unknown[] = []
   const answer = async (request: IncomingMessage) =>

@@ -262,7 +262,7 @@ describe('import and export', () => {
     expect(code).toBe(1)
     expect(stdout).toMatch(/^2 clients at skipping\. Created 2, /)
     expect(stdout).toContain(
-      'Passed over 1 application without an OAuth client: Slack\nSkipped 2 clients with faults:\n',
+      'Passed over 1 application without an OAuth client. Names: Slack\nSkipped 2 clients with faults:\n',
     )
     expect(stdout).toMatch(/^torn +\/2\/backchannel_logout_uri +must not have a fragment/m)
     expect(stdout).toMatch(/^Nameless +\/3\/client_id +is missing$/m)
@@ -282,7 +282,7 @@ describe('import and export', () => {
     expect([code, stdout]).toEqual([
       0,
       expect.stringMatching(
-        /^Passed over 1 application without an OAuth client: Pay roll\nPassed over 2 clients that are disabled at the IdP\. .*: old, older$/m,
+        /^Passed over 1 application without an OAuth client\. Names: Pay roll\nPassed over 2 clients that the IdP has disabled, without a logout URL\. Names: old, older$/m,
       ),
     ])
   })

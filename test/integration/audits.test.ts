@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Audit } from '@curfew/contract'
+import type { ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { claimAudits } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type AuditedRp, openAuditedRp } from '../support/audited-rp.ts'
@@ -244,44 +245,6 @@ describe('the schedule', () => {
   })
 })
 
-test('a bookkeeper that is killed leaves the audit inconclusive, and no other bookkeeper repeats its steps', async () => {
-  await using own = await openCurfew({ bookkeepers: 0 })
-  await using shop = await openAuditedRp(own, 'shop')
-  await own.client.putAuditSetup(ISSUER, 'shop', shop.setup({ timeout_s: 30 }))
-  shop.behave({ ends: false })
-  const doomed = await own.startBookkeeper()
-  const [audit] = (await own.client.runAudits({ issuer: ISSUER })).audits
-  const id = audit?.id ?? ''
-  await eventually(() => expect(shop.logouts).toBe(1))
-  await doomed.kill()
-  await own.startBookkeeper()
-  expect((await own.client.getAudit(id)).state).toBe('running')
-  await own.db.query("update logout_audits set leased_until = now() - interval '1 second'")
-  const end = await eventually(async () => {
-    const found = await own.client.getAudit(id)
-    expect(found.state).toBe('ended')
-    return found
-  })
-  expect(end).toMatchObject({ result: 'inconclusive', reason: 'interrupted', propagation_ms: null })
-  expect(end.event_id).not.toBeNull()
-  expect([shop.hooked.length, shop.logouts]).toEqual([1, 1])
-})
-
-test('a bookkeeper that stops ends its audits at once, and a schedule repeats them soon', async () => {
-  await using own = await openCurfew({ bookkeepers: 0 })
-  await using shop = await openAuditedRp(own, 'shop')
-  await own.client.putAuditSetup(ISSUER, 'shop', shop.setup({ timeout_s: 600, every_s: 86_400 }))
-  shop.behave({ ends: false })
-  const bookkeeper = await own.startBookkeeper()
-  const [audit] = (await own.client.runAudits({ issuer: ISSUER })).audits
-  await eventually(() => expect(shop.logouts).toBe(1))
-  await own.db.query("update logout_audit_setups set next_due_at = now() + interval '1 day'")
-  await bookkeeper.stop()
-  expect(await own.client.getAudit(audit?.id ?? '')).toMatchObject({ state: 'ended', reason: 'interrupted' })
-  const { next_due_at } = await own.client.getAuditSetup(ISSUER, 'shop')
-  expect(Date.parse(next_due_at ?? '') - Date.now()).toBeLessThan(61_000)
-})
-
 test('of several bookkeepers exactly one runs an audit', async () => {
   await using own = await openCurfew({ bookkeepers: 3 })
   const rps = await Promise.all(Array.from({ length: 8 }, (_, at) => openAuditedRp(own, `rp-${at}`)))
@@ -376,6 +339,57 @@ describe('a set-up', () => {
         400,
         '/login/password',
       ])
+    const { check } = rp.setup()
+    expect(
+      await status({ ...rp.setup(), check: { ...check, url: `${check.url}?more=1` }, login: again }),
+    ).toEqual([200])
+    expect(
+      await status({ ...rp.setup(), check: { ...check, url: 'http://127.0.0.2:9/me' }, login: again }),
+    ).toEqual([400, '/login/password'])
+  })
+
+  test.each(['check', 'refresh'])(
+    'drops the secrets of a hook when the %s moves to another origin',
+    async (moved) => {
+      const refresh = { url: `${rp.url}/refresh`, method: 'POST' } as const
+      const { login, check } = rp.setup()
+      await put({
+        refresh,
+        login: { ...login, headers: { authorization: 'Bearer hunter2' } } as typeof login,
+      })
+      expect((await put({ refresh: { ...refresh, url: `${rp.url}/other` } })).secrets).toEqual(['headers'])
+      expect((await put()).secrets).toEqual(['headers'])
+      const url = 'http://127.0.0.2:9/elsewhere'
+      const setup = moved === 'check' ? { check: { ...check, url } } : { refresh: { ...refresh, url } }
+      expect((await put(setup)).secrets).toEqual([])
+    },
+  )
+
+  test('that is missing is a 404 with the command that puts it, and only a caller with access learns what is registered', async () => {
+    const { client } = curfew
+    await client.putRelyingParty(ISSUER, 'bare', { backchannel_logout_uri: 'https://bare.example/logout' })
+    const run = { issuer: ISSUER, clients: ['bare'] }
+    for (const call of [
+      client.getAuditSetup(ISSUER, 'bare'),
+      client.deleteAuditSetup(ISSUER, 'bare'),
+      client.runAudits(run),
+    ])
+      await expect(call).rejects.toMatchObject({
+        problem: {
+          title: 'No audit set-up',
+          detail: expect.stringContaining('audit schedule bare --issuer'),
+        },
+      })
+    await expect(client.runAudits(run)).rejects.toThrow('Nothing was started.')
+    const titleFor = async (key: string, id: string) => {
+      const headers = { authorization: `Bearer ${key}` }
+      const response = await curfew.call('POST', '/v1/audits', { issuer: ISSUER, clients: [id] }, headers)
+      return [response.status, ((await response.json()) as { title: string }).title]
+    }
+    expect(await titleFor(curfew.adminKey, 'ghost')).toEqual([404, 'No such relying party'])
+    const own = { issuer: ISSUER as IssuerName, iss: ISS as Issuer, clients: new Set(['shop' as ClientId]) }
+    const owner = curfew.keyBoundTo({ kind: 'clients', ...own }, 'admin')
+    expect(await titleFor(owner, 'ghost')).toEqual([404, 'No audit set-up'])
   })
 
   test('is gone with its relying party', async () => {

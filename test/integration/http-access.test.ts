@@ -264,6 +264,7 @@ describe('health', () => {
         unavailable: ['event-log', 'ledger'],
         degraded: [],
         checks: ['event-log', 'ledger', 'master-key'],
+        needs: { 'event-log': 'ledger' },
       },
     ])
     expect((await fetch(new URL('/healthz', own.url))).status).toBe(200)

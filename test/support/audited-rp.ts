@@ -32,6 +32,8 @@ export interface AuditedRp extends AsyncDisposable {
   readonly logouts: number
   /** Number of checks that were answered as logged out. */
   readonly refusals: number
+  /** Number of requests of a path, held ones included. */
+  received(path: string): number
   behave(manner: AuditedManner): void
   /** Ends every session. */
   forget(): void
@@ -53,6 +55,7 @@ export async function openAuditedRp(
   let manner: AuditedManner = {}
   let logouts = 0
   let refusals = 0
+  const received = new Map<string, number>()
   const sessionOf = (request: IncomingMessage) =>
     /session=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? ''
 
@@ -97,6 +100,7 @@ export async function openAuditedRp(
   const server = createServer(async (request, response) => {
     const path = request.url ?? ''
     const body = await text(request)
+    received.set(path, (received.get(path) ?? 0) + 1)
     await holds.get(path)
     await (routes[path] ?? ((_request, answer) => void answer.writeHead(404).end()))(request, response, body)
   })
@@ -116,6 +120,7 @@ export async function openAuditedRp(
     get refusals() {
       return refusals
     },
+    received: (path) => received.get(path) ?? 0,
     behave(next) {
       manner = next
     },

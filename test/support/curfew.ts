@@ -46,8 +46,10 @@ import {
   createLog,
   createMetrics,
   type HttpServer,
+  type HttpServerOptions,
   hashApiKey,
   httpService,
+  type Metrics,
   readEnvironment,
   type Service,
 } from '@curfew/runtime'
@@ -93,6 +95,8 @@ export interface CurfewOptions {
   readonly wrapEventLog?: (real: EventLog) => EventLog
   /** Longest wait for an append, in milliseconds. Default 5,000. */
   readonly appendTimeoutMs?: number
+  /** Further readiness checks. Default: none. */
+  readonly checks?: (db: Database, metrics: Metrics) => HttpServerOptions['checks']
   /** The monitor of the event log for the API. Default: the one of PostgreSQL. */
   readonly monitor?: EventLogMonitor
   /** Delivery workers to start. Default 1. */
@@ -149,7 +153,7 @@ export interface TestWorker {
 }
 
 /** One bookkeeper with its own connections. */
-export type TestBookkeeper = Pick<TestWorker, 'stop' | 'kill'>
+export type TestBookkeeper = Pick<TestWorker, 'gate' | 'stop' | 'kill'>
 
 /** One registered route. */
 export interface Route {
@@ -271,7 +275,9 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       ledger: async () => void (await db.query('select 1')),
       'master-key': () => keyring.check(),
       ...(spool !== null && { spool: () => checkSpool(spool) }),
+      ...options.checks?.(db, metrics),
     },
+    ...(options.kafka === undefined && { checksNeed: { 'event-log': 'ledger' } }),
   })
   const routes: Route[] = []
   server.addHook('onRoute', ({ method, url: path, config }) => {
@@ -420,7 +426,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       })()
       return ended
     }
-    const handle: TestBookkeeper = { stop: () => end(false), kill: () => end(true) }
+    const handle: TestBookkeeper = { gate: ownGate, stop: () => end(false), kill: () => end(true) }
     bookkeeping.add(handle)
     await bookkeeper.ready
     return handle

@@ -6,6 +6,7 @@ import { type EmbeddedPostgres, EmbeddedPostgresInUseError, openEmbeddedPostgres
 import { createDatabase, type Database, type DatabaseOptions, migrate, openDatabase } from '@curfew/ledger'
 import { inject } from 'vitest'
 import type { TestProject } from 'vitest/node'
+import { stopped } from './end-of-run.ts'
 
 // One PostgreSQL for a whole test run. Each test that asks gets its own database: a copy of a migrated template, made in
 // milliseconds. TEST_DATABASE_URL names another server, with a role that may create databases.
@@ -27,11 +28,13 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const url = server?.url ?? given ?? ''
   const template = await makeTemplate(url, server !== null)
   project.provide('databaseUrl', template)
-  return async () => {
+  const stop = async () => {
+    // The next run on the same server drops what is left of this one.
+    if (server !== null) return server.stop()
     await using admin = await openAdmin(url)
     await admin.db.query(`drop database ${nameOf(template)} with (force)`)
-    await server?.stop()
   }
+  return () => stopped('PostgreSQL', stop())
 }
 
 /** A private, migrated database. */

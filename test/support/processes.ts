@@ -267,7 +267,7 @@ export interface StandaloneOptions {
   readonly adminKey?: string | null
   /** Whether the process believes that a person reads its output. */
   readonly terminal?: boolean
-  /** What its output says once it has started. Default: that it is ready. */
+  /** The output that shows a finished start. Default: that it is ready. */
   readonly says?: RegExp
   /** The longest wait for the start. Default 20 s. */
   readonly timeoutMs?: number

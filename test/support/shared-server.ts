@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { stopped } from './end-of-run.ts'
 
 /** The server is not available. One sentence for each place that was searched, or for each thing that is missing. */
 export interface NoServer {
@@ -54,7 +55,7 @@ export function shareServer<Opened extends OpenedServer>({
         server.close()
         server.closeAllConnections()
         const opened = await opening
-        if (opened !== null && 'stop' in opened) await opened.stop()
+        if (opened !== null && 'stop' in opened) await stopped(variable, opened.stop())
       }
     },
     async ask() {

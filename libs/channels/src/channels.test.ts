@@ -1,6 +1,6 @@
 import { DEAD_LETTER_REASONS, type LastAttempt, LEVELS } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
-import { CHANNELS, channelOf, explain } from './index.ts'
+import { CHANNELS, channelOf, explain, failureFix } from './index.ts'
 
 // Goal: properties of every channel. It explains each dead letter and its remedy in whole sentences, for every reason, even if
 // little is known of the last attempt.
@@ -41,6 +41,17 @@ describe.each(CHANNELS.map((channel) => [channel.kind, channel] as const))('%s',
       }
     },
   )
+
+  test('explains a failure that is repeated without a replay', () => {
+    for (const outcome of ['unavailable', 'refused', 'misconfigured', 'undeliverable'])
+      for (const last of ATTEMPTS.filter((attempt) => attempt !== null)) {
+        const endpoint = { uri: 'https://rp.example/logout', settings: {} }
+        const errorClass = outcome === 'undeliverable' ? 'no_encryption_key' : last.errorClass
+        const fix = failureFix(kind, { ...last, errorClass, outcome }, endpoint)
+        expect(fix).toMatch(/^[A-Z].*\w\. Curfew repeats the delivery by itself\.$/)
+        expect(fix).not.toMatch(/replay|undefined|null|\.\./i)
+      }
+  })
 })
 
 test('the general texts have the names of the channel', () => {

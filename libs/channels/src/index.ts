@@ -70,6 +70,28 @@ export function explain(
   return { ...words, fix: channel?.deadLetterFix(reason as DeadLetterReason, last, endpoint) ?? words.fix }
 }
 
+/** The reasons of the dead letters that failed attempts lead to, by their outcome. */
+const REASON_AFTER: Readonly<Record<string, DeadLetterReason>> = {
+  unavailable: 'attempts_exhausted',
+  refused: 'refused',
+  misconfigured: 'misconfigured',
+}
+/** The end of the advice about dead letters that a replay puts back. */
+const THEN_REPLAY = /(?:\. Then|, then) replay\.$/
+
+/**
+ * How to correct the cause of a failed attempt while Curfew repeats the delivery: the advice about the dead letter that the delivery
+ * becomes if nothing changes, without the replay.
+ */
+export function failureFix(
+  kind: string,
+  last: LastAttempt & { readonly outcome: string },
+  endpoint: RegisteredAt<ChannelSettings>,
+): string {
+  const { fix } = explain(kind, REASON_AFTER[last.outcome] ?? last.errorClass ?? '', last, endpoint)
+  return `${fix.replace(THEN_REPLAY, '.')} Curfew repeats the delivery by itself.`
+}
+
 /** The members of `curfew.channels.<kind>` that every channel has. */
 const COMMON = {
   enabled: Type.Optional(

@@ -164,6 +164,8 @@ export interface Readiness {
   readonly unavailable: readonly string[]
   /** The dependencies that work in part. They do not make the service unready. */
   readonly degraded: readonly string[]
+  /** Checks that fail whenever another one fails, with the name of that one. */
+  readonly needs: Readonly<Record<string, string>>
   /** The clock of the service, in whole seconds. Null if the answer has no date. */
   readonly date: Date | null
 }
@@ -519,10 +521,10 @@ function checkedKey(key: string): string {
 /** @throws {ApiError} if the answer is not Curfew's. */
 function readReadiness(text: string, status: number): Omit<Readiness, 'date'> {
   try {
-    // A service of an earlier release has no `degraded`.
-    const { checks, unavailable, degraded = [] } = Object(JSON.parse(text)) as Record<string, unknown>
+    // A service of an earlier release has no `degraded`. One without `needs` has no such checks.
+    const { checks, unavailable, degraded = [], needs } = Object(JSON.parse(text)) as Record<string, unknown>
     if (Array.isArray(checks) && Array.isArray(unavailable) && Array.isArray(degraded))
-      return { checks, unavailable, degraded }
+      return { checks, unavailable, degraded, needs: Object(needs) as Readonly<Record<string, string>> }
   } catch {
     // The page of a proxy or of another service.
   }

@@ -302,11 +302,11 @@ export {
 } from './registry/binding.ts'
 export {
   type ClientMetadata,
+  isDisabledAtIdp,
   isWithoutOAuth,
   type KnownMember,
   type MemberPaths,
-  type PassedOver,
-  passedOver,
+  nameOfApplication,
   plainName,
   pointerTo,
   readClient,

@@ -103,6 +103,7 @@ export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
 export { findEventNames } from './history/event-names.ts'
 export {
   coveringDeliveries,
+  type FoundDelivery,
   type FoundEvent,
   findDelivery,
   findEvents,

@@ -5,6 +5,7 @@ import { type AjvError, faultsOf } from './faults.ts'
 import { unsupported } from './json-body.ts'
 import type { Log } from './log.ts'
 import { PROBLEM_MEDIA_TYPE, type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
+import { createThrottle } from './seldom.ts'
 import { newTraceparent, parseTraceparent, traceIdOf } from './telemetry/traceparent.ts'
 
 /** Largest body that is read, in bytes. */
@@ -24,25 +25,33 @@ interface Thrown {
   readonly validationContext?: unknown
 }
 
-/** Answers `error` as a problem. The cause of an internal error goes to the log, and not to the caller. */
-export function answerError(
-  error: unknown,
-  request: FastifyRequest,
-  reply: FastifyReply,
+/**
+ * Creates the function that answers an error as a problem. The cause of an internal error goes to the log, and not to the caller.
+ * While a service is unavailable every request fails alike, so each route and cause is logged once a minute, without a stack.
+ */
+export function createErrorAnswer(
   log: Log,
-): FastifyReply {
-  const facts = factsOf(error, request)
-  if (facts.status >= 500) {
-    log[facts.status === 503 || facts.status === 504 ? 'warn' : 'error']({
+): (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply {
+  const isTime = createThrottle()
+  return (error, request, reply) => {
+    const facts = factsOf(error, request)
+    const { status } = facts
+    const { method } = request
+    const route = request.routeOptions.url ?? null
+    const line = {
       event: 'request.failed',
-      method: request.method,
-      route: request.routeOptions.url ?? null,
-      status: facts.status,
+      method,
+      route,
+      status,
       trace_id: traceIdOf(traceparentOf(request)),
-      err: error,
-    })
+    }
+    if (status === 503 && error instanceof Error) {
+      const code = error instanceof CurfewError ? error.code : error.name
+      const level = isTime(`${code} ${method} ${route}`) ? 'warn' : 'debug'
+      log[level]({ ...line, code, reason: error.message })
+    } else if (status >= 500) log[status === 504 ? 'warn' : 'error']({ ...line, err: error })
+    return sendProblem(facts, request, reply)
   }
-  return sendProblem(facts, request, reply)
 }
 
 export function sendProblem(facts: ProblemFacts, request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -182,6 +182,21 @@ describe('failures', () => {
     expect(JSON.stringify(problem)).not.toContain('hunter2')
   })
 
+  test('a flood of requests to an unavailable dependency is one line without a stack', async () => {
+    // The throttle of this server is new.
+    const own = await open()
+    const at = await own.listen({ host: '127.0.0.1', port: 0 })
+    lines.splice(0)
+    const answers = await Promise.all(Array.from({ length: 20 }, () => fetch(`${at}/unavailable`)))
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 503))
+    expect(lines).toMatchObject([
+      { level: 'warn', event: 'request.failed', route: '/unavailable', code: 'ERR_LEDGER_UNAVAILABLE' },
+    ])
+    expect(lines[0]).toHaveProperty('reason')
+    expect(JSON.stringify(lines)).not.toContain('stack')
+    await own.close()
+  })
+
   test('a problem that a handler throws is the answer', async () => {
     const response = await fetch(`${url}/busy`)
     expect(response.headers.get('retry-after')).toBe('7')

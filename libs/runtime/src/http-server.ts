@@ -26,7 +26,7 @@ import type { Authenticate, Credential } from './credentials.ts'
 import { matchesEntityTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
 import { type Checks, createReadiness, type Readiness } from './health.ts'
-import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, SAFE_HEADERS } from './http-errors.ts'
+import { answerClientError, BODY_BYTES_MAX, createErrorAnswer, pathOf, SAFE_HEADERS } from './http-errors.ts'
 import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
@@ -76,6 +76,8 @@ export interface HttpServerOptions {
   readonly authenticate: Authenticate
   /** The checks of this process's readiness, by name. */
   readonly checks: Checks
+  /** Checks that fail whenever another one fails, with the name of that one. */
+  readonly checksNeed?: Readonly<Record<string, string>>
   /** Requests per second for credentials without their own rate. Default null: no limit. */
   readonly requestsPerSecond?: number | null
   /** The limits of concurrent reads. */
@@ -107,13 +109,24 @@ function withBodies(api: ApiDescription): ApiDescription {
  * is registered without `config: { scope }`.
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { title, api, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
+  const {
+    title,
+    api,
+    log,
+    metrics,
+    authenticate,
+    checks,
+    checksNeed,
+    trustProxy,
+    requestsPerSecond = null,
+  } = options
   // A flood of requests to public pages must not fill the places of credentials.
   const reads = { ofCredentials: createReadLimits(options.reads), ofPublic: createReadLimits(options.reads) }
   const limits = createRequestLimits({
     perSecond: requestsPerSecond,
     monotonicMs: () => performance.now(),
   })
+  const answerError = createErrorAnswer(log)
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
@@ -122,8 +135,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 2_048 },
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, request, reply) =>
-      void answerError(error, request as FastifyRequest, reply, log),
+    frameworkErrors: (error, request, reply) => void answerError(error, request as FastifyRequest, reply),
     ...(trustProxy !== undefined && { trustProxy }),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
@@ -144,14 +156,14 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     life.closing = true
   })
   addHooks(server, { metrics, authenticate, limits, reads, life })
-  server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
+  server.setErrorHandler(answerError)
   await server.register(swagger, documentOptions(title, withBodies(api ?? NO_API)))
   const document = createDocument(() => server.swagger())
   await addPages(server, { title, document, hasApi: api !== undefined })
   addOwnRoutes(server, {
     document,
     expose: options.metricsApart === true ? null : createExposition(metrics),
-    checks: Object.keys(checks),
+    checks: { checks: Object.keys(checks), ...(checksNeed !== undefined && { needs: checksNeed }) },
     readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX, keptMs: READY_KEPT_MS }),
     life,
   })
@@ -249,7 +261,7 @@ function addOwnRoutes(
   }: {
     document: ReturnType<typeof createDocument>
     expose: Exposition | null
-    checks: readonly string[]
+    checks: { readonly checks: readonly string[]; readonly needs?: Readonly<Record<string, string>> }
     readiness: () => Promise<Readiness>
     life: Life
   },
@@ -266,11 +278,11 @@ function addOwnRoutes(
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
     if (life.closing)
-      return reply.code(503).send({ status: 'stopping', unavailable: [], degraded: [], checks })
+      return reply.code(503).send({ status: 'stopping', unavailable: [], degraded: [], ...checks })
     const { unavailable, degraded } = await readiness()
     return reply
       .code(unavailable.length === 0 ? 200 : 503)
-      .send({ status: unavailable.length === 0 ? 'ready' : 'not ready', unavailable, degraded, checks })
+      .send({ status: unavailable.length === 0 ? 'ready' : 'not ready', unavailable, degraded, ...checks })
   })
   if (expose === null) return
   server.get('/metrics', limited, async (_request, reply) => {

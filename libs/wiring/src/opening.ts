@@ -63,6 +63,9 @@ export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkC
   }
 }
 
+/** While PostgreSQL is the event log, its check fails with that of the ledger, and for the same reason. */
+const EVENT_LOG_IN_POSTGRES = { 'event-log': 'ledger' }
+
 type ServerOptions = Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'> & {
   readonly hasApi?: boolean
 }
@@ -165,6 +168,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
     server: ({ hasApi = false, ...options }: ServerOptions) =>
       createHttpServer({
         ...{ ...options, log, metrics, metricsApart: metricsPort !== null },
+        ...(kafka === null && { checksNeed: EVENT_LOG_IN_POSTGRES }),
         ...(hasApi && { api: { description: API_DESCRIPTION, tags: API_TAGS, url: publicUrl } }),
         ...(trustedProxies.length > 0 && { trustProxy: trustedProxies.join(',') }),
       }),

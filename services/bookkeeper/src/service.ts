@@ -8,6 +8,7 @@ import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { type Job, repeatUntil } from './repeat.ts'
 
+export { createAuditJobs } from './audits/job.ts'
 export { readBookkeeperConfig, readReceiptSettings, readRetention, readSessionsMax } from './config.ts'
 export { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
 export { createQuarantineJobs } from './quarantine.ts'

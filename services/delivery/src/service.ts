@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Consumer, EventLog, WorkerId } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
-import { aborted, type Log, type Metrics, type RunContext, type Service, sleep } from '@curfew/runtime'
+import { aborted, type Log, type Metrics, type RunContext, type Service } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring, MessageSealer } from '@curfew/tokens'
 import { createEncrypter, createTlsIdentities, type RelayedTokens } from '@curfew/wiring'
 import { createAttempt } from './attempt/attempt.ts'
@@ -23,6 +23,8 @@ import { Worker } from './worker/worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { logDeliveryFaults } from './worker/faults.ts'
+
+import { untilAble } from './worker/until-able.ts'
 
 /** The dependencies of delivery, already open. */
 export interface DeliveryDeps {
@@ -68,8 +70,6 @@ const ATTEMPTS_MAX = 4_096
 const STARTS_PER_TURN = 64
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
-/** The pause between two checks of the database and the keys at the start, in milliseconds. */
-const ABLE_PAUSE_MS = 1_000
 
 /** The delivery service, with a check that it can read the event log. */
 export interface Delivery extends Service {
@@ -206,26 +206,4 @@ function showHoldings(holdings: Holdings, metrics: Metrics): void {
     () => shares.mostRunning,
   )
   metrics.gauge('breakers_open', 'Bindings with an open circuit breaker.', () => holdings.open)
-}
-
-/**
- * Repeats `work` until it succeeds. The service may start before its database, or with a wrong master key that an operator must
- * correct.
- */
-async function untilAble(
-  work: () => Promise<void>,
-  { log, stopping }: { log: Log; stopping: AbortSignal },
-): Promise<void> {
-  while (!stopping.aborted) {
-    try {
-      return await work()
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : null
-      if (code === 'ERR_LEDGER_UNAVAILABLE') log.warn({ event: 'ledger.unavailable', err: error })
-      else if (code === 'ERR_LEDGER_SCHEMA') log.error({ event: 'ledger.not-migrated', err: error })
-      else if (code === 'ERR_SIGNING_KEY') log.error({ event: 'master-key.wrong', err: error })
-      else throw error
-      await sleep(ABLE_PAUSE_MS, stopping)
-    }
-  }
 }

@@ -176,6 +176,10 @@ export type Attempt = Static<typeof Attempt>
 
 export const DeliveryWithAttempts = model('DeliveryWithAttempts', {
   ...Delivery.properties,
+  fix: Type.Union([Text, Type.Null()], {
+    description:
+      'How to correct the failure of the last attempt, while the delivery is pending or in_flight; otherwise null. A dead letter has its fix at /v1/dead-letters/{id}.',
+  }),
   attempts: Type.Array(Attempt),
 })
 export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>

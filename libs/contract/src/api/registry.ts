@@ -476,12 +476,13 @@ export const Imported = model('Imported', {
     Type.Object({
       code: Type.String({
         description:
-          'no_oauth_client: applications in the export of Okta without an OAuth client, such as SAML applications. client_disabled: clients that are disabled in the export of Keycloak, without client_id and curfew, which exports of Curfew have.',
+          'no_oauth_client: applications in the export of Okta without an OAuth client, such as SAML applications. disabled_without_endpoint and disabled_with_faults: clients that are disabled in the export of Keycloak and cannot be notified. Other disabled clients are registered. A client with client_id or curfew, which exports of Curfew have, is not passed over.',
       }),
+      detail: Type.String({ description: 'The reason in words, with the faults of disabled_with_faults.' }),
       total: Type.Integer({ minimum: 1, description: 'Number of applications.' }),
       names: Type.Array(Text, { description: 'Their client ids or names, at most 1000.' }),
     }),
-    { description: 'Applications that the import left out.' },
+    { description: 'Applications that the import left out, by the reason.' },
   ),
   endpoints: Type.Object(
     { clients: Count, channels: Type.Record(Text, Count) },

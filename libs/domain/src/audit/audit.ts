@@ -10,6 +10,7 @@ export const AUDIT_OBSTACLES = [
   'ended_otherwise',
   'not_accepted',
   'secrets_unreadable',
+  'run_failed',
   'interrupted',
 ] as const
 export type AuditFailure = (typeof AUDIT_FAILURES)[number]

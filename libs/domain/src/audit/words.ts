@@ -85,8 +85,12 @@ const WORDS: Readonly<Record<AuditReason, { readonly what: string; readonly fix:
     what: 'The secrets of the set-up cannot be opened with the master key.',
     fix: 'Put the set-up again with its secrets, or start the bookkeeper with the CURFEW_MASTER_KEY that sealed them.',
   },
+  run_failed: {
+    what: 'The audit met an error in Curfew.',
+    fix: 'Search the log of the bookkeeper for audit.run-failed with the id of the audit.',
+  },
   interrupted: {
-    what: 'The bookkeeper that ran the audit stopped, or the set-up was removed.',
+    what: 'The bookkeeper that ran the audit stopped or lost PostgreSQL, or the set-up was removed.',
     fix: 'Nothing to do: a scheduled audit runs again. Start another one by hand if you need it now.',
   },
 }

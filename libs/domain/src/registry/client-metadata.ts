@@ -112,25 +112,20 @@ export function isWithoutOAuth(document: unknown): boolean {
   )
 }
 
-/** Why an import leaves an application of an export out. */
-export type PassedOver = 'no_oauth_client' | 'client_disabled'
-
-/**
- * Why an import leaves a document out, and the name of its application; null if it does not. A disabled client with a `client_id` or
- * with settings comes from an export of Curfew, where it is registered.
- */
-export function passedOver(document: unknown): { readonly why: PassedOver; readonly name: string } | null {
-  if (!isObject(document)) return null
-  const name = () => {
-    const { clientId, clientName } = readClient(document)
-    const texts = [clientId?.value, clientName?.value, document.label]
-    return texts.find((text) => typeof text === 'string' && text !== '') ?? 'nameless'
-  }
-  if (isWithoutOAuth(document)) return { why: 'no_oauth_client', name: String(name()) }
-  const isOurs = ['client_id', 'curfew'].some((member) => Object.hasOwn(document, member))
-  const isDisabled = document.enabled === false && !isOurs && readClient(document).format === 'keycloak'
-  return isDisabled ? { why: 'client_disabled', name: String(name()) } : null
+/** Whether Keycloak has a client as disabled. The client may still hold sessions. */
+export function isDisabledAtIdp(document: unknown): boolean {
+  return isObject(document) && document.enabled === false && readClient(document).format === 'keycloak'
 }
+
+/** The `client_id` of the client in a document, or another name of the application. */
+export function nameOfApplication(document: unknown): string {
+  if (!isObject(document)) return NAMELESS
+  const { clientId, clientName } = readClient(document)
+  const texts = [clientId?.value, clientName?.value, document.label]
+  return String(texts.find((text) => typeof text === 'string' && text !== '') ?? NAMELESS)
+}
+
+const NAMELESS = 'nameless'
 
 /** The paths of members where the standard's may be, in any spelling, by their plain names. */
 function spellingsOf(document: Metadata): ReadonlyMap<string, readonly Path[]> {

@@ -1,5 +1,6 @@
 import {
   type AttemptError,
+  type DeadLetterRecord,
   type DeliveryProgress,
   type DeliveryRecord,
   deliveryIdRange,
@@ -23,7 +24,7 @@ import {
 import { eventRanges } from './event-ranges.ts'
 
 // `names` must agree with `logoutTokenClaims`: the subject, if no session is known or the RP takes only the subject.
-const DELIVERY = `
+const deliverySql = (more = '') => `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
          d.sid, d.sub, d.lane, d.state, d.level,
@@ -32,11 +33,12 @@ const DELIVERY = `
          d.attempts - d.unsent as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",
-         d.erased_at as "erasedAt"
+         d.erased_at as "erasedAt"${more}
     from deliveries d
     join events e on e.id = d.event_id
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id`
+const DELIVERY = deliverySql()
 
 /** SQL: whether a relying party `p` was registered when an event `e` was planned. */
 export const HAD_PARTY =
@@ -211,31 +213,40 @@ export async function coveringDeliveries(
   return new Map(rows.map(({ coveredId, ...progress }) => [coveredId, progress]))
 }
 
-const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
+const FIND_DELIVERY = `${deliverySql(', b.uri, b.settings')} where d.id = $1`
 
 const ATTEMPTS_OF_DELIVERY = `
   select number, started_at as "startedAt", duration_ms as "durationMs", outcome, status,
          error_class as "errorClass", error, error_description as "errorDescription", location, jti, note
     from attempts where delivery_id = $1 order by number`
 
+/** A delivery with all its attempts. */
+export interface FoundDelivery {
+  readonly delivery: DeliveryRecord
+  /** In their order. */
+  readonly attempts: readonly StoredAttempt[]
+  /** The registered address and settings of its endpoint. */
+  readonly endpoint: Pick<DeadLetterRecord, 'uri' | 'settings'>
+}
+
 /** Finds a delivery with all its attempts. */
-export async function findDelivery(
-  db: Database,
-  id: string,
-): Promise<{ readonly delivery: DeliveryRecord; readonly attempts: readonly StoredAttempt[] } | null> {
-  const { rows } = await db.query<DeliveryRow>({
+export async function findDelivery(db: Database, id: string): Promise<FoundDelivery | null> {
+  const { rows } = await db.query<DeliveryRow & FoundDelivery['endpoint']>({
     name: 'find_delivery',
     text: FIND_DELIVERY,
     values: [id],
   })
-  const [delivery] = await withLastErrors(db, rows)
+  const [row] = rows
+  if (row === undefined) return null
+  const { uri, settings, ...found } = row
+  const [delivery] = await withLastErrors(db, [found])
   if (delivery === undefined) return null
   const attempts = await db.query<StoredAttempt>({
     name: 'attempts_of_delivery',
     text: ATTEMPTS_OF_DELIVERY,
     values: [id],
   })
-  return { delivery, attempts: attempts.rows }
+  return { delivery, attempts: attempts.rows, endpoint: { uri, settings } }
 }
 
 const ASKED = namedParameters(

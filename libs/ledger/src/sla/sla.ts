@@ -148,11 +148,14 @@ function readScope({ issuer, clientIds }: SlaScope): ReadScope {
   return { issuers: [issuer], clientIds }
 }
 
-// Entries that the SLA's projector failed at are not in the rollups either.
+// Entries that the SLA's projector failed at are not in the rollups either. A single delivery that failed on its own may fail for
+// ever, so it holds nothing up: it counts as planned only, or not at all, until it is projected.
 const OLDEST_ENTRY = `
   select min(at) as at
     from ((select at from journal order by id limit 1)
-          union all (select at from journal_left where projector = 'sla' order by id limit 1)) entries`
+          union all (select at from journal_left
+            where projector = 'sla' and not (failed_at > '-infinity' and cardinality(delivery_ids) <= 1)
+            order by id limit 1)) entries`
 
 /**
  * Returns the time up to which the rollups have every planned and settled delivery. Judge them by this time: a delivery that was

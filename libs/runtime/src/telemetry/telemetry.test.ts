@@ -81,7 +81,29 @@ test('a collector that fails again and again is logged once in a minute', async 
   await end()
   const failures = lines.filter(({ event }) => event === 'telemetry.export-failed')
   expect(failures).toHaveLength(1)
-  expect(failures[0]?.message).toMatch(/^OTLPExporterError.*Bad Request/)
+  expect(failures[0]?.message).toBe(
+    'Spans do not reach the collector at OTEL_EXPORTER_OTLP_ENDPOINT: it answered 400 Bad Request.',
+  )
+})
+
+test('the line about a collector that does not run has its reason once', async () => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  const { lines, end } = await start({
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+    ...{ OTEL_EXPORTER_OTLP_TIMEOUT: '50', OTEL_BSP_SCHEDULE_DELAY: '1' },
+  })
+  step().end()
+  const messages = () =>
+    lines.filter(({ event }) => event === 'telemetry.export-failed').map(({ message }) => message)
+  await vi.waitFor(() => expect(messages()).not.toEqual([]), { timeout: 20_000, interval: 5 })
+  await end()
+  expect(messages()).toEqual([
+    `Spans do not reach the collector at OTEL_EXPORTER_OTLP_ENDPOINT: connect ECONNREFUSED 127.0.0.1:${port}.`,
+  ])
 })
 
 test('nothing starts unless a variable asks for it', async () => {

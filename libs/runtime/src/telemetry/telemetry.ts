@@ -67,7 +67,7 @@ export async function startTelemetry(options: TelemetryOptions): Promise<void> {
 function reportTo(log: Log): void {
   const isTime = createThrottle()
   const report = (kind: 'error' | 'warn') => (message: string) => {
-    if (isTime(kind)) log.warn({ event: 'telemetry.export-failed', message: firstLineOf(message) })
+    if (isTime(kind)) log.warn({ event: 'telemetry.export-failed', message: inWords(message) })
   }
   const nothing = () => undefined
   diag.setLogger(
@@ -76,20 +76,24 @@ function reportTo(log: Log): void {
   )
 }
 
-const MESSAGE_LENGTH_MAX = 300
+const REASON_LENGTH_MAX = 300
 
-/** The message of a report, which is an error as JSON or a text. The rest of it is a stack. */
-function firstLineOf(report: string): string {
-  let message = report
+/** A report of the SDK as one sentence. */
+function inWords(report: string): string {
+  const [reason = ''] = reasonIn(report).split('\n', 1)
+  const end = reason.endsWith('.') ? '' : '.'
+  return `Spans do not reach the collector at OTEL_EXPORTER_OTLP_ENDPOINT: ${reason.slice(0, REASON_LENGTH_MAX)}${end}`
+}
+
+/** The reason in a report, which is an error as JSON or a text. An error has an HTTP status as `code`, or says its code in `message`. */
+function reasonIn(report: string): string {
   try {
-    const {
-      message: own,
-      name,
-      code,
-    }: { message?: unknown; name?: unknown; code?: unknown } = JSON.parse(report)
-    message = [name, code, own].filter((part) => typeof part === 'string' && part !== '').join(' ')
+    const { message, name, code }: Record<string, unknown> = Object(JSON.parse(report))
+    const parts = [/^\d+$/.test(String(code)) ? `it answered ${code}` : '', message]
+    const said = parts.filter((part) => typeof part === 'string' && part !== '')
+    return said.length > 0 ? said.join(' ') : String(code ?? name ?? report)
   } catch {
     // A text, and not an error.
+    return report
   }
-  return message.split('\n', 1)[0]?.slice(0, MESSAGE_LENGTH_MAX) ?? ''
 }

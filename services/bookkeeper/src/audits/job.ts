@@ -1,4 +1,5 @@
 import { hash, randomBytes, randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Digest, type EventLog, uuidV7 } from '@curfew/domain'
 import {
   type AuditedParty,
@@ -8,6 +9,7 @@ import {
   endAudit,
   endLeftAudits,
   extendAuditLeases,
+  isUnavailable,
   listAuditDeliveries,
   listAuditedParties,
   noteAuditEvent,
@@ -18,7 +20,7 @@ import { type Log, type Metrics, sleep } from '@curfew/runtime'
 import type { AuditSecretSealer, ClientKeySealer } from '@curfew/tokens'
 import { createTlsIdentities } from '@curfew/wiring'
 import type { Job } from '../repeat.ts'
-import { runAudit } from './run.ts'
+import { type AuditReport, failedReport, runAudit } from './run.ts'
 import { createVisitor } from './visitor.ts'
 
 export interface AuditJobsDeps {
@@ -43,17 +45,23 @@ const FAILURE_PAUSE_MS = 5_000
 const LEASE_MS = 30_000
 /** A bookkeeper that could not extend a lease for this long gives the audit up, before another one may take it for lost. */
 const GIVE_UP_MS = 20_000
+/** The pause before a call is repeated that failed because PostgreSQL was unavailable. */
+const LEDGER_PAUSE_MS = 500
 const COUNT_PAUSE_MS = 15_000
 /** Most relying parties with metrics: the failed ones first. */
 const PARTIES_MAX = 1_000
 
 const digest: Digest = (text) => hash('sha256', text)
 
-/** Audits under way in this process, by id. */
-type Running = Map<
-  string,
-  { readonly interrupt: AbortController; readonly ended: Promise<void>; leasedMs: number }
->
+/** An audit under way in this process. */
+interface Run {
+  readonly interrupt: AbortController
+  readonly ended: Promise<void>
+  leasedMs: number
+}
+
+/** By the id of the audit. */
+type Running = Map<string, Run>
 
 export interface AuditJobs {
   readonly jobs: readonly Job[]
@@ -119,15 +127,34 @@ async function extend(db: Database, owner: string, running: Running): Promise<vo
   }
 }
 
+type Persist = <Result>(audit: ClaimedAudit, call: () => Promise<Result>) => Promise<Result>
+
+/** Creates the function that repeats a call of the ledger while PostgreSQL is unavailable, until the lease of the audit has ended. */
+function createPersist(running: Running, log: Log): Persist {
+  return async (audit, call) => {
+    for (let warned = false; ; warned = true) {
+      try {
+        return await call()
+      } catch (error) {
+        const leasedMs = running.get(audit.id)?.leasedMs ?? Number.NEGATIVE_INFINITY
+        if (!isUnavailable(error) || performance.now() - leasedMs > LEASE_MS) throw error
+        if (!warned) log.warn({ event: 'audit.waits-for-ledger', audit_id: audit.id, err: error })
+        await delay(LEDGER_PAUSE_MS)
+      }
+    }
+  }
+}
+
 /** Creates the function that starts a claimed audit. It runs beside the rounds of the job. */
 function createStart(deps: AuditJobsDeps, owner: string, running: Running): (audit: ClaimedAudit) => void {
   const { db, client, eventLog, auditSecrets, clientKeys, log, metrics, stopping } = deps
   const results = metrics.counter('audits_total', 'Logout audits that ended, by their result.', ['result'])
   const tlsOf = createTlsIdentities(clientKeys)
+  const persist = createPersist(running, log)
 
-  async function run(audit: ClaimedAudit, interrupted: AbortSignal): Promise<void> {
-    const report = await runAudit(audit, {
-      ...{ eventLog, digest, interrupted },
+  const reportOf = (audit: ClaimedAudit, interrupted: AbortSignal): Promise<AuditReport> =>
+    runAudit(audit, {
+      ...{ eventLog, digest, interrupted, log },
       openSecrets: async ({ sealedSecrets }) =>
         sealedSecrets === null ? {} : auditSecrets.open(sealedSecrets, audit),
       newVisitor: async ({ access, settings: { login, check, refresh } }) => {
@@ -135,18 +162,36 @@ function createStart(deps: AuditJobsDeps, owner: string, running: Running): (aud
         const ownOrigins = new Set(own.flatMap((url) => URL.parse(url ?? '')?.origin ?? []))
         return createVisitor({ client, access, tls: await tlsOf(audit), ownOrigins })
       },
-      noteEvent: (event) => noteAuditEvent(db, { id: audit.id, owner, ...event }),
-      deliveriesOf: (event) => listAuditDeliveries(db, event),
+      noteEvent: (event) => persist(audit, () => noteAuditEvent(db, { id: audit.id, owner, ...event })),
+      deliveriesOf: (event) => persist(audit, () => listAuditDeliveries(db, event)),
+      deliveriesNow: (event) => listAuditDeliveries(db, event),
       newId: () => uuidV7(new Date(), randomBytes(10)),
       now: () => new Date(),
       monotonicMs: () => performance.now(),
       pause: (ms) => sleep(ms, interrupted),
     })
+
+  async function end(audit: ClaimedAudit, report: AuditReport): Promise<void> {
     const { result, reason } = report.outcome
     const line = { audit_id: audit.id, issuer: audit.issuer, client_id: audit.clientId, result, reason }
-    const kept = await endAudit(db, { ...report, owner })
+    const kept = await persist(audit, () => endAudit(db, { ...report, owner }))
     results.inc({ result })
     log[result === 'passed' ? 'info' : 'warn']({ event: 'audit.ended', ...line, recorded: kept })
+  }
+
+  async function run(audit: ClaimedAudit, interrupted: AbortSignal): Promise<void> {
+    try {
+      await end(audit, await reportOf(audit, interrupted))
+    } catch (error) {
+      logFailure(audit, error)
+      // Without PostgreSQL the lease runs out, and the audit ends as interrupted.
+      if (isUnavailable(error)) return
+      await end(audit, failedReport(audit, error))
+    }
+  }
+
+  function logFailure({ id, issuer, clientId }: ClaimedAudit, error: unknown): void {
+    log.warn({ event: 'audit.run-failed', audit_id: id, issuer, client_id: clientId, err: error })
   }
 
   return (audit) => {
@@ -154,10 +199,7 @@ function createStart(deps: AuditJobsDeps, owner: string, running: Running): (aud
     const onStop = () => interrupt.abort()
     stopping.addEventListener('abort', onStop)
     const ended = run(audit, interrupt.signal)
-      .catch((error: unknown) => {
-        // The lease runs out, and the audit ends as interrupted.
-        log.warn({ event: 'audit.run-failed', audit_id: audit.id, err: error })
-      })
+      .catch((error: unknown) => logFailure(audit, error))
       .finally(() => {
         stopping.removeEventListener('abort', onStop)
         running.delete(audit.id)

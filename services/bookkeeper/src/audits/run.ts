@@ -10,6 +10,7 @@ import {
   type CheckSays,
   type ClientId,
   ClientKeyError,
+  CurfewError,
   concludeAudit,
   type Digest,
   describeAudit,
@@ -27,39 +28,35 @@ import {
 import type { AuditFindings, ClaimedAudit, endAudit, listAuditDeliveries } from '@curfew/ledger'
 import { send } from '@curfew/wiring'
 import { logIn, type TestSession } from './login.ts'
+import { createRefreshing, type RefreshingDeps } from './refreshing.ts'
 import { NAVIGATION, type Visitor } from './visitor.ts'
 
-export interface RunDeps {
+export interface RunDeps extends RefreshingDeps {
   readonly eventLog: Pick<EventLog, 'append'>
   /** Opens the secrets of the set-up. @throws {AuditSecretError} */
   readonly openSecrets: (audit: ClaimedAudit) => Promise<AuditSecrets>
   readonly newVisitor: (audit: ClaimedAudit) => Promise<Visitor>
   /** Stores the event before it is posted. @returns false if the lease is lost. */
   readonly noteEvent: (event: { eventId: string; acceptedAt: Date }) => Promise<boolean>
-  readonly deliveriesOf: (event: {
-    eventId: EventId
-    clientId: ClientId
-  }) => ReturnType<typeof listAuditDeliveries>
+  readonly deliveriesOf: DeliveriesOf
+  /** As `deliveriesOf`, but fails at once while PostgreSQL is unavailable. */
+  readonly deliveriesNow: DeliveriesOf
   readonly newId: () => string
   readonly digest: Digest
   readonly now: () => Date
-  /** Monotonic, in milliseconds. */
-  readonly monotonicMs: () => number
-  /** Resolves after a time in milliseconds, or earlier when the audit is interrupted. */
-  readonly pause: (ms: number) => Promise<void>
-  /** Aborts when the audit must end at once: the lease is lost, or the process stops. */
-  readonly interrupted: AbortSignal
 }
+
+type DeliveriesOf = (event: {
+  readonly eventId: EventId
+  readonly clientId: ClientId
+}) => ReturnType<typeof listAuditDeliveries>
 
 /** The result of an audit, without the owner of its lease. */
 export type AuditReport = Omit<Parameters<typeof endAudit>[1], 'owner'>
 
 const CHECK_TIMEOUT_MS = 10_000
-const REFRESH_TIMEOUT_MS = 10_000
 /** The time for which the session must stay over after the last refresh, in milliseconds. */
 export const WATCH_MS = 2_000
-const REFRESHES_MAX = 500
-const REFRESH_PAUSE_MS = 10
 
 /** The last answer of the check. */
 interface Seen {
@@ -84,13 +81,28 @@ export async function runAudit(audit: ClaimedAudit, deps: RunDeps): Promise<Audi
   }
   const { settings, iss } = audit
   const session = await logIn({ visitor, settings, secrets, iss, stopped: () => deps.interrupted.aborted })
-  if (deps.interrupted.aborted) return reportOf(audit, { state: { phase: 'stopped', reason: 'interrupted' } })
-  if ('failure' in session)
+  if ('failure' in session) {
+    if (deps.interrupted.aborted)
+      return reportOf(audit, { state: { phase: 'stopped', reason: 'interrupted' } })
     return reportOf(audit, {
       state: { phase: 'stopped', reason: 'login_failed' },
       hindrance: session.failure,
     })
+  }
   return auditSession(audit, session, visitor, deps)
+}
+
+/**
+ * The report of an audit that an error of Curfew has ended. It quotes only errors of Curfew itself, because others, such as those of
+ * PostgreSQL, may contain a value.
+ */
+export function failedReport(audit: ClaimedAudit, error: unknown): AuditReport {
+  const { name, code } = error instanceof Error ? (error as Error & { code?: unknown }) : {}
+  const hindrance =
+    error instanceof CurfewError
+      ? error.message.replace(/\.$/, '')
+      : `The error is ${name ?? typeof error}${code === undefined ? '' : ` with the code ${String(code)}`}`
+  return reportOf(audit, { state: { phase: 'stopped', reason: 'run_failed' }, hindrance })
 }
 
 function isUnreadable(error: unknown): boolean {
@@ -114,16 +126,17 @@ async function auditSession(
     const fact = { kind: 'checked', says: seen.says, startedMs, atMs: deps.monotonicMs() } as const
     state = advanceAudit(state, { ...fact, refreshedMs: refreshing.endedMs() }, limits)
   }
-  await check()
+  // A session that is there ends with its audit: a bookkeeper that stops still posts the logout.
+  if (!deps.interrupted.aborted) await check()
   if (hasEnded(state)) return reportOf(audit, { state, seen })
 
   const event = eventOf(audit, session, deps)
   const known = { eventId: event.id, clientId: audit.clientId }
   const { givenId: eventId, acceptedAt } = event
-  if (deps.interrupted.aborted || !(await deps.noteEvent({ eventId, acceptedAt })))
+  if (!(await deps.noteEvent({ eventId, acceptedAt })))
     return reportOf(audit, { state: { phase: 'stopped', reason: 'interrupted' }, seen })
   const atMs = deps.monotonicMs()
-  refreshing.begin(async () => summarizeAuditDeliveries(await deps.deliveriesOf(known))?.state)
+  refreshing.begin(async () => summarizeAuditDeliveries(await deps.deliveriesNow(known))?.state)
   try {
     await send(
       { items: [event], parent: null, laneOf: ({ lane }) => lane, encode: encodeLogoutEvent },
@@ -180,68 +193,6 @@ async function checkOnce(
   })
   if ('detail' in answer) return { says: readCheck(check, null), status: null, location: null }
   return { says: readCheck(check, answer), status: answer.status, location: answer.shownLocation }
-}
-
-interface Refreshing {
-  /** Sends refreshes one after another, until `end` or until the logout is delivered, and one after that. */
-  begin(deliveryState: () => Promise<string | undefined>): void
-  end(): void
-  /** When the last refresh ended; null: none was sent; infinity: more follow. */
-  endedMs(): number | null
-  answered(): number
-}
-
-function createRefreshing(
-  { settings: { refresh } }: ClaimedAudit,
-  { headers }: TestSession,
-  visitor: Visitor,
-  { monotonicMs, interrupted, pause }: RunDeps,
-): Refreshing {
-  let ended = false
-  let running = false
-  let answered = 0
-  let lastMs: number | null = null
-
-  async function refreshOnce(request: NonNullable<typeof refresh>): Promise<void> {
-    const answer = await visitor.visit({
-      ...{ url: request.url, method: request.method, timeoutMs: REFRESH_TIMEOUT_MS },
-      headers: { ...NAVIGATION, ...headers },
-    })
-    if (!('detail' in answer)) answered += 1
-    lastMs = monotonicMs()
-  }
-
-  async function refreshOn(
-    request: NonNullable<typeof refresh>,
-    deliveryState: () => Promise<string | undefined>,
-  ): Promise<void> {
-    const isDelivered = async () => !['pending', undefined].includes(await deliveryState())
-    for (let sent = 0; sent < REFRESHES_MAX && !ended && !interrupted.aborted; sent++) {
-      await refreshOnce(request)
-      if (await isDelivered()) break
-      await pause(REFRESH_PAUSE_MS)
-    }
-    // A refresh after the logout must not revive the session either.
-    if (!interrupted.aborted) await refreshOnce(request)
-  }
-
-  return {
-    begin(deliveryState) {
-      if (refresh === undefined) return
-      running = true
-      refreshOn(refresh, deliveryState)
-        // Without the ledger the refreshes stop. The checks go on, and decide.
-        .catch(() => undefined)
-        .finally(() => {
-          running = false
-        })
-    },
-    end() {
-      ended = true
-    },
-    endedMs: () => (running ? Number.POSITIVE_INFINITY : lastMs),
-    answered: () => answered,
-  }
 }
 
 function reportOf(

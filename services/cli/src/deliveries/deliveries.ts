@@ -29,7 +29,7 @@ export const deliveries = group('deliveries of logouts to relying parties', {
   ),
   show: command(
     {
-      about: 'show a delivery with its attempts, and how to correct it if it is a dead letter',
+      about: 'show a delivery with its attempts, and how to correct it if it failed',
       words: { '<ID>': 'the id of the delivery, as in deliveries list or events show' },
       options: CONNECTION_OPTIONS,
     },
@@ -101,6 +101,7 @@ async function remedyOf(letter: Promise<DeadLetterWithAttempts>): Promise<Remedy
 }
 
 function inWords(delivery: DeliveryWithAttempts, remedy: Remedy | null): string {
+  const fix = remedy?.fix ?? delivery.fix
   const facts: readonly (readonly [string, string])[] = [
     ['delivery', delivery.id],
     ['event', delivery.event_id],
@@ -122,12 +123,8 @@ function inWords(delivery: DeliveryWithAttempts, remedy: Remedy | null): string 
     ...(delivery.superseded_by === null ? [] : [['superseded by', delivery.superseded_by] as const]),
     ...(delivery.generation === 0 ? [] : [['replayed', `${delivery.generation} times`] as const]),
     ...(delivery.erased_at === null ? [] : [['erased', delivery.erased_at] as const]),
-    ...(remedy === null
-      ? []
-      : ([
-          ['what', remedy.what],
-          ['fix', remedy.fix],
-        ] as const)),
+    ...(remedy === null ? [] : [['what', remedy.what] as const]),
+    ...(fix === null ? [] : [['fix', fix] as const]),
   ]
   return `${facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('')}\n${attemptsText(delivery)}`
 }

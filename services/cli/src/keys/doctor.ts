@@ -100,8 +100,7 @@ async function runDoctor({ values }: Given<typeof OPTIONS>): Promise<number> {
   const findings = service.isDatabaseAway
     ? [...service.findings, ...['lanes of the event log', 'quarantine', 'keys'].map(notChecked)]
     : [
-        ...service.findings,
-        ...(await ofEventLog(client, values.issuer)),
+        ...(await ofProcesses(client, values.issuer, service.findings)),
         ...(await ofQuarantine(client, values.issuer)),
         ...(await ofKeys(client, values.issuer)),
       ]
@@ -141,12 +140,13 @@ async function ofService(
   client: Client,
 ): Promise<{ readonly findings: readonly Finding[]; readonly isDatabaseAway: boolean }> {
   const before = Date.now()
-  const { checks, unavailable, degraded, date } = await answered(client.readiness())
+  const { checks, unavailable, degraded, needs, date } = await answered(client.readiness())
   const after = Date.now()
   const isDatabaseAway = unavailable.includes('ledger')
   const findings = checks.map((check): Finding => {
     const words: CheckWords = CHECKS[check] ?? { name: check, fix: 'Look in the log of the service.' }
-    if (isDatabaseAway && NEED_DATABASE.includes(check)) return notChecked(words.name)
+    if (isDatabaseAway && (NEED_DATABASE.includes(check) || needs[check] === 'ledger'))
+      return notChecked(words.name)
     const isAway = unavailable.includes(check)
     const ok = !isAway && !degraded.includes(check)
     return {
@@ -175,15 +175,23 @@ async function ofService(
 }
 
 /**
- * The findings about the backlog and the topics of the event log. If the command names one issuer, its owner's key may not read
- * these, which is not a fault.
+ * The findings of the readiness, and those about the backlog and the topics of the event log. If the command names one issuer, its
+ * owner's key may not read the latter, which is not a fault.
+ *
+ * @param ready the findings of the readiness, which waits for a grace before it reports that no process is alive.
  */
-async function ofEventLog(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
+async function ofProcesses(
+  client: Client,
+  issuer: string | undefined,
+  ready: readonly Finding[],
+): Promise<readonly Finding[]> {
   try {
-    return eventLogInWords(await answered(client.getEventLog()))
+    const view = await answered(client.getEventLog())
+    return [...withoutGrace(ready, view), ...eventLogInWords(view)]
   } catch (error) {
     if (!(error instanceof CallFailed)) throw error
     return [
+      ...ready,
       {
         check: 'lanes of the event log',
         ok: issuer !== undefined,
@@ -192,6 +200,22 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
       },
     ]
   }
+}
+
+/** The findings of the readiness, in which a kind of process of which none is alive is wrong at once. */
+function withoutGrace(
+  ready: readonly Finding[],
+  { workers_alive, bookkeepers_alive }: EventLogView,
+): readonly Finding[] {
+  const dead = [
+    ...(workers_alive === 0 ? ['workers'] : []),
+    ...(bookkeepers_alive === 0 ? ['bookkeepers'] : []),
+  ]
+  const words = dead.flatMap((check) => CHECKS[check] ?? [])
+  return ready.map((finding) => {
+    const its = words.find(({ name }) => name === finding.check)
+    return its?.degraded === undefined ? finding : { ...finding, ok: false, what: its.degraded, fix: its.fix }
+  })
 }
 
 function eventLogInWords(view: EventLogView): readonly Finding[] {
@@ -211,7 +235,7 @@ function eventLogInWords(view: EventLogView): readonly Finding[] {
   ]
 }
 
-/** The finding about live processes. It is wrong at once if none is alive; readiness waits for a grace. */
+/** The finding about live processes. It is wrong at once if none is alive. */
 function aliveInWords({ workers_alive, bookkeepers_alive }: EventLogView): Finding {
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   const what = `${count(workers_alive, 'delivery worker')} and ${count(bookkeepers_alive, 'bookkeeper')}`

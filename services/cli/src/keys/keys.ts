@@ -83,15 +83,23 @@ async function rotate({ values }: Given<typeof ROTATE>): Promise<number> {
   const every = values['every-days']
   if (every !== undefined && every !== 'never' && !/^[1-9]\d*$/.test(every))
     throw new UsageError('--every-days must be a whole number from 1, or never.')
+  const issuer = await issuerOf(client, values.issuer)
   const rotated = await answered(
-    client.rotateKeys(await issuerOf(client, values.issuer), {
+    client.rotateKeys(issuer, {
       ...leadOf(values),
       ...(values.alg !== undefined && { alg: values.alg as NonNullable<SigningKeyInput['alg']> }),
       ...(values.immediately === true && { immediately: true }),
       ...(every !== undefined && { every_days: every === 'never' ? null : Number(every) }),
     }),
   )
+  // Standard error keeps the warning out of the JSON.
+  if (values.immediately === true) process.stderr.write(`${plain(unpublished(issuer))}\n`)
   return show(rotated, values)
+}
+
+/** The warning about a key that signs before it was published. */
+function unpublished(issuer: string): string {
+  return `The new key signs at once. Relying parties refuse its tokens until the identity provider publishes it and they fetch the keys again. Publish it at the IdP now; curfew doctor --issuer ${issuer} shows whether the IdP does.`
 }
 
 async function retire({ values, positionals }: Given<typeof RETIRE>): Promise<number> {

@@ -82,13 +82,6 @@ export async function importClients(
   }
 }
 
-/** The beginning of a line that names applications that an import left out, by the code of the answer. */
-const LEFT_OUT: Readonly<Record<string, (total: number) => string>> = {
-  no_oauth_client: (total) => `Passed over ${counted(total, 'application')} without an OAuth client:`,
-  client_disabled: (total) =>
-    `Passed over ${counted(total, 'client')} that ${total === 1 ? 'is' : 'are'} disabled at the IdP. rp put registers ${total === 1 ? 'it' : 'one'} if the relying party may still hold sessions:`,
-}
-
 /** The result of an import for a person. */
 export function importText(done: FileImported, issuer: string): string {
   const { dry_run: dryRun, total, created, changed, unchanged, notices, skipped, endpoints } = done
@@ -96,15 +89,12 @@ export function importText(done: FileImported, issuer: string): string {
     ? ['It would create', 'change', 'leave']
     : ['Created', 'changed', 'left']
   const counts = `${counted(total, 'client')} at ${issuer}. ${verb} ${created}, ${change} ${changed}, and ${leave} ${unchanged} unchanged.\n`
-  const notes = notices.map(({ detail, total: all, client_ids: ids }) => {
-    const shown = ids.slice(0, IDS_SHOWN).join(', ')
-    return `${plain(`${detail} Clients: ${shown}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
-  })
-  const passedOver = done.passed_over.map((over) => {
-    const text = LEFT_OUT[over.code] ?? ((all) => `Passed over ${all} (${over.code}):`)
-    const named = plain(`${text(over.total)} ${over.names.slice(0, IDS_SHOWN).join(', ')}`)
-    return `${named}${over.total > IDS_SHOWN ? ', …' : ''}\n`
-  })
+  const named = (detail: string, kind: string, names: readonly string[], all: number) =>
+    `${plain(`${detail} ${kind}: ${names.slice(0, IDS_SHOWN).join(', ')}`)}${all > IDS_SHOWN ? ', …' : ''}\n`
+  const notes = notices.map(({ detail, total: all, client_ids: ids }) => named(detail, 'Clients', ids, all))
+  const passedOver = done.passed_over.map(({ detail, total: all, names }) =>
+    named(detail, 'Names', names, all),
+  )
   const without =
     skipped.total === 0
       ? ''

@@ -1,6 +1,6 @@
 import type { Client } from '@curfew/client'
 import { clientIdIn } from '@curfew/contract'
-import { passedOver } from '@curfew/domain'
+import { isDisabledAtIdp } from '@curfew/domain'
 import type { ClientFile } from '../client-file/read.ts'
 import { type FileImported, importClients, importText } from '../registry/rp-import.ts'
 import { callsOf, realmOf } from './calls.ts'
@@ -61,10 +61,16 @@ function withoutSkipped(
   documents: ClientFile['documents'],
   done: FileImported | null,
 ): ClientFile['documents'] {
-  const skipped = new Set(done?.skipped.faults.map(({ client }) => client))
+  if (done === null) return documents
+  const disabled = done.passed_over.filter(({ code }) => code.startsWith('disabled_'))
+  const skipped = new Set([
+    ...done.skipped.faults.map(({ client }) => client),
+    ...disabled.flatMap(({ names }) => names),
+  ])
+  // The answer names at most 1,000 clients for each reason.
+  const areNamed = disabled.every(({ names, total }) => names.length === total)
   return documents.filter(
-    (document) =>
-      !skipped.has(clientIdIn(document) ?? '') && (done === null || passedOver(document) === null),
+    (document) => !skipped.has(clientIdIn(document) ?? '') && (areNamed || !isDisabledAtIdp(document)),
   )
 }
 

@@ -4,7 +4,6 @@ import {
   type AuditRun,
   type Database,
   findAuditRun,
-  findRelyingParty,
   listAuditedClients,
   listAuditRuns,
   requestAudits,
@@ -13,8 +12,7 @@ import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curf
 import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
 import { invalid, UUID } from '../http/query.ts'
-import { issuerOr404 } from '../registry/issuers.ts'
-import { noSuchParty } from '../registry/relying-parties.ts'
+import { noSetup } from './no-setup.ts'
 
 const READ = { scope: 'clients:read', access: 'handler' } satisfies RouteAccess<Scope>
 /** An audit logs in, and asks the relying party many times. */
@@ -56,8 +54,12 @@ export function registerAudits(server: HttpServer, { pages, db, reads, newId }: 
         ...{ issuer: own ?? issuer, clientIds, limit: CLIENTS_MAX + 1 },
       })
       const missing = clients?.find((client) => !found.some((id) => id === client))
-      if (missing !== undefined || found.length === 0)
-        throw await noSetup(db, { issuer, client: missing, access })
+      if (missing !== undefined || found.length === 0) {
+        const client = missing ?? null
+        // Only a caller with access learns whether the issuer or the client is registered.
+        const isSeen = admits(access, { issuer, clientId: client })
+        throw await noSetup(isSeen ? db : null, { issuer, client, what: 'Nothing was started.' })
+      }
       if (found.length > CLIENTS_MAX)
         throw invalid(
           '/clients',
@@ -116,26 +118,6 @@ export function registerAudits(server: HttpServer, { pages, db, reads, newId }: 
       throw new ProblemError({ status: 404, title: 'No such audit', detail: `No audit has the id ${id}.` })
     },
   )
-}
-
-/** The 404 of a request without a set-up. Only a caller with access learns whether the issuer or the client is registered. */
-async function noSetup(
-  db: Database,
-  {
-    issuer,
-    client,
-    access,
-  }: { issuer: string; client: string | undefined; access: Parameters<typeof admits>[0] },
-): Promise<ProblemError> {
-  const isSeen = admits(access, { issuer, clientId: client ?? null })
-  if (isSeen) await issuerOr404(db, issuer)
-  if (isSeen && client !== undefined && (await findRelyingParty(db, { issuer, clientId: client })) === null)
-    return noSuchParty({ issuer, client_id: client })
-  return new ProblemError({
-    status: 404,
-    title: 'No audit set-up',
-    detail: `No logout audits are set up for ${client ?? 'any relying party'} at ${issuer}. Nothing was started. Put a set-up first: curfew audit schedule ${client ?? 'CLIENT'} --issuer ${issuer} --file FILE.`,
-  })
 }
 
 const INTERRUPTED = describeAudit({

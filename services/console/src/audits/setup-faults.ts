@@ -19,7 +19,7 @@ const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
  * @param targetFault the fault of a URL within the networks of the relying party; null if there is none.
  */
 export function setupFaults(
-  { login, check, refresh }: AuditSetupInput,
+  input: AuditSetupInput,
   {
     iss,
     before,
@@ -30,6 +30,7 @@ export function setupFaults(
     readonly targetFault: (uri: string) => string | null
   },
 ): readonly Fault[] {
+  const { login, check, refresh } = input
   const urls: readonly (readonly [pointer: string, url: string])[] = [
     login.kind === 'http' ? ['/login/url', login.url] : ['/login/start_url', login.start_url],
     ['/check/url', check.url],
@@ -42,7 +43,8 @@ export function setupFaults(
   const both = check.logged_in.status.find((status) => check.logged_out.status.includes(status))
   if (both !== undefined)
     faults.push({ pointer: '/check/logged_out/status', detail: `must not have ${both}, which logged_in has` })
-  return [...faults, ...(login.kind === 'http' ? hookFaults(login) : oidcFaults(login, { iss, before }))]
+  const keeps = before !== null && keepsSecrets(before, input)
+  return [...faults, ...(login.kind === 'http' ? hookFaults(login) : oidcFaults(login, { iss, keeps }))]
 }
 
 function hookFaults({ method, headers = {}, body }: Extract<Login, { kind: 'http' }>): readonly Fault[] {
@@ -60,7 +62,7 @@ function hookFaults({ method, headers = {}, body }: Extract<Login, { kind: 'http
 
 function oidcFaults(
   login: Extract<Login, { kind: 'oidc' }>,
-  { iss, before }: { readonly iss: Issuer; readonly before: AuditSettings | null },
+  { iss, keeps }: { readonly iss: Issuer; readonly keeps: boolean },
 ): readonly Fault[] {
   const faults: Fault[] = []
   // On a shared origin, a page of the relying party could not be told from a form of the login.
@@ -76,19 +78,30 @@ function oidcFaults(
         detail: 'must be an origin such as https://login.idp.example',
       })
   }
-  if (login.password === undefined && (before === null || !isSameLogin(before.login, login)))
+  if (login.password === undefined && !keeps)
     faults.push({
       pointer: '/login/password',
-      detail: 'is missing: no password is stored for this start_url, username and login_origins',
+      detail:
+        'is missing: no password is stored for this start_url, username and login_origins with these origins of check and refresh',
     })
   return faults
 }
 
 /**
- * Whether the stored secrets may stay with a changed login. They stay only if they go to the same places, so that a change cannot
- * send them elsewhere.
+ * Whether the stored secrets may stay with a changed set-up. They stay only if they, and the session that they make, go to the same
+ * places: a change must not send them elsewhere.
  */
-export function isSameLogin(stored: AuditSettings['login'], given: Login): boolean {
+export function keepsSecrets(
+  stored: Pick<AuditSettings, 'login' | 'check' | 'refresh'>,
+  given: Pick<AuditSetupInput, 'login' | 'check' | 'refresh'>,
+): boolean {
+  const shown = ({ check, refresh }: Pick<AuditSettings, 'check' | 'refresh'>) =>
+    [check.url, refresh?.url].flatMap((url) => (url === undefined ? [] : [URL.parse(url)?.origin]))
+  const known = new Set(shown(stored))
+  return isSameLogin(stored.login, given.login) && shown(given).every((origin) => known.has(origin))
+}
+
+function isSameLogin(stored: AuditSettings['login'], given: Login): boolean {
   if (stored.kind === 'http')
     return given.kind === 'http' && stored.url === given.url && stored.method === given.method
   if (given.kind !== 'oidc' || stored.start_url !== given.start_url || stored.username !== given.username)

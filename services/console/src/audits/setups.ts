@@ -30,7 +30,8 @@ import { Type } from 'typebox'
 import { issuerOr404 } from '../registry/issuers.ts'
 import { networksOf } from '../registry/networks.ts'
 import { noSuchParty, PartyParams } from '../registry/relying-parties.ts'
-import { isSameLogin, setupFaults } from './setup-faults.ts'
+import { noSetup } from './no-setup.ts'
+import { keepsSecrets, setupFaults } from './setup-faults.ts'
 
 const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
@@ -110,7 +111,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
     async (request) => {
       const { issuer, client_id: clientId } = request.params
       const setup = await findAuditSetup(db, { issuer, clientId })
-      if (setup === null) throw await noSetup(db, request.params)
+      if (setup === null) throw await noSetup(db, { issuer, client: clientId })
       return setupView(setup, deps)
     },
   )
@@ -139,7 +140,7 @@ export function registerAuditSetups(server: HttpServer, deps: AuditSetupsDeps): 
           detail: {},
         },
       )
-      if (!deleted) throw await noSetup(db, request.params)
+      if (!deleted) throw await noSetup(db, { issuer, client: clientId })
       return reply.code(204).send(null)
     },
   )
@@ -201,17 +202,17 @@ function secretsIn(login: AuditSetupInput['login']): AuditSecrets {
   return { ...(headers !== undefined && { headers }), ...(body !== undefined && { body }) }
 }
 
-/** The secrets to store: the given ones, and for the same login those that are stored already. Null if there are none. */
+/** The secrets to store: the given ones, and the stored ones if they still go to the same places. Null if there are none. */
 async function sealedSecretsOf(
-  { login }: AuditSetupInput,
+  input: AuditSetupInput,
   {
     before,
     owner,
   }: { readonly before: AuditSetupRecord | null; readonly owner: Parameters<AuditSecretSealer['seal']>[1] },
   { auditSecrets }: Pick<AuditSetupsDeps, 'auditSecrets'>,
 ): Promise<string | null> {
-  const given = secretsIn(login)
-  const kept = before !== null && isSameLogin(before.settings.login, login) ? before.sealedSecrets : null
+  const given = secretsIn(input.login)
+  const kept = before !== null && keepsSecrets(before.settings, input) ? before.sealedSecrets : null
   if (Object.keys(given).length === 0) return kept
   const known = kept === null ? {} : await opened(kept, owner, auditSecrets)
   return auditSecrets.seal({ ...known, ...given }, owner)
@@ -244,21 +245,6 @@ function auditDetail(
     every_s: everyS ?? null,
     timeout_s,
   }
-}
-
-/** The 404 of a relying party without a set-up, or of one that is not registered. */
-async function noSetup(
-  db: Database,
-  params: { readonly issuer: string; readonly client_id: string },
-): Promise<ProblemError> {
-  const { issuer, client_id } = params
-  await issuerOr404(db, issuer)
-  if ((await findRelyingParty(db, { issuer, clientId: client_id })) === null) return noSuchParty(params)
-  return new ProblemError({
-    status: 404,
-    title: 'No audit set-up',
-    detail: `No logout audits are set up for ${client_id} at ${issuer}. Put a set-up first: curfew audit schedule ${client_id} --issuer ${issuer} --file FILE.`,
-  })
 }
 
 function pathOf({ issuer, clientId }: { issuer: string; clientId: string }): string {

@@ -1,3 +1,4 @@
+import { failureFix } from '@curfew/channels'
 import {
   DeliveriesQuery,
   Delivery,
@@ -7,7 +8,7 @@ import {
   type Scope,
 } from '@curfew/contract'
 import { admits, conditionsOf, type StoredAttempt } from '@curfew/domain'
-import { findDelivery, listDeliveries } from '@curfew/ledger'
+import { type FoundDelivery, findDelivery, listDeliveries } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
@@ -74,7 +75,11 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
       const { id } = request.params
       const found = UUID.test(id) ? await findDelivery(db, id) : null
       if (found !== null && admits(callerOf(request).access, found.delivery))
-        return { ...deliveryView(found.delivery), attempts: found.attempts.map(attemptView) }
+        return {
+          ...deliveryView(found.delivery),
+          fix: fixOf(found),
+          attempts: found.attempts.map(attemptView),
+        }
       throw new ProblemError({
         status: 404,
         title: 'No such delivery',
@@ -82,6 +87,13 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
       })
     },
   )
+}
+
+/** How to correct the last attempt of a delivery that Curfew repeats; null if it did not fail, or if nothing is repeated. */
+function fixOf({ delivery, attempts, endpoint }: FoundDelivery): string | null {
+  const last = attempts.at(-1)
+  if (delivery.settledAt !== null || delivery.lastError === null || last === undefined) return null
+  return failureFix(delivery.channel, last, endpoint)
 }
 
 /** The response body for an attempt. */

@@ -1,5 +1,5 @@
 import type { ImportFault } from '@curfew/contract'
-import { type ClientId, type PassedOver, passedOver } from '@curfew/domain'
+import { type ClientId, isDisabledAtIdp, isWithoutOAuth, nameOfApplication } from '@curfew/domain'
 import type { BodyLine, Fault } from '@curfew/runtime'
 import {
   bodyFaults,
@@ -29,24 +29,49 @@ export interface ReadLine {
   readonly channels: readonly string[]
 }
 
-/** An application that the import leaves out. */
+/** An application that the import leaves out, although it is no fault of the file. */
 export interface LeftOut {
-  readonly why: PassedOver
+  readonly why: 'no_oauth_client' | 'disabled_without_endpoint' | 'disabled_with_faults'
   readonly name: string
+  /** The faults of `disabled_with_faults`, in words. */
+  readonly faults?: string
 }
 
 /** Parses one line. */
 export function parseLine(line: BodyLine): Body | LeftOut | readonly Fault[] {
   const read = line.read()
   if ('fault' in read) return [read.fault]
-  const over = passedOver(read.value)
-  if (over !== null) return over
+  if (isWithoutOAuth(read.value)) return { why: 'no_oauth_client', name: nameOfApplication(read.value) }
   const faults = bodyFaults(read.value)
   const leftOut = faults.filter((fault) => isTolerable(fault, read.value))
-  if (leftOut.length < faults.length) return faults
+  if (leftOut.length < faults.length) return disabledWith(faults, read.value) ?? faults
   const body = without(read.value as Registration['body'], leftOut)
   const clientId = clientIdOf(body)
-  return typeof clientId === 'string' ? { line, clientId, body, leftOut } : [clientId]
+  if (typeof clientId === 'string') return { line, clientId, body, leftOut }
+  return disabledWith([clientId], body) ?? [clientId]
+}
+
+/**
+ * Why the import leaves a client out that was read; null if it does not. A disabled client may still hold sessions, so it is registered
+ * if it has an endpoint. Its faults do not stop the import: people rarely mend a client that is disabled.
+ */
+export function leftOutOf(body: Registration['body'], { faults, channels }: ReadLine): LeftOut | null {
+  if (faults.length > 0) return disabledWith(faults, body)
+  if (channels.length > 0 || !isSpared(body)) return null
+  return { why: 'disabled_without_endpoint', name: nameOfApplication(body) }
+}
+
+/** A disabled client with faults; null if the faults count, because the client is not disabled. */
+function disabledWith(faults: readonly Fault[], document: unknown): LeftOut | null {
+  if (!isSpared(document)) return null
+  const words = faults.map(({ pointer, detail }) => `${pointer} ${detail}`.trim())
+  return { why: 'disabled_with_faults', name: nameOfApplication(document), faults: words.join('; ') }
+}
+
+/** Whether a client is disabled, and not from an export of Curfew, where it is registered: that has a `client_id` or settings. */
+function isSpared(document: unknown): boolean {
+  const isOurs = ['client_id', 'curfew'].some((member) => Object.hasOwn(Object(document), member))
+  return !isOurs && isDisabledAtIdp(document)
 }
 
 /** Parses the lines. @param firsts the line of each client so far. The clients of these lines are added. */

@@ -1,6 +1,6 @@
 import { type ClientRemark, remarksOn } from '@curfew/channels'
 import type { Imported, RelyingParty } from '@curfew/contract'
-import type { ClientId, PassedOver } from '@curfew/domain'
+import { type ClientId, isDisabledAtIdp } from '@curfew/domain'
 import type { ReadRegistration } from '../registry/registration.ts'
 import type { ImportedClient } from '../registry/relay.ts'
 import type { LeftOut } from './lines.ts'
@@ -10,6 +10,7 @@ export interface Notice {
   readonly code:
     | ClientRemark['code']
     | ImportedClient['notices'][number]
+    | 'client_disabled'
     | 'member_left_out'
     | 'no_endpoint'
     | 'no_signing_key'
@@ -49,6 +50,8 @@ const NOTICES: Readonly<Record<Notice['code'], (words: Words) => string>> = {
   relative_to_idp: ({ clients, pointer, why }) =>
     `The logout URL of ${clients}${at(pointer)} is relative, without a rootUrl. Curfew takes it to be at ${why}, the host of the issuer, as Keycloak does. Write the whole URL there if the relying party is elsewhere.`,
   member_unused: ({ clients, pointer, why }) => `Curfew does not use ${pointer} of ${clients}: ${why}.`,
+  client_disabled: ({ clients }) =>
+    `The IdP has disabled ${clients}. The relying party may still hold sessions, so Curfew notifies it. Set curfew.enabled to false to stop that.`,
   member_left_out: ({ clients, pointer }) =>
     `Left out ${pointer} of ${clients}: it is invalid. Without an endpoint it has no effect.`,
   no_endpoint: ({ clients }) => `Curfew does not notify ${clients} without an endpoint.`,
@@ -62,11 +65,15 @@ function at(pointer: string): string {
   return pointer === '' ? '' : ` at ${pointer}`
 }
 
-/** The facts in a client's metadata that Curfew cannot use, or that it has no endpoint. */
-export function metadataNotices({ client, parts }: ReadRegistration): readonly Notice[] {
+/** The facts in a client's metadata that Curfew cannot use, that it has no endpoint, or that it is disabled and yet notified. */
+export function metadataNotices({ client, parts, body }: ReadRegistration): readonly Notice[] {
   const uris = parts.flatMap(({ registered }) => registered.endpoints.map(({ uri }) => uri))
   const remarks = remarksOn(client, uris)
-  return uris.length === 0 && remarks.length === 0 ? [{ code: 'no_endpoint' }] : remarks
+  if (uris.length === 0) return remarks.length === 0 ? [{ code: 'no_endpoint' }] : remarks
+  const isNotified = body.curfew?.enabled ?? true
+  return isNotified && isDisabledAtIdp(client.document)
+    ? [...remarks, { code: 'client_disabled', pointer: '/enabled' }]
+    : remarks
 }
 
 /** A notice for an answer. @param clients the client or the number of clients, as the text names them. */
@@ -98,7 +105,7 @@ export function createNotices(issuer: string) {
       [...found.values()].map(({ notice, clientIds }) => ({
         ...noticeView(notice, {
           issuer,
-          clients: clientIds.length === 1 ? '1 client' : `${clientIds.length} clients`,
+          clients: counted(clientIds.length, 'client'),
         }),
         total: clientIds.length,
         client_ids: clientIds.slice(0, IDS_MAX),
@@ -109,19 +116,38 @@ export function createNotices(issuer: string) {
 /** Greatest length of the name of an application that an import leaves out. */
 const NAME_MAX = 255
 
-/** Collects the applications that an import leaves out. */
+const LEFT_OUT: Readonly<Record<LeftOut['why'], (words: { total: number; faults: string }) => string>> = {
+  no_oauth_client: ({ total }) => `Passed over ${counted(total, 'application')} without an OAuth client.`,
+  disabled_without_endpoint: ({ total }) =>
+    `Passed over ${counted(total, 'client')} that the IdP has disabled, without a logout URL.`,
+  disabled_with_faults: ({ total, faults }) =>
+    `Passed over ${counted(total, 'client')} that the IdP has disabled, with faults${faults}. Correct them if the relying party may still hold sessions.`,
+}
+
+/** Collects the applications that an import leaves out, by the reason. */
 export function createPassedOver() {
-  const found = new Map<PassedOver, { total: number; readonly names: string[] }>()
+  const found = new Map<string, { readonly first: LeftOut; total: number; readonly names: string[] }>()
   return {
     add(applications: readonly LeftOut[]): void {
-      for (const { why, name } of applications) {
-        const kept = found.get(why) ?? { total: 0, names: [] }
-        found.set(why, kept)
+      for (const application of applications) {
+        const { why, name, faults = '' } = application
+        const own = `${why} ${faults}`
+        const key = found.has(own) || found.size < PLACES_MAX ? own : why
+        const first = key === own ? application : { why, name }
+        const kept = found.get(key) ?? { first, total: 0, names: [] }
+        found.set(key, kept)
         kept.total += 1
         if (kept.names.length < IDS_MAX) kept.names.push(name.slice(0, NAME_MAX))
       }
     },
     list: (): Imported['passed_over'] =>
-      [...found].map(([code, { total, names }]) => ({ code, total, names })),
+      [...found.values()].map(({ first: { why, faults }, total, names }) => {
+        const words = faults === undefined ? '' : `: ${faults}`
+        return { code: why, detail: LEFT_OUT[why]({ total, faults: words }), total, names }
+      }),
   }
+}
+
+function counted(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`
 }

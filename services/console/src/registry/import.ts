@@ -23,7 +23,7 @@ import {
 } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { NDJSON } from '../http/export.ts'
-import { type Body, parseLine, parseLines, readLine } from '../imports/lines.ts'
+import { type Body, leftOutOf, parseLine, parseLines, readLine } from '../imports/lines.ts'
 import { createNotices, createPassedOver } from '../imports/notices.ts'
 import { IssuerParams, issuerOr404, namesOnlySubjects } from './issuers.ts'
 import { networkRank } from './networks.ts'
@@ -164,15 +164,20 @@ async function check(deps: RelyingPartiesDeps, target: Target, lines: readonly B
     over.add(parsed.over)
     for (const { line, leftOut, registration } of await registrationsOf(deps, target, parsed.bodies)) {
       const { clientId, before } = registration
-      const { read, ...its } = readLine(registration, leftOut, deps)
+      const its = readLine(registration, leftOut, deps)
+      const passed = leftOutOf(registration.body, its)
+      if (passed !== null) {
+        over.add([passed])
+        continue
+      }
       faults.push(...its.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
       if (its.faults.length > 0) continue
       notices.add(clientId, its.notices)
-      if (unnamed && requiresSession(read)) notices.add(clientId, [{ code: 'session_required' }])
+      if (unnamed && requiresSession(its.read)) notices.add(clientId, [{ code: 'session_required' }])
       if (its.channels.length > 0) notified += 1
       for (const channel of its.channels) channels[channel] = (channels[channel] ?? 0) + 1
       const expected = before?.revision ?? null
-      found.push({ clientId, signs: signaturesOf(read), line, expected })
+      found.push({ clientId, signs: signaturesOf(its.read), line, expected })
     }
   }
   return { found, faults, notices, over, endpoints: { clients: notified, channels } }
