@@ -91,6 +91,8 @@ create table bindings (
   -- one session. Both follow from the settings.
   names             text not null check (names in ('session', 'subject', 'either')),
   widens            boolean not null,
+  -- Whether it ends the sessions of the issuer itself, so that each logout of the issuer is owed to it. Follows from the settings.
+  always            boolean not null default false,
   -- The secret that Curfew sends to the endpoint, a compact JWE under the master key.
   sealed_secret     text,
   -- The weakest acknowledgement that keeps the promise: see level.ts in libs/domain.

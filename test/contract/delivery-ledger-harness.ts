@@ -87,6 +87,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
     settings: {},
     names: 'either',
     widens: true,
+    always: false,
     sealedSecret: null,
     timeoutMs: 10_000,
     concurrency: null,

@@ -106,7 +106,7 @@ function* noOtherNotified({ scenario, received, planByBinding, ledger }: Evidenc
       ({ session }) =>
         session.sid === claims.sid &&
         userOf(session) === userOf(event) &&
-        session.clientId === plan.binding.clientId &&
+        (plan.binding.always || session.clientId === plan.binding.clientId) &&
         !beganAfter(session, event),
     )
     if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {

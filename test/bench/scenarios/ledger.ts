@@ -186,6 +186,7 @@ async function registerParties(
         settings: {},
         names: 'either' as const,
         widens: true,
+        always: false,
         sealedSecret: null,
         counts: 'done' as const,
         fallbackFor: null,
