@@ -7,6 +7,7 @@ import {
   LEVELS,
 } from '@curfew/domain'
 import { type TObject, type TSchema, Type } from 'typebox'
+import { admin } from './admin/channel.ts'
 import { backchannel } from './backchannel/channel.ts'
 import type { Channel, RegisteredAt } from './channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
@@ -35,7 +36,7 @@ export type { ProbeReport } from './probe-report.ts'
 export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
-export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]
+export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, admin]
 
 /** The kind of an endpoint without a stated kind. */
 export const DEFAULT_KIND: string = backchannel.kind
