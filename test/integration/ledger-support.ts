@@ -71,7 +71,7 @@ export async function register(db: Database, count: number): Promise<Registry> {
 
 /** A channel of a relying party in a test. */
 export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> &
-  Partial<Pick<Binding, 'counts' | 'names' | 'widens'>> & { readonly name?: string }
+  Partial<Pick<Binding, 'counts' | 'names' | 'widens' | 'always'>> & { readonly name?: string }
 export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
 /** @param channels every channel gets one endpoint; two channels of one kind differ by `name`. */
