@@ -128,7 +128,7 @@ export function maySubBeUnknown(
 const takesNoSids = ({ names }: Binding) => names === 'subject'
 
 /** Whether a binding is for the sessions of the issuer itself, or stands in for such a binding. */
-function standsForIssuer(evidence: Evidence, { clientId, always, fallbackFor }: Binding): boolean {
+export function standsForIssuer(evidence: Evidence, { clientId, always, fallbackFor }: Binding): boolean {
   if (always) return true
   return evidence.scenario.relyingParties.some(
     ({ binding }) =>
