@@ -161,6 +161,18 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       expect(await states()).toEqual(['admin pending', 'backchannel refused'])
     })
 
+    test('a dead letter of a binding for the sessions of the issuer itself is owed to no channel that its client was spared', async () => {
+      const admin = { kind: 'admin', fallbackFor: null, always: true } as const
+      await harness.registerParty('clinic', [BACKCHANNEL, admin])
+      await readKinds()
+      const party = [...registry.bindings.values()].filter(({ clientId }) => clientId === 'clinic')
+      const initiated = { initiator: 'clinic' as ClientId }
+      const delivery = await logout(initiated, { of: party })
+      expect(await states()).toEqual(['admin in_flight'])
+      await settle([delivery], DEAD)
+      expect(await states()).toEqual(['admin refused'])
+    })
+
     test('a removed channel that is registered again gets its dead letters back', async () => {
       const delivery = await logout()
       await harness.registerParty('desk', [{ kind: 'paper', fallbackFor: null }])

@@ -102,6 +102,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
     offer: null,
     names: 'either',
     widens: true,
+    always: false,
     sealedSecret: null,
     timeoutMs: 10_000,
     concurrency: null,

@@ -84,7 +84,15 @@ const CASES: readonly (readonly [operation: string, path: string, body: () => ob
         tls: {},
         sla: {},
         endpoints: [{ name: 'eu', uri: `${URI}/eu` }],
-        channels: { backchannel: { sla: { counts: 'done' } } },
+        channels: {
+          backchannel: { sla: { counts: 'done' } },
+          admin: {
+            subject: [
+              { method: 'POST', uri: 'https://127.0.0.1:1/{sub}', success: [204], body: { all: true } },
+            ],
+            ...{ auth: { prefix: 'Key ' }, secret: 'hush' },
+          },
+        },
       },
     }),
   ],

@@ -71,7 +71,7 @@ export async function register(db: Database, count: number): Promise<Registry> {
 
 /** A channel of a relying party in a test. */
 export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> &
-  Partial<Pick<Binding, 'counts' | 'offer' | 'names' | 'widens'>> & { readonly name?: string }
+  Partial<Pick<Binding, 'counts' | 'offer' | 'names' | 'widens' | 'always'>> & { readonly name?: string }
 export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
 /** @param channels every channel gets one endpoint; two channels of one kind differ by `name`. */
@@ -89,7 +89,7 @@ export async function registerParty(
     clientName: null,
     endpoints: channels.map((channel) => ({
       ...{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
-      ...{ settings: {}, offer: null, widens: true, sealedSecret: null, counts: 'done' },
+      ...{ settings: {}, offer: null, widens: true, always: false, sealedSecret: null, counts: 'done' },
       names: settings.subject_claims === 'sub' ? 'subject' : 'either',
       ...channel,
     })),

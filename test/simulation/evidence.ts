@@ -32,11 +32,11 @@ export const isPrivate = (sub: string | null | undefined) => sub?.includes('@') 
  */
 export function owedFor(
   { event }: { event: Run['scenario']['posts'][number]['event'] },
-  { iss, clientId, names, widens }: Binding,
+  { iss, clientId, names, widens, always }: Binding,
 ): boolean {
   if (event.iss !== iss) return false
   // A message to this binding would end every session of the user.
   if (names === 'subject' && !widens && event.scope !== 'subject') return false
   if (event.clients !== null && !event.clients.includes(clientId)) return false
-  return event.initiator !== clientId || event.includeInitiator
+  return always || event.initiator !== clientId || event.includeInitiator
 }

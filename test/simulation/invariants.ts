@@ -5,7 +5,13 @@ import { FALLBACK_INVARIANTS } from './fallback-invariants.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
-import { mayBeLeftOut, mayBeWithheld, maySubBeUnknown, SESSION_INVARIANTS } from './session-invariants.ts'
+import {
+  mayBeLeftOut,
+  mayBeWithheld,
+  maySubBeUnknown,
+  SESSION_INVARIANTS,
+  standsForIssuer,
+} from './session-invariants.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
 // The invariants of every run. An invariant yields a line for every violation. It compares what the IdP was answered, what
@@ -90,12 +96,15 @@ function* owedNotified(evidence: Evidence): Iterable<string> {
   }
 }
 
-function* noOtherNotified({ scenario, received, planByBinding, ledger }: Evidence): Iterable<string> {
+function* noOtherNotified(evidence: Evidence): Iterable<string> {
+  const { scenario, received, planByBinding, ledger } = evidence
   const posts = new Map(scenario.posts.map((post) => [post.event.id, post]))
   for (const { bindingId, claims, eventId, atMs } of received) {
     const post = posts.get(eventId)
     const plan = planByBinding.get(bindingId)
-    if (post === undefined || plan === undefined || !owedFor(post, plan.binding)) {
+    // The fallback of a binding for the issuer's sessions gets what that one got.
+    const always = plan !== undefined && standsForIssuer(evidence, plan.binding)
+    if (post === undefined || plan === undefined || !owedFor(post, { ...plan.binding, always })) {
       yield `binding ${bindingId} was notified of event ${claims.txn} at ${atMs} ms, but was owed no delivery`
       continue
     }
@@ -106,7 +115,7 @@ function* noOtherNotified({ scenario, received, planByBinding, ledger }: Evidenc
       ({ session }) =>
         session.sid === claims.sid &&
         userOf(session) === userOf(event) &&
-        session.clientId === plan.binding.clientId &&
+        (always || session.clientId === plan.binding.clientId) &&
         !beganAfter(session, event),
     )
     if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {

@@ -30,7 +30,7 @@ export interface SimulatedProcess {
   readonly number: number
   readonly ledger: DeliveryLedger
   readonly eventLog: EventLog
-  readonly client: Pick<GuardedClient, 'get' | 'post'>
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'send'>
   readonly dead: boolean
   /** The event log revokes the partitions of the process. The records in progress are also handed to other processes. */
   rebalance(): void
@@ -163,6 +163,7 @@ export function createProcess(
     },
     client: {
       get: () => Promise.reject(new Error('no RP of the simulation has encrypted tokens')),
+      send: () => Promise.reject(new Error('every channel of the simulation posts')),
       async post(request) {
         if (!step()) return never
         const answer = await world.relyingParties.post(request, number)

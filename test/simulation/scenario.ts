@@ -389,7 +389,10 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
 }
 
 /** The claims of an RP's tokens, as registered. */
-function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settings' | 'names' | 'widens'> {
+function channelSettings(
+  random: Random,
+  steady: boolean,
+): Pick<Binding, 'settings' | 'names' | 'widens' | 'always'> {
   const session_required = !steady && random.chance(0.1)
   const subject_claims = random.pick(['both', 'sid', 'sub'])
   const settings = {
@@ -416,7 +419,9 @@ function createSecondChannels(
         fallbackFor: random.chance(0.7) ? (kinds[index] ?? kind) : null,
       }
       const widens = own.names !== 'subject' || random.chance(0.5)
-      const binding = { ...own, ...channel, clientId, widens }
+      // Some of these channels end the sessions of the issuer itself.
+      const always = channel.kind === 'admin' && random.chance(0.5)
+      const binding = { ...own, ...channel, clientId, widens, always }
       const healthyAnswer = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
       const phases = steady ? [forever(healthyAnswer)] : createPhases(random, binding, activeMs)
       return { binding, phases, registeredMs, removedMs, againMs, steady }

@@ -77,6 +77,9 @@ function knownOf(
 export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Binding): boolean {
   const { clientId } = binding
   if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
+  // A logout is owed to it whatever sessions its client holds, unless only a session could be named and none was known.
+  if (binding.always)
+    return event.scope === 'device' || (event.scope === 'subject' && binding.names === 'session')
   const held = knownOf(evidence, event, clientId, false)
   if (evidence.scenario.pairwise.has(clientId) && event.scope !== 'session' && !isPrivate(event.sub))
     return true
@@ -124,6 +127,15 @@ export function maySubBeUnknown(
 
 const takesNoSids = ({ names }: Binding) => names === 'subject'
 
+/** Whether a binding is for the sessions of the issuer itself, or stands in for such a binding. */
+export function standsForIssuer(evidence: Evidence, { clientId, always, fallbackFor }: Binding): boolean {
+  if (always) return true
+  return evidence.scenario.relyingParties.some(
+    ({ binding }) =>
+      binding.clientId === clientId && binding.kind === fallbackFor && standsForIssuer(evidence, binding),
+  )
+}
+
 function* laterSessionsKept(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, received, planByBinding, accepted } = evidence
   if (scenario.sessionIndex === 'off') return
@@ -141,11 +153,18 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     if (unnamed && spared.length > 0 && !owesSubject)
       yield `${of} without a sid, but the index knew ${spared.map(({ session }) => session.sid)}`
     const ended = ofClient.find(({ session }) => session.sid === claims.sid)
-    if (ended !== undefined && !isAbout(event, ended.session))
+    // A binding for the sessions of the issuer itself may name a session that another client holds too.
+    if (ended !== undefined && !isAbout(event, ended.session) && !binding.always)
       yield `${of} and of ${claims.sid}, which the event does not end`
     const others = knownOf(evidence, event, null, true).length
     const anyOfClient = ofClient.some(({ session }) => userOf(session) === userOf(event))
-    if (scenario.sessionIndex === 'complete' && basis === 'sessions' && others > 0 && !anyOfClient)
+    if (
+      scenario.sessionIndex === 'complete' &&
+      basis === 'sessions' &&
+      others > 0 &&
+      !anyOfClient &&
+      !standsForIssuer(evidence, binding)
+    )
       yield `${of}, but never had a session of ${event.sub}`
   }
 }

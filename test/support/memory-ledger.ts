@@ -405,7 +405,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
           .some(({ delivery: { sid } }) => delivery.sid === null || sid === null || sid === delivery.sid)
         return { ...binding, delivered }
       })
-    const dead = { ...delivery, sub: delivery.event.sub, kind: own.kind }
+    const dead = { ...delivery, sub: delivery.event.sub, kind: own.kind, always: own.always }
     for (const owed of successionOf(event, dead, deadLetterReason, party, (text) => hash('sha256', text))) {
       const row = deliveries.get(owed.delivery.id)
       if (row === undefined) owe(owed)

@@ -14,7 +14,6 @@ import type {
   LastAttempt,
   Level,
   LogoutEvent,
-  Names,
   Offer,
   TokenAlgorithm,
   TokenEncryption,
@@ -77,6 +76,8 @@ export interface Registered<Settings> {
   readonly endpoints: readonly RegisteredEndpoint[]
   /** The algorithm of the channel's signatures, for which the issuer needs a key; null if its messages are not signed. */
   readonly signs: { readonly algorithm: TokenAlgorithm; readonly pointer: string } | null
+  /** The strongest acknowledgement with these settings. Absent: that of the channel. */
+  readonly best?: Level
   /** Whether the channel sends a secret to its endpoints. */
   readonly sendsSecret: boolean
   /** Empty if nothing is registered for the channel. */
@@ -118,6 +119,13 @@ export interface Tools {
     post(request: {
       readonly uri: string
       readonly body: string
+      readonly headers: Readonly<Record<string, string>>
+    }): Promise<Answer>
+    /** Same as `post`, by any method. A `body` of null is no body. */
+    send(request: {
+      readonly method: string
+      readonly uri: string
+      readonly body: string | null
       readonly headers: Readonly<Record<string, string>>
     }): Promise<Answer>
   }
@@ -169,6 +177,7 @@ export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> 
   readonly http: {
     get(message: ProbeMessage): Promise<Answer>
     post(message: ProbeMessage & { readonly body: string }): Promise<Answer>
+    send(message: ProbeMessage & { readonly method: string; readonly body: string | null }): Promise<Answer>
     inspectTls(uri: string): Promise<InspectedTls | null>
   }
   /** Called after each answer. */
@@ -199,8 +208,15 @@ interface Base<Settings, Own> {
    * Reads the channel's part of a registration. Only this function resolves settings of the client, of the issuer and defaults.
    */
   endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
-  /** The kinds of names that one message can have, and whether a message for the subject may replace one for a session. */
-  names(settings: Settings): { readonly names: Names; readonly widens: boolean }
+  /**
+   * The kinds of names that one message can have, whether a message for the subject may replace one for a session, and whether each
+   * logout of the issuer is owed to the binding. See `Binding`.
+   */
+  names(settings: Settings): Pick<Binding, 'names' | 'widens' | 'always'>
+  /**
+   * The addresses besides the endpoint's that get its secret. A stored secret is kept only while they stay the same. Default: none.
+   */
+  secretPlaces?(settings: Partial<Settings>): readonly string[]
   /** The names of the channel for texts about dead letters. */
   readonly channelNames: ChannelNames
   /**

@@ -7,6 +7,7 @@ import {
   LEVELS,
 } from '@curfew/domain'
 import { type TObject, type TSchema, Type } from 'typebox'
+import { admin } from './admin/channel.ts'
 import { backchannel } from './backchannel/channel.ts'
 import type { Channel, PushChannel, RegisteredAt } from './channel.ts'
 import { cutoff } from './cutoff/channel.ts'
@@ -37,7 +38,7 @@ export type { ProbeReport } from './probe-report.ts'
 export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
-export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, cutoff]
+export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, admin, cutoff]
 
 /** The kind of an endpoint without a stated kind. */
 export const DEFAULT_KIND: string = backchannel.kind

@@ -60,6 +60,13 @@ export interface PostRequest extends GetRequest {
   readonly body: string
 }
 
+export interface SendRequest extends GetRequest {
+  /** In upper case. */
+  readonly method: string
+  /** Null for no body. */
+  readonly body: string | null
+}
+
 /**
  * Makes all outgoing HTTP requests. It dials public addresses over verified TLS, and other addresses only in allowed networks.
  * Each address is checked when it is dialled, so a name that resolves differently later gains nothing. The client follows no
@@ -73,6 +80,8 @@ export interface GuardedClient {
   post(request: PostRequest): Promise<Answer>
   /** Same as `post`, without a body. */
   get(request: GetRequest): Promise<Answer>
+  /** Same as `post`, by any method. */
+  send(request: SendRequest): Promise<Answer>
   /** Connects without a request. @returns null if no verified TLS connection was made. */
   inspectTls(request: Pick<GetRequest, 'uri' | 'tls'> & NetworkAccess): Promise<InspectedTls | null>
   /** Ends every connection. Requests under way end with `connection_reset`. */
@@ -154,7 +163,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     }
   }
 
-  async function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+  async function send(method: string, request: GetRequest, body: string | null): Promise<Answer> {
     const target = targetOf(request.uri)
     if (target === null) return NO_TARGET
     if (own.named(target.url)) return { kind: 'not_allowed', detail: ownAddress(target.origin) }
@@ -175,7 +184,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     return dispatch(connections, sent, request.responseBytesMax ?? responseBytesMax)
   }
 
-  async function observed(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+  async function observed(method: string, request: GetRequest, body: string | null): Promise<Answer> {
     const answer = await send(method, request, body)
     if (answer.kind !== 'response')
       options.onFailure?.(answer.kind === 'failure' ? answer.failure : 'not_allowed')
@@ -185,6 +194,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   return {
     post: (request) => observed('POST', request, request.body),
     get: (request) => observed('GET', request, null),
+    send: (request) => observed(request.method, request, request.body),
     async inspectTls(request) {
       const url = URL.parse(request.uri)
       if (url?.protocol !== 'https:' || own.named(url)) return null
@@ -233,7 +243,7 @@ function dispatch(
   { agent, restricted }: Connections,
   request: Target &
     Required<Pick<GetRequest, 'timeoutMs' | 'headers' | 'captureHeaders'>> & {
-      readonly method: 'GET' | 'POST'
+      readonly method: string
       readonly body: string | null
     },
   bodyBytesMax: number,
@@ -274,7 +284,7 @@ function dispatch(
 
   // Dispatches directly: `request()` would make a stream and a promise for a body that is mostly empty.
   agent.dispatch(
-    { origin, path, method, headers, body: request.body },
+    { origin, path, method: method as Dispatcher.HttpMethod, headers, body: request.body },
     {
       onRequestStart(started) {
         controller = started

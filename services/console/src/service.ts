@@ -81,7 +81,7 @@ export interface ConsoleDeps {
   readonly keyMaker: KeyMaker
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
   /** The HTTP client for probes of relying parties, and for the documents of IdPs. */
-  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'send' | 'inspectTls'>
   readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly auditSecrets: AuditSecretSealer

@@ -35,7 +35,7 @@ export interface DeliveryDeps {
   readonly messages: MessageSealer
   /** Verifies the tokens that the relay could not verify. */
   readonly relayedTokens: Pick<RelayedTokens, 'verify'>
-  readonly client: Pick<GuardedClient, 'get' | 'post'>
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'send'>
   readonly log: Log
   readonly metrics: Metrics
   /** The host and process of this worker, for people to read. */

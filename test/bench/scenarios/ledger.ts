@@ -187,6 +187,7 @@ async function registerParties(
         offer: null,
         names: 'either' as const,
         widens: true,
+        always: false,
         sealedSecret: null,
         counts: 'done' as const,
         fallbackFor: null,

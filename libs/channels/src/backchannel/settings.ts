@@ -1,7 +1,7 @@
 import {
+  type Binding,
   CONTENT_ENCRYPTIONS,
   ENCRYPTION_ALGORITHMS,
-  type Names,
   TOKEN_ALGORITHMS,
   type TokenEncryption,
 } from '@curfew/domain'
@@ -46,9 +46,12 @@ export type BackchannelSettings = Static<typeof BackchannelSettings>
 export function namesOf({
   subject_claims,
   session_required,
-}: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>): { names: Names; widens: boolean } {
-  if (session_required) return { names: 'session', widens: true }
-  return { names: subject_claims === 'sub' ? 'subject' : 'either', widens: true }
+}: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>): Pick<
+  Binding,
+  'names' | 'widens' | 'always'
+> {
+  if (session_required) return { names: 'session', widens: true, always: false }
+  return { names: subject_claims === 'sub' ? 'subject' : 'either', widens: true, always: false }
 }
 
 /** The `typ` of a token's header; null for a header without it. */

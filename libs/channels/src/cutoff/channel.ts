@@ -26,7 +26,7 @@ export const cutoff: PullChannel<CutoffSettings> = {
   registration: {} satisfies TProperties,
   settings: CutoffSettings,
   endpoints: readRegistration,
-  names: () => ({ names: 'any', widens: false }),
+  names: () => ({ names: 'any', widens: false, always: true }),
   offer: ({ max_token_ttl }): Offer => ({ lastsMs: max_token_ttl * SECOND_MS, onDeadline: 'lapsed' }),
   channelNames: { protocol: 'the cutoff feed', address: `curfew.channels.${KIND}` },
   deadLetterFix: () => null,

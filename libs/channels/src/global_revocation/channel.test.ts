@@ -1,8 +1,8 @@
 import { type Answer, type Binding, readClient } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 import type { Job, RegisterContext, Tools } from '../channel.ts'
+import { withoutCredential } from '../credential.ts'
 import { globalRevocation } from './channel.ts'
-import { withoutCredential } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 
 // Goal: the request that revokes a user's tokens, and the outcome of each answer (Global Token Revocation section 3, Okta
@@ -53,6 +53,7 @@ async function send(
           ? { kind: 'response', status: answer, retryAfter: null, body: '' }
           : answer
       },
+      send: undefined as never,
     },
   }
   const job = {
@@ -200,7 +201,11 @@ describe('a registration', () => {
 
   test('GTR-04: names the subject, and is used for a logout of one session only if it may widen', () => {
     const { settings } = read({ uri: URI })
-    expect(globalRevocation.names(settings)).toEqual({ names: 'subject', widens: false })
-    expect(globalRevocation.names({ ...settings, widen: true })).toEqual({ names: 'subject', widens: true })
+    expect(globalRevocation.names(settings)).toEqual({ names: 'subject', widens: false, always: false })
+    expect(globalRevocation.names({ ...settings, widen: true })).toEqual({
+      names: 'subject',
+      widens: true,
+      always: false,
+    })
   })
 })

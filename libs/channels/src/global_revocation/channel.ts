@@ -1,14 +1,8 @@
 import type { PushChannel } from '../channel.ts'
+import { withoutCredential } from '../credential.ts'
 import { outcomeOf } from './answer.ts'
 import { PROBE_REQUESTS, runProbe } from './probe.ts'
-import {
-  bodyOf,
-  CREDENTIAL_TYPE,
-  credentialClaims,
-  headersOf,
-  subjectOf,
-  withoutCredential,
-} from './request.ts'
+import { bodyOf, CREDENTIAL_TYPE, credentialClaims, headersOf, subjectOf } from './request.ts'
 import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
 import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 

@@ -1,5 +1,6 @@
 import { type Answer, errorTextOf, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
+import { withoutCredential } from '../credential.ts'
 import {
   inWords,
   isBusy,
@@ -8,14 +9,7 @@ import {
   type ProbeSuggestion,
   signerFailure,
 } from '../probe-report.ts'
-import {
-  bodyOf,
-  CREDENTIAL_TYPE,
-  type CredentialClaims,
-  credentialClaims,
-  headersOf,
-  withoutCredential,
-} from './request.ts'
+import { bodyOf, CREDENTIAL_TYPE, type CredentialClaims, credentialClaims, headersOf } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 import { misconfiguredFix } from './words.ts'
 

@@ -1,4 +1,4 @@
-import { type ClientMetadata, MAIN_ENDPOINT, type Names, TOKEN_ALGORITHMS } from '@curfew/domain'
+import { type Binding, type ClientMetadata, MAIN_ENDPOINT, TOKEN_ALGORITHMS } from '@curfew/domain'
 import { type Static, type TProperties, Type } from 'typebox'
 import type { Fault, RegisterContext, Registered, RegisteredEndpoint } from '../channel.ts'
 import { oneOf } from '../schemas.ts'
@@ -132,9 +132,8 @@ function endpointOf(client: ClientMetadata, { uri }: Own): RegisteredEndpoint | 
 }
 
 /** The kinds of names that a request can have: always the user, never a session (Global Token Revocation section 3). */
-export function namesOf({ widen }: Pick<GlobalRevocationSettings, 'widen'>): {
-  names: Names
-  widens: boolean
-} {
-  return { names: 'subject', widens: widen }
+export function namesOf({
+  widen,
+}: Pick<GlobalRevocationSettings, 'widen'>): Pick<Binding, 'names' | 'widens' | 'always'> {
+  return { names: 'subject', widens: widen, always: false }
 }

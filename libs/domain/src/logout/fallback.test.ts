@@ -27,7 +27,7 @@ function binding(name: 'a' | 'b' | 'c' | 'z', more: Partial<Binding> = {}): Bind
   const fallbackFor = { a: null, b: 'a', c: 'b', z: null }[name]
   return {
     ...{ id: name.charCodeAt(0), kind: name, fallbackFor, clientId: 'rp', endpoint: 'main' },
-    ...{ names: 'either', widens: true, disabledReason: null, ...more },
+    ...{ names: 'either', widens: true, always: false, disabledReason: null, ...more },
   } as unknown as Binding
 }
 const OFF = { disabledReason: 'by its owner' }
@@ -130,9 +130,10 @@ describe('a plan', () => {
  */
 function owes(
   party: readonly (readonly [Binding, delivered: boolean])[],
-  { kind = 'a', sid = null, reason = 'refused', event = EVENT }: DeadLetter = {},
+  { kind = 'a', always = false, sid = null, reason = 'refused', event = EVENT }: DeadLetter = {},
 ): string {
-  const dead = { kind, sid: sid as Sid | null, sessionEndsAt: sid === null ? null : ENDS, sub: event.sub }
+  const named = { sid: sid as Sid | null, sessionEndsAt: sid === null ? null : ENDS, sub: event.sub }
+  const dead = { ...named, kind, always }
   const now = party.map(([each, delivered]) => ({ ...each, delivered }))
   return successionOf(event, dead, reason, now, digest)
     .map(({ delivery: { bindingId, sid } }) => `${String.fromCharCode(bindingId)}:${sid ?? '*'}`)
@@ -140,6 +141,7 @@ function owes(
 }
 interface DeadLetter {
   readonly kind?: string
+  readonly always?: boolean
   readonly sid?: string | null
   readonly reason?: DeadLetterReason
   readonly event?: LogoutEvent
@@ -170,9 +172,16 @@ describe('a dead letter', () => {
   test('owes the same delivery as a plan would', () => {
     const issuer = { bindings: [binding('a', OFF), binding('b')], sessionIndex: 'off' as const }
     const { deliveries } = plan(EVENT, issuer, { kind: 'silent' }, digest)
-    const dead = { kind: 'a', sid: null, sessionEndsAt: null, sub: EVENT.sub }
+    const dead = { kind: 'a', always: false, sid: null, sessionEndsAt: null, sub: EVENT.sub }
     const party = [{ ...binding('b'), delivered: false }]
     expect(successionOf(EVENT, dead, 'refused', party, digest)).toEqual([deliveries[1]])
+  })
+
+  test('of a binding for the sessions of the issuer itself owes its fallback only, and is owed by no other channel', () => {
+    const missed = [binding('z'), false] as const
+    expect(owes([fallback(), missed])).toBe('b:* z:*')
+    expect(owes([fallback(), missed], { always: true })).toBe('b:*')
+    expect(owes([fallback(), [binding('z', { always: true }), false]])).toBe('b:*')
   })
 
   test('owes nothing to the fallback of another channel, or to a required channel that has the logout', () => {

@@ -24,7 +24,7 @@ export function fallbacksFor<Each extends Channel>(
 }
 
 /** A current binding of the relying party of a dead letter. */
-export interface Successor extends Channel, Pick<Binding, 'id' | 'offer' | 'names' | 'widens'> {
+export interface Successor extends Channel, Pick<Binding, 'id' | 'offer' | 'names' | 'widens' | 'always'> {
   /**
    * Whether the binding has a delivery of the event that names what the dead letter named, or more. A delivery that died because the
    * binding was not registered does not count.
@@ -35,14 +35,15 @@ export interface Successor extends Channel, Pick<Binding, 'id' | 'offer' | 'name
 /**
  * The deliveries that a dead letter owes: to the fallbacks of its channel, and to required channels without a delivery of the event.
  * If the channel of the dead letter was removed and no other channel can name the logout, the required channels are owed it all the
- * same: their own dead letters then say why.
+ * same: their own dead letters then say why. A binding for the sessions of the issuer itself (`always`) and the channels of its relying
+ * party end different sessions, so a dead letter of one is not owed to the other unless that is its fallback.
  *
- * @param dead the session or subject that the dead letter named, and the kind of its channel.
+ * @param dead the session or subject that the dead letter named, and its channel.
  * @param party the current bindings of its relying party; without its own, unless the reason is a removal.
  */
 export function successionOf(
   event: OwingEvent,
-  dead: Required<Named> & Pick<Binding, 'kind'>,
+  dead: Required<Named> & Pick<Binding, 'kind' | 'always'>,
   reason: DeadLetterReason,
   party: readonly Successor[],
   digest: Digest,
@@ -51,7 +52,9 @@ export function successionOf(
   const fallbacks = fallbacksFor(dead, party).filter((fallback) => canName(event, fallback, dead.sid))
   const removed = REASONS_OF_REMOVAL.includes(reason)
   const kinds = [...party.map(({ kind }) => kind), ...(removed ? [] : [dead.kind])]
-  const required = party.filter(({ fallbackFor }) => fallbackFor === null || !kinds.includes(fallbackFor))
+  const required = party.filter(({ fallbackFor, always }) => {
+    return !always && !dead.always && (fallbackFor === null || !kinds.includes(fallbackFor))
+  })
   const missed = required.filter(({ delivered }) => !delivered)
   const able = missed.filter((binding) => mayName(event, binding))
   const replaced = able.length + fallbacks.length > 0 || missed.length < required.length

@@ -183,3 +183,57 @@ test('a delivery ends with its session, and every session is a separate target',
   expect(targets.size).toBe(2)
   expect(new Set(deliveries.map(({ delivery }) => delivery.id)).size).toBe(2)
 })
+
+describe('a binding for the sessions of the issuer itself', () => {
+  const owedTo = (names: Names, known: string, over: Readonly<Record<string, unknown>> = {}) => {
+    const binding = { ...bindingOf('i', 9, names), always: true } as Binding
+    const sessions = known.split(' ').filter(Boolean).map(sessionOf)
+    return plan(
+      { ...EVENT, ...over } as LogoutEvent,
+      { bindings: [binding], sessionIndex: 'complete' },
+      { kind: 'known', sessions },
+      digest,
+    ).deliveries.map(({ delivery, dueAt }) => [delivery.sid, delivery.event.sub, dueAt])
+  }
+  const subject = [[null, 'u', undefined]]
+  const session = { scope: 'session', sid: '1' }
+
+  test('is owed one delivery for each logout, although its client holds no session', () => {
+    expect(owedTo('either', 'a:1 b:2')).toEqual(subject)
+    expect(owedTo('subject', 'a:1 b:2')).toEqual(subject)
+    expect(owedTo('either', 'a:1 b:1', session)).toEqual([['1', 'u', undefined]])
+    expect(owedTo('either', '')).toEqual(subject)
+  })
+
+  test('is owed the logout that its client started, or that the identity provider relayed for another client', () => {
+    expect(owedTo('either', 'i:1 a:1', { ...session, initiator: 'i' })).toEqual([['1', 'u', undefined]])
+    const relayed = { clientId: 'a', token: 't', verified: true }
+    expect(owedTo('either', 'a:1', { ...session, relayed })).toEqual([['1', 'u', undefined]])
+  })
+
+  test('is owed nothing of a logout that is about other clients only', () => {
+    expect(owedTo('either', 'a:1', { clients: ['a'] })).toEqual([])
+  })
+
+  test('names each session once where the subject would end another device or a later login', () => {
+    const phone = { scope: 'device', device: 'phone' }
+    const each = [...'12'].map((sid) => [sid, 'u', undefined])
+    expect(owedTo('either', 'a:1@phone b:1@phone b:2@phone a:3@desk', phone)).toEqual(each)
+    expect(owedTo('either', 'a:3@desk', phone)).toEqual([])
+    expect(owedTo('either', 'a:1 b:2 b:3+')).toEqual(each)
+  })
+
+  test('names the subject although a later login is known, if it takes no session or no earlier one is known', () => {
+    expect(owedTo('subject', 'a:1 b:3+')).toEqual(subject)
+    expect(owedTo('either', 'b:3+')).toEqual(subject)
+  })
+
+  test('names each session of the subject if it takes sessions only', () => {
+    expect(owedTo('session', 'a:1 b:2').map(([sid]) => sid)).toEqual(['1', '2'])
+    expect(owedTo('session', '').map(([sid]) => sid)).toEqual([null])
+  })
+
+  test('learns the subject of a session from the index', () => {
+    expect(owedTo('either', 'a:1', { ...session, sub: null })).toEqual([['1', 'u', undefined]])
+  })
+})

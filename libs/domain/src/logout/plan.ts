@@ -66,6 +66,9 @@ const WIDEN_GRACE_MS = 2_000
  * - a fallback, unless the channel that it replaces is unusable;
  * - sessions under another name of the user, if the event is a part of an issuer logout: they are in a part of their own.
  *
+ * A binding for the sessions of the issuer itself (`always`) is owed every event about its client, also if the client is the
+ * initiator or holds no session.
+ *
  * A relayed event is about the client that the IdP notified. If its issuer widens such events, deliveries to the other clients
  * wait for the tokens that the IdP may send for them.
  *
@@ -109,13 +112,16 @@ export function plan(
       }
       const found = byClient.get(binding.clientId) ?? []
       const held = found.filter((session) => !hasOwnPart(event, session))
-      if (held.length === 0 && found.length > 0) return []
+      if (!binding.always && held.length === 0 && found.length > 0) return []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
-      if (left.length === 0 && isInitiator(event, binding.clientId)) return []
+      if (!binding.always && left.length === 0 && isInitiator(event, binding.clientId)) return []
       if (!mayName(event, binding) && !isLeftBehind(event, binding, left, issuer.bindings)) return []
       if (!isDueNow(event, binding, left, { bindings: issuer.bindings, isUnavailable })) return []
       const index = { held: left, complete, known: sessions.length > 0, subjectsFor }
-      return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
+      const names = binding.always
+        ? namedAtIssuer(event, binding, sessions, subjectsFor(binding.clientId, []))
+        : namedFor(event, binding, index)
+      return names.map(({ doubtful, ...named }: Named & Pick<OwedDelivery, 'doubtful'>) => ({
         ...owed(event, binding, named, digest),
         ...(doubtful && { doubtful }),
         ...timesOf(event, binding, named, left),
@@ -151,11 +157,12 @@ function hasOwnPart(event: LogoutEvent, session: LiveSession): boolean {
 /** When the first attempt may start, and when the named session was last posted. @param held the sessions of the client. */
 function timesOf(
   event: LogoutEvent,
-  { clientId }: Binding,
+  { clientId, always }: Binding,
   { sid }: Named,
   held: readonly LiveSession[],
 ): Pick<OwedDelivery, 'dueAt' | 'postedAt'> {
-  const widened = event.relayed !== undefined && event.relayed.clientId !== clientId
+  // The IdP posts no token of its own to a binding for its own sessions.
+  const widened = !always && event.relayed !== undefined && event.relayed.clientId !== clientId
   const posted = held.filter((session) => session.sid === sid).map(({ acceptedAt }) => acceptedAt.getTime())
   return {
     ...(widened && { dueAt: new Date(event.acceptedAt.getTime() + WIDEN_GRACE_MS) }),
@@ -240,6 +247,29 @@ function namedFor(
   if (binding.names !== 'subject')
     return matching.map(({ sid, expiresAt, sub }) => ({ sid, sessionEndsAt: expiresAt, sub }))
   return matching.length > 0 ? bySubject(matching) : []
+}
+
+/**
+ * The names of the deliveries to a binding for the sessions of the issuer itself: the event's session, or its subject. Where the
+ * subject would end too much or cannot be named, the names are the indexed sessions of the issuer that the event ends. Such a
+ * delivery has no end: the session of the issuer may outlive those of its clients.
+ */
+function namedAtIssuer(
+  event: LogoutEvent,
+  { names }: Binding,
+  sessions: readonly LiveSession[],
+  subjects: readonly (Subject | null)[],
+): readonly Named[] {
+  const [first = null] = subjects
+  if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: null, sub: first }]
+  const matching = sessions.filter((session) => matchesSession(event, session))
+  const perDevice = event.scope === 'device' && names !== 'subject'
+  const later = matching.length > 0 && matching.length < sessions.length && names === 'either'
+  if (sessions.length > 0 && (names === 'session' || perDevice || later)) {
+    const sids = new Set(matching.map(({ sid }) => sid))
+    return [...sids].map((sid) => ({ sid, sessionEndsAt: null, sub: first }))
+  }
+  return subjects.map((sub) => ({ sid: null, sessionEndsAt: null, sub }))
 }
 
 /** Names the subject for a client without an indexed session. Without a subject that it may be sent, names the event's session. */

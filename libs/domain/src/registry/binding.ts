@@ -50,6 +50,11 @@ export interface Binding extends NetworkAccess {
   readonly names: Names
   /** Whether a message for the subject may be used for a logout of one session. Only relevant if `names` is `subject`. */
   readonly widens: boolean
+  /**
+   * Whether the sessions behind the binding are those of the issuer itself. Each logout of the issuer is then owed to it, whatever
+   * sessions the client holds.
+   */
+  readonly always: boolean
   /** The secret that the channel sends to the endpoint, as a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
   /** From the start of the connection to the end of the answer, in milliseconds. */

@@ -23,10 +23,10 @@ import { newGeneration } from './replays.ts'
 // be registered again. `offset 0` keeps each subquery a lookup: without it, the planner reads large tables as a whole. A delivery of
 // a relying party with one channel, the usual case, finds no row.
 const SUCCESSORS = `
-  select g.id as dead, d.kind as "deadKind", d.reason, d.sid, d.session_ends_at as "sessionEndsAt",
+  select g.id as dead, d.kind as "deadKind", d.always as "deadAlways", d.reason, d.sid, d.session_ends_at as "sessionEndsAt",
          ${subjectNamed()} as named,
          e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt", e.traceparent,
-         f.id, f.kind, f.offer, f.fallback_for as "fallbackFor", f.names, f.widens,
+         f.id, f.kind, f.offer, f.fallback_for as "fallbackFor", f.names, f.widens, f.always,
          exists (
            select from deliveries w
             where w.binding_id = f.id and w.id between g.low and g.high and w.event_id = d.event_id
@@ -36,7 +36,7 @@ const SUCCESSORS = `
          ) as delivered
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as g(id, low, high)
     cross join lateral (
-      select l.event_id, l.binding_id, l.sid, l.sub, l.sub_withheld, l.session_ends_at, l.dead_letter_reason as reason, b.kind, b.relying_party_id
+      select l.event_id, l.binding_id, l.sid, l.sub, l.sub_withheld, l.session_ends_at, l.dead_letter_reason as reason, b.kind, b.always, b.relying_party_id
         from deliveries l join bindings b on b.id = l.binding_id
        where l.id = g.id and l.state = 'dead_lettered' and l.dead_letter_reason <> all($4::text[]) offset 0
     ) d
@@ -53,6 +53,7 @@ interface SuccessorRow
   /** The subject that the dead letter names; null if it names none. */
   readonly named: Subject | null
   readonly deadKind: Binding['kind']
+  readonly deadAlways: Binding['always']
   readonly reason: DeadLetterReason
 }
 
@@ -73,8 +74,12 @@ export async function oweSuccessors(transaction: Queryable, ids: readonly Delive
   })
   const owed = new Map<DeliveryId, OwedDelivery>()
   for (const party of Map.groupBy(rows, ({ dead }) => dead).values()) {
-    const [{ eventId, deadKind, reason, named: sub, ...event }] = party as [SuccessorRow, ...SuccessorRow[]]
-    const dead = { kind: deadKind, sid: event.sid, sessionEndsAt: event.sessionEndsAt, sub }
+    const [{ eventId, deadKind, deadAlways, reason, named: sub, ...event }] = party as [
+      SuccessorRow,
+      ...SuccessorRow[],
+    ]
+    const { sid, sessionEndsAt } = event
+    const dead = { kind: deadKind, always: deadAlways, sid, sessionEndsAt, sub }
     for (const each of successionOf({ ...event, id: eventId }, dead, reason, party, digest))
       owed.set(each.delivery.id, each)
   }

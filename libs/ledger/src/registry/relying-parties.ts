@@ -29,6 +29,7 @@ export interface EndpointRecord {
   readonly offer: Offer | null
   readonly names: Names
   readonly widens: boolean
+  readonly always: boolean
   /** The secret that Curfew sends to it, a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
   /** The lowest level of acknowledgement that keeps the promise. */
@@ -61,7 +62,7 @@ const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.
   p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
   array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'offer', offer, 'names', names,
-                 'widens', widens, 'sealedSecret', sealed_secret, 'counts', counts, 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
+                 'widens', widens, 'always', always, 'sealedSecret', sealed_secret, 'counts', counts, 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
          order by kind, endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
 

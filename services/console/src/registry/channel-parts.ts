@@ -62,9 +62,11 @@ export function partsOf(
 
 /** The faults of the members that every channel has. */
 export function commonFaults(
-  { channel: { kind, best }, common, registered }: ChannelPart,
+  { channel, common, registered }: ChannelPart,
   { parts, before }: { parts: readonly ChannelPart[]; before: RelyingPartyRecord | null },
 ): readonly Fault[] {
+  const { kind } = channel
+  const { best = channel.best } = registered
   const faults: Fault[] = []
   const fault = (member: string, detail: string) =>
     faults.push({ pointer: `/curfew/channels/${kind}/${member}`, detail })
@@ -82,7 +84,9 @@ export function commonFaults(
     fault('sla/counts', `must be ${best} or weaker: the channel never gets a stronger acknowledgement`)
   if (secret !== undefined && !registered.sendsSecret)
     fault('secret', 'must be absent: with these settings Curfew sends no secret to the endpoints')
-  const unknown = registered.endpoints.some((endpoint) => keptSecret(kind, endpoint, before) === null)
+  const unknown = registered.endpoints.some(
+    (endpoint) => keptSecret({ channel, registered }, endpoint, before) === null,
+  )
   if (registered.sendsSecret && secret === undefined && unknown)
     fault('secret', 'is required, unless one is stored for the same uri')
   return faults
@@ -108,14 +112,16 @@ function knownEndpoint(
   return before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
 }
 
-/** The stored secret of an endpoint that is registered again; null if its address has changed. */
+/** The stored secret of an endpoint that is registered again; null if it would be sent to another address. */
 function keptSecret(
-  kind: string,
+  { channel: { kind, secretPlaces = () => [] }, registered }: Pick<ChannelPart, 'channel' | 'registered'>,
   { name, uri }: { readonly name: string; readonly uri: string },
   before: RelyingPartyRecord | null,
 ): string | null {
   const known = knownEndpoint(kind, name, before)
-  return known?.uri === uri ? known.sealedSecret : null
+  if (known?.uri !== uri) return null
+  const places = [known.settings, registered.settings].map((settings) => secretPlaces(settings).join(' '))
+  return places[0] === places[1] ? known.sealedSecret : null
 }
 
 export function withoutChannelSecrets(channels: NonNullable<RelyingPartySettings['channels']>) {
@@ -130,8 +136,8 @@ export function endpointsOf(
   { body, before, enableAgain }: Registration,
   sealed: ReadonlyMap<string, string>,
 ): readonly EndpointRecord[] {
-  const { kind, best } = channel
-  const { settings, sendsSecret } = registered
+  const { kind } = channel
+  const { settings, sendsSecret, best = channel.best } = registered
   const [fault] = SETTINGS_FAULTS.get(kind)?.(settings) ?? []
   // A bug of the channel: it made these settings from a registration without faults.
   if (fault !== undefined)
@@ -144,7 +150,9 @@ export function endpointsOf(
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
       return {
         ...{ kind, name, uri, settings, offer: offerOf(channel, settings), ...channel.names(settings) },
-        sealedSecret: sendsSecret ? (sealed.get(kind) ?? keptSecret(kind, { name, uri }, before)) : null,
+        sealedSecret: sendsSecret
+          ? (sealed.get(kind) ?? keptSecret({ channel, registered }, { name, uri }, before))
+          : null,
         counts: common.sla?.counts ?? best,
         fallbackFor: common.fallback_for ?? null,
         disabledReason: off ? BY_OWNER : enabledAgain ? null : known.disabledReason,

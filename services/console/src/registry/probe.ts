@@ -80,7 +80,7 @@ export interface ProbesDeps {
   readonly db: Database
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
-  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'send' | 'inspectTls'>
   readonly encrypter: Encrypter
   readonly tls: TlsIdentities
   /** The fault of an endpoint's URI, in words; null if there is none. */
@@ -288,14 +288,14 @@ async function targetOf(
   if (fault !== null) throw invalid('/uri', fault, 'body')
   const registered = registeredUnder(kind, party, issuer)
   const settings = endpoint?.settings ?? registered.settings
-  const algorithm = givenAlgorithm ?? settings.algorithm
-  if (!isTokenAlgorithm(algorithm))
+  const algorithm = registered.signs === null ? null : (givenAlgorithm ?? settings.algorithm)
+  if (algorithm !== null && !isTokenAlgorithm(algorithm))
     throw invalid('/id_token_signed_response_alg', clientAlgorithmFault(algorithm) ?? '', 'body')
   const { iss } = issuer
   const peer = { iss, uri, tls: toTls(own?.settings.tls), ...access }
   return {
     ...{ issuer: issuer.name, iss, clientId, kind, uri, settings, peer },
-    algorithm: registered.signs === null ? null : algorithm,
+    algorithm,
     sealedSecret: endpoint?.sealedSecret ?? null,
     tls: await tlsIdentity({ issuer: issuer.name, clientId, tls: peer.tls }, tls),
     timeoutMs: timeout_ms ?? effective.timeout_ms,
@@ -426,6 +426,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
       http: {
         get: (message) => client.get({ ...message, ...how, captureHeaders: true }),
         post: (message) => client.post({ ...message, ...how, captureHeaders: true }),
+        send: (message) => client.send({ ...message, ...how, captureHeaders: true }),
         inspectTls: (uri) => client.inspectTls({ uri, ...how }),
       },
       newId: randomUUID,

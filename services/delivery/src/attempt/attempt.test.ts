@@ -113,7 +113,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     clientKeys: { open: async (sealed) => sealed },
     messages: { open },
     log: createLog({ service: 'test', level: 'silent' }),
-    client: { post },
+    client: { post, send: post as never },
     now: () => new Date(),
     random: () => 0.5,
     newId: () => `00000000-0000-4000-8000-00000000000${++jtis}`,

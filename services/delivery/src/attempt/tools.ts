@@ -22,7 +22,7 @@ export interface ToolsDeps {
   readonly tls: TlsIdentities
   /** Opens the secrets of endpoints. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
-  readonly client: Pick<GuardedClient, 'post'>
+  readonly client: Pick<GuardedClient, 'post' | 'send'>
   now(): Date
   newId(): string
 }
@@ -56,6 +56,8 @@ export async function toolsFor(
   const tls = await ready(deps.tls(binding))
   const how = { timeoutMs, allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }), tls }
   const traceparent = binding.traceContext ? contextFor(span) : null
+  const traced = (headers: Readonly<Record<string, string>>) =>
+    traceparent === null ? headers : { ...headers, traceparent }
   let used: TokenEncryption | null = null
   const tools: Tools = {
     now: deps.now,
@@ -69,10 +71,8 @@ export async function toolsFor(
     },
     secret: () => ready(deps.clientKeys.open(sealedSecret ?? '', binding), secretUnreadable),
     http: {
-      post(request) {
-        const headers = traceparent === null ? request.headers : { ...request.headers, traceparent }
-        return deps.client.post({ ...request, ...how, headers })
-      },
+      post: (request) => deps.client.post({ ...request, ...how, headers: traced(request.headers) }),
+      send: (request) => deps.client.send({ ...request, ...how, headers: traced(request.headers) }),
     },
   }
   return { tools, encrypted: () => used }

@@ -31,7 +31,7 @@ test('the probe of an endpoint that never answers forged tokens ends within a mi
       timeoutMs: 30_000,
     },
     {
-      http: { post, get: post as never, inspectTls: async () => null },
+      http: { post, get: post as never, send: post as never, inspectTls: async () => null },
       forge: async (_typ, _claims, { signature = 'issuer' } = {}) => signature,
       encrypt: async (_typ, token) => token,
       secret: async () => '',
