@@ -35,8 +35,9 @@ export default defineConfig({
         },
       },
     ],
-    testTimeout: 30_000,
-    hookTimeout: 120_000,
+    // Limits for a hang, and not for a slow machine: two cores that run three such tests may take a minute to start a process.
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
     // More than the two cores of a small machine: most tests wait for processes, brokers and timers.
     maxWorkers: 3,
     sequence: { sequencer: SlowFirst },

@@ -28,7 +28,7 @@ function curlWith(text: string, output: string): string {
 
 /** Pastes a command into a shell. */
 async function paste(command: string): Promise<Record<string, unknown>> {
-  const { stdout } = await promisify(execFile)('bash', ['-c', command], { timeout: 20_000 })
+  const { stdout } = await promisify(execFile)('bash', ['-c', command], { timeout: 60_000 })
   return JSON.parse(stdout) as Record<string, unknown>
 }
 

@@ -43,8 +43,9 @@ test('an event and a list of deliveries have the error of the last attempt of ea
   expect(deliveries.map(({ last_error }) => last_error)).toEqual([{ ...errorAt, ...FAULT }, null, null])
   const { items } = await curfew.client.listDeliveries({ event_id: id })
   expect(items.toSorted((a, b) => (a.client_id < b.client_id ? -1 : 1))).toEqual(deliveries)
-  const { attempts, ...delivery } = await curfew.client.getDelivery(deliveries[0]?.id ?? '')
+  const { attempts, fix, ...delivery } = await curfew.client.getDelivery(deliveries[0]?.id ?? '')
   expect(delivery).toEqual(deliveries[0])
+  expect(fix).toMatch(/Curfew repeats the delivery by itself/)
   expect(attempts.at(-1)?.started_at).toBe(delivery.last_error?.at)
 })
 

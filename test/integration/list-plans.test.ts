@@ -30,11 +30,11 @@ import { recording, recordingTransactions } from '../support/explain.ts'
 import { costOf } from '../support/list-plans.ts'
 
 // Goal: every list of the API reads along an index, and one page reads a bounded number of rows, with any filter and any amount
-// of data. Method: every list over a million deliveries; its statements are recorded and explained, with custom and generic plans.
+// of data. Method: every list over hundreds of thousands of deliveries; its statements are recorded and explained, with custom and generic plans.
 //
 // A new list needs one more entry in LISTS.
 
-const DELIVERIES = 1_000_000
+const DELIVERIES = 400_000
 /** The most rows that one page may read, with any filter: ten of the largest pages, and the rows joined to its rows. */
 const ROWS_READ_MAX = 12_000
 /** One page, and one row more. Several parts of it may be sorted together. */
@@ -386,7 +386,7 @@ describe('page by page, a list returns every row once, in order', () => {
         'd.dead_lettered_at desc, d.id desc',
       ),
     )
-    expect(rows.length).toBeGreaterThan(500)
+    expect(rows.length).toBeGreaterThan(300)
   })
 
   test('orphans of a client, thousands with the same instant', async () => {

@@ -7,7 +7,7 @@ import { inVirtualTime } from './virtual-time.ts'
 // Method: the real service with an event log and a ledger in memory, in virtual time, from seeds. For more seeds: npm run
 // simulate.
 
-const SEEDS = 500
+const SEEDS = 300
 const SEEDS_PER_TEST = 100
 
 describe('every seed', () => {

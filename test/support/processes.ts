@@ -56,7 +56,7 @@ export interface Processes {
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 /** Processes share their compiled code, so that a start takes a third of the time. */
 export const COMPILE_CACHE = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile') }
-const TIMEOUT_MS = 20_000
+const TIMEOUT_MS = 60_000
 const TAIL_LINES = 25
 const LINE_LENGTH_MAX = 400
 
@@ -269,7 +269,7 @@ export interface StandaloneOptions {
   readonly terminal?: boolean
   /** The output that shows a finished start. Default: that it is ready. */
   readonly says?: RegExp
-  /** The longest wait for the start. Default 20 s. */
+  /** The longest wait for the start. Default 60 s. */
   readonly timeoutMs?: number
 }
 
