@@ -64,6 +64,7 @@ const bindingOf = (names: Names) =>
   ({
     ...{ id: 1, clientId: 'rp', names, widens: true },
     ...{ fallbackFor: null, disabledReason: null },
+    offer: null,
   }) as unknown as Binding
 
 /** The sessions from the index: of the subject, or of the event's sid. Another RP has one too, so the subject is known. */

@@ -28,6 +28,7 @@ function binding(name: 'a' | 'b' | 'c' | 'z', more: Partial<Binding> = {}): Bind
   return {
     ...{ id: name.charCodeAt(0), kind: name, fallbackFor, clientId: 'rp', endpoint: 'main' },
     ...{ names: 'either', widens: true, always: false, disabledReason: null, ...more },
+    offer: null,
   } as unknown as Binding
 }
 const OFF = { disabledReason: 'by its owner' }

@@ -16,6 +16,7 @@ const bindingOf = (clientId: string, id: number, names: Names = 'either') =>
   ({
     ...{ id, clientId, names, widens: true },
     ...{ kind: 'backchannel', fallbackFor: null, disabledReason: null },
+    offer: null,
   }) as unknown as Binding
 const BINDINGS = [
   bindingOf('a', 1),

@@ -10,7 +10,14 @@ import type { LiveSession } from './session-match.ts'
 
 const digest: Digest = (text) => hash('sha256', text)
 const bindingOf = (clientId: string, id: number) =>
-  ({ id, clientId, kind: 'backchannel', fallbackFor: null, disabledReason: null }) as unknown as Binding
+  ({
+    id,
+    clientId,
+    kind: 'backchannel',
+    fallbackFor: null,
+    offer: null,
+    disabledReason: null,
+  }) as unknown as Binding
 const BINDINGS = ['shop', 'mail', 'wiki'].map(bindingOf)
 const EVENT: LogoutEvent = {
   id: '01938c2e-0000-8000-8000-000000000001' as EventId,

@@ -21,6 +21,7 @@ const bindingOf = (clientId: string, names: Names) =>
   ({
     ...{ id: CLIENTS.indexOf(clientId), clientId, names, widens: true },
     ...{ kind: 'backchannel', fallbackFor: null, disabledReason: null },
+    offer: null,
   }) as unknown as Binding
 const BINDINGS = CLIENTS.map((clientId) =>
   bindingOf(clientId, clientId === clientId.toUpperCase() ? 'subject' : 'either'),

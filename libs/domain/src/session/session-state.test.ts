@@ -35,7 +35,7 @@ const FALLBACK_FOR = { a: null, b: 'a', c: 'b', z: null }
 type Name = keyof typeof FALLBACK_FOR
 const bindingOf = (name: Name, more: Partial<SessionBinding> = {}) =>
   ({
-    ...{ id: name.charCodeAt(0), kind: name, fallbackFor: FALLBACK_FOR[name] },
+    ...{ id: name.charCodeAt(0), kind: name, offer: null, fallbackFor: FALLBACK_FOR[name] },
     ...{ names: 'either', widens: true, ...more },
   }) as unknown as SessionBinding
 

@@ -146,8 +146,9 @@ export function readRegistration(
   const parts = partsOf({ client, issuer, settings }, (uri) =>
     access === null ? null : targetFault(uri, access),
   )
-  const endpoints = parts.flatMap(({ channel: { kind }, registered }) =>
-    registered.endpoints.map((endpoint) => ({ ...endpoint, kind })),
+  // The addresses that Curfew calls. A relying party that fetches its logouts has none.
+  const endpoints = parts.flatMap(({ channel: { kind, mode }, registered }) =>
+    mode === 'pull' ? [] : registered.endpoints.map((endpoint) => ({ ...endpoint, kind })),
   )
   const { confirmation_uri: confirmationUri } = settings
   const uris = [

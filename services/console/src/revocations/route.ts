@@ -17,6 +17,7 @@ const Query = Type.Object(
     after: Type.Optional(
       Type.Integer({
         minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
         description:
           'The seq of the last answer that the reader has applied: the answer has what came after it. For a registered resource server, this acknowledges the logouts up to it.',
       }),

@@ -44,7 +44,7 @@ function issuerWith(iss: Issuer, count: number): KnownIssuer {
   const bindings = Array.from({ length: count }, (_, n) => {
     const named = { iss, issuer: 'main' as IssuerName, fallbackFor: null }
     const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, ...named }
-    return binding as unknown as Binding
+    return { offer: null, ...binding } as unknown as Binding
   })
   return {
     bindings,

@@ -77,7 +77,7 @@ function rig({
       [...bindings].map(([iss, count]) => [
         iss,
         {
-          bindings: Array.from({ length: count }, (_, n) => bindingAt(n) as Binding),
+          bindings: Array.from({ length: count }, (_, n) => ({ offer: null, ...bindingAt(n) }) as Binding),
           sessionIndex: 'partial',
           sessionIssuer: null,
           relay: DEFAULT_RELAY,
