@@ -19,12 +19,11 @@ import { createAnnouncer } from './settle/announcer.ts'
 import { createSettleRound } from './settle/settle-round.ts'
 import { createSettler } from './settle/settler.ts'
 import { createLedgerClock } from './worker/ledger-clock.ts'
+import { untilAble } from './worker/until-able.ts'
 import { Worker } from './worker/worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { logDeliveryFaults } from './worker/faults.ts'
-
-import { untilAble } from './worker/until-able.ts'
 
 /** The dependencies of delivery, already open. */
 export interface DeliveryDeps {

@@ -67,12 +67,10 @@ async function measurePair(
   const turns: Readonly<Record<Side, Turn>>[] = []
   for (let round = 1; round <= rounds; round++) {
     // The machine may change during a round, so that its turns change their order.
-    const [first, second] = round % 2 === 0 ? order : order.toReversed()
-    const measured = {
-      [first as Side]: await turn(first as Side),
-      [second as Side]: await turn(second as Side),
-    }
-    const both = measured as Record<Side, Turn>
+    const tracedFirst = (order[0] === 'traced') === (round % 2 === 0)
+    const both = tracedFirst
+      ? { traced: await turn('traced'), untraced: await turn('untraced') }
+      : { untraced: await turn('untraced'), traced: await turn('traced') }
     turns.push(both)
     progress(
       `${order[0]} first, round ${round} of ${rounds}: with ${costOf(both.traced).toFixed(1)} ms, without ${costOf(both.untraced).toFixed(1)} ms`,
