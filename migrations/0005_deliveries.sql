@@ -125,7 +125,7 @@ create table deliveries (
   sub                 text,
   level               text check (level in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
   dead_letter_reason  text,
-  -- What the acknowledgement of a fetched delivery rests on, as machine words: `applied_to:4711`.
+  -- The proof behind the acknowledgement of a fetched delivery, as a machine word: `applied_to:4711`.
   evidence            text,
   -- SHA-256 of the last token sent. The token itself is stored nowhere.
   token_digest        bytea check (octet_length(token_digest) = 32),

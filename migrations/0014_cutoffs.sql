@@ -7,8 +7,11 @@ create table cutoff_feeds (
   -- Near the milliseconds since 1970, so that a database restored from a backup does not use a number again.
   seq  bigint not null,
   -- The number of entries that the last transaction added.
-  added integer not null
+  added integer not null,
+  -- While logouts from before the first resource server are added: those planned before this time are in the feed. Null: all are.
+  backfill_from timestamptz
 );
+create index cutoff_feeds_backfill on cutoff_feeds (iss) where backfill_from is not null;
 
 -- One row for each session or subject that a logout cut off, and one for a logout of the whole issuer. No row names anybody.
 create table cutoffs (

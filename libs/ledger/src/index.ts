@@ -7,7 +7,7 @@ export {
   revokeApiKey,
 } from './access/api-keys.ts'
 export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
-export { projectCutoffs } from './cutoffs/projection.ts'
+export { backfillCutoffs, projectCutoffs } from './cutoffs/projection.ts'
 export {
   type CutoffEntry,
   type CutoffState,

@@ -1,4 +1,10 @@
-import { announceSettled, type Database, dropExpiredCutoffs, endOffers } from '@curfew/ledger'
+import {
+  announceSettled,
+  backfillCutoffs,
+  type Database,
+  dropExpiredCutoffs,
+  endOffers,
+} from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
 
@@ -33,6 +39,12 @@ export function createOfferJobs({
         await announceSettled(db, ids)
         return ids.length === BATCH
       },
+    },
+    {
+      name: 'cutoff backfill',
+      pauseMs: PAUSE_MS,
+      failurePauseMs: PAUSE_MS,
+      round: () => backfillCutoffs(db, { limit: BATCH }),
     },
     {
       name: 'cutoff expiry',

@@ -59,6 +59,7 @@ import { registerProbes } from './registry/probe.ts'
 import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
 import { createApplied } from './revocations/applied.ts'
+import { createFreshness } from './revocations/freshness.ts'
 import { registerRevocations } from './revocations/route.ts'
 import { createSheets } from './revocations/sheets.ts'
 import { createWatch } from './revocations/watch.ts'
@@ -185,10 +186,8 @@ export function createConsole(deps: ConsoleDeps): readonly Service[] {
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
   const watch = createWatch({ seqs: (issuers) => readCutoffSeqs(reads, issuers), log: deps.log })
   const sheets = createSheets({
-    async state(iss) {
-      const [state, behindMs] = [await readCutoffState(reads, iss), await readCutoffsBehind(reads)]
-      return { ...state, behindMs }
-    },
+    asOf: createFreshness({ monitor: deps.monitor, behindMs: () => readCutoffsBehind(reads), now }),
+    state: (iss) => readCutoffState(reads, iss),
     read: (asked) => readCutoffs(reads, asked),
     sign: async (issuer, claims) =>
       (await keyring.signer(issuer, REVOCATIONS_ALGORITHM)).sign(REVOCATIONS_TYPE, claims),

@@ -78,7 +78,7 @@ const WIDEN_GRACE_MS = 2_000
  * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
  * A binding that can name anything (`any`) gets one delivery of each event, whatever the index knows. It gets an issuer logout whole,
- * and not its parts.
+ * and not its parts. It gets a relayed event too: the session is over at the issuer, whichever client was notified.
  *
  * @param event its deliveries carry its trace context, if it has one.
  * @param issuer the event's issuer; null if none is registered with this `iss`.
@@ -102,7 +102,7 @@ export function plan(
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
   const subjectsFor = subjectsOf(event, sessions, issuer.pairwise ?? null)
   const deliveries = issuer.bindings
-    .filter((binding) => concernsClient(event, binding.clientId))
+    .filter((binding) => concernsBinding(event, binding))
     .flatMap((binding) => {
       if (binding.names === 'any') {
         const isOwed =
@@ -139,7 +139,7 @@ function wholeOf(
   digest: Digest,
 ): readonly OwedDelivery[] {
   return bindings
-    .filter(({ names, clientId }) => names === 'any' && concernsClient(event, clientId))
+    .filter((binding) => binding.names === 'any' && concernsBinding(event, binding))
     .map((binding) => whole(event, binding, digest))
 }
 
@@ -147,6 +147,10 @@ function wholeOf(
 function whole(event: LogoutEvent, binding: Binding, digest: Digest): OwedDelivery {
   const sid = event.scope === 'session' ? event.sid : null
   return owed(event, binding, { sid, sessionEndsAt: null }, digest)
+}
+
+function concernsBinding(event: LogoutEvent, { names, clientId }: Binding): boolean {
+  return concernsClient(event, clientId) || (names === 'any' && event.relayed !== undefined)
 }
 
 /** Whether the event is a part of an issuer logout, and another part is about the session, because the user has another name there. */

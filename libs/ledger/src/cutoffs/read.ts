@@ -1,12 +1,8 @@
 import type { Issuer } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
 
-/** One entry of a feed. `key` is 16 bytes; null: the logout of everybody. `before` is in whole seconds since 1970. */
-export interface CutoffEntry {
-  readonly seq: number
-  readonly key: Buffer | null
-  readonly before: number
-}
+/** An entry of a feed: its key (16 bytes in base64url), and the time of the cutoff in whole seconds since 1970. */
+export type CutoffEntry = readonly [key: string, before: number]
 
 const READ_SEQS = 'select iss, seq from cutoff_feeds where iss = any($1::text[])'
 
@@ -25,6 +21,10 @@ export async function readCutoffSeqs(
 
 /** The state of a feed. */
 export interface CutoffState {
+  /**
+   * `closed`: its issuer has no resource server, so that logouts make no entries. `filling`: recent logouts are still being added.
+   */
+  readonly kind: 'open' | 'filling' | 'closed'
   /** The number of its last entry; 0 if it never had one. */
   readonly seq: number
   /** The last live cutoff of everybody, in whole seconds since 1970; null without one. */
@@ -32,32 +32,49 @@ export interface CutoffState {
 }
 
 const READ_STATE = `
-  select coalesce((select seq from cutoff_feeds where iss = $1), 0) as seq,
-         (select max(before) from cutoffs where iss = $1 and key is null and expires_at > now()) as "everybodyBefore"`
+  select case when f.iss is null or not exists (
+             select from issuers i
+               join relying_parties p on p.issuer = i.name and p.deleted_at is null
+               join bindings b on b.relying_party_id = p.id and b.registered and b.names = 'any'
+              where i.iss = $1 and i.deleted_at is null) then 'closed'
+           when f.backfill_from is not null then 'filling' else 'open' end as kind,
+         coalesce(f.seq, 0) as seq,
+         (select max(before) from cutoffs where iss = $1 and key is null and expires_at > now()) as "everybodyBefore"
+    from (values ($1::text)) as asked(iss) left join cutoff_feeds f using (iss)`
 
 export async function readCutoffState(db: Database, iss: Issuer): Promise<CutoffState> {
   const { rows } = await db.query<CutoffState>({ name: 'read_cutoff_state', text: READ_STATE, values: [iss] })
-  return rows[0] ?? { seq: 0, everybodyBefore: null }
+  return rows[0] ?? { kind: 'closed', seq: 0, everybodyBefore: null }
 }
 
+// Of several cutoffs of one key the latest covers the others.
 const READ_CUTOFFS = `
-  select seq, key, before from cutoffs
-   where iss = $1 and seq > $2 and expires_at > now() order by seq limit $3`
+  select translate(rtrim(encode(key, 'base64'), '='), '+/', '-_') as key, max(before) as before
+    from cutoffs where iss = $1 and seq > $2 and expires_at > now() and key is not null group by key`
+const COUNT_CUTOFFS = `
+  select count(*)::int as entries
+    from (select from cutoffs where iss = $1 and seq > $2 and expires_at > now() and key is not null limit $3) counted`
 
-/** Reads the live entries after a number, in order. */
+/** Reads the live entries after a number, in no order. Null if there are more than `limit`. */
 export async function readCutoffs(
   db: Database,
   { iss, after, limit }: { iss: Issuer; after: number; limit: number },
-): Promise<readonly CutoffEntry[]> {
-  const { rows } = await db.query<CutoffEntry>({
+): Promise<readonly CutoffEntry[] | null> {
+  const counted = await db.query<{ entries: number }>({
+    name: 'count_cutoffs',
+    text: COUNT_CUTOFFS,
+    values: [iss, after, limit + 1],
+  })
+  if ((counted.rows[0]?.entries ?? 0) > limit) return null
+  const { rows } = await db.query<{ key: string; before: number }>({
     name: 'read_cutoffs',
     text: READ_CUTOFFS,
-    values: [iss, after, limit],
+    values: [iss, after],
   })
-  return rows
+  return rows.map(({ key, before }) => [key, before])
 }
 
-// What was planned and is not in the feed yet.
+// The oldest plan that is not in the feed yet.
 const READ_BEHIND = `
   select coalesce(extract(epoch from now() - min(at)), 0)::float8 * 1000 as ms
     from (

@@ -6,7 +6,7 @@ import { oweSuccessors } from './successors.ts'
 
 // Deliveries of pull channels. No worker claims them: the relying party's own acknowledgement settles them, or the end of the offer.
 
-/** What a relying party has fetched. */
+/** The deliveries that a relying party has fetched. */
 export interface Fetched {
   readonly bindingId: BindingId
   readonly deliveryIds: readonly DeliveryId[]

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { IssuerName } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
+import { openFeed } from '../cutoffs/projection.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
@@ -102,6 +103,7 @@ export async function writeEndpoints(
   const endpoints = parties.flatMap(({ clientId, endpoints }) =>
     endpoints.map((endpoint) => ({ ...endpoint, clientId })),
   )
+  if (endpoints.some(({ names }) => names === 'any')) await openFeed(transaction, issuer)
   await transaction.query({
     name: 'put_bindings',
     text: PUT_BINDINGS,

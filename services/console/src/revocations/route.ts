@@ -5,7 +5,7 @@ import { callerOf, type HttpServer, matchesEntityTag, ProblemError, type RouteAc
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
 import type { createApplied } from './applied.ts'
-import type { Sheet, Sheets } from './sheets.ts'
+import type { NoSheet, Sheet, Sheets } from './sheets.ts'
 import type { Watch } from './watch.ts'
 
 const READ = { scope: 'revocations:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>
@@ -71,13 +71,13 @@ export function registerRevocations(
       const { access } = callerOf(request)
       const issuer = await readableIssuer(db, request.params.issuer, access)
       if (after === undefined) {
-        const sheet = await sheets.snapshot(issuer)
+        const sheet = sheetOr(await sheets.snapshot(issuer), issuer, null)
         const etag = `"${sheet.seq}"`
         reply.header('etag', etag).header('cache-control', 'private, no-cache')
         if (matchesEntityTag(request.headers['if-none-match'], etag)) return reply.code(304 as 200).send('')
         return reply.type(JWS).send(sheet.jws)
       }
-      const first = await sheetSince(sheets, issuer, after)
+      const first = sheetOr(await sheets.since(issuer, after), issuer, after)
       // Only now: a number that is not of this feed acknowledges nothing.
       for (const bindingId of await ownFeeds(db, issuer, access)) {
         await applied.note({ bindingId, reader, applied: after })
@@ -86,8 +86,8 @@ export function registerRevocations(
       if (first.seq > after || wait === 0) return reply.send(first.jws)
       const gone = new AbortController()
       request.raw.once('close', () => gone.abort())
-      await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
-      return reply.send((await sheetSince(sheets, issuer, after)).jws)
+      const seq = await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
+      return reply.send(sheetOr(await sheets.since(issuer, after, seq), issuer, after).jws)
     },
   )
 }
@@ -98,14 +98,30 @@ async function ownFeeds(db: Database, { name }: IssuerRecord, access: AccessFilt
   return findFeedBindings(db, { issuer: name, clientIds: [...access.clients] })
 }
 
-async function sheetSince(sheets: Sheets, issuer: IssuerRecord, after: number): Promise<Sheet> {
-  const sheet = await sheets.since(issuer, after)
-  if (sheet !== null) return sheet
-  throw new ProblemError({
-    status: 410,
-    title: 'Snapshot needed',
-    detail: `The feed of ${issuer.name} does not go on from ${after}. Read it without after, and go on from the seq of that answer.`,
-  })
+/** @throws a 409, 410 or 503 problem if there is no answer. */
+function sheetOr(sheet: Sheet | NoSheet, { name }: IssuerRecord, after: number | null): Sheet {
+  if (typeof sheet === 'object') return sheet
+  switch (sheet) {
+    case 'snapshot':
+      throw new ProblemError({
+        status: 410,
+        title: 'Snapshot needed',
+        detail: `The feed of ${name} does not go on from ${after}. Read it without after, and go on from the seq of that answer.`,
+      })
+    case 'closed':
+      throw new ProblemError({
+        status: 409,
+        title: 'No resource server',
+        detail: `${name} has no resource server, so that its logouts are not kept for one. Register one: PUT /v1/issuers/${name}/resource-servers/{name}.`,
+      })
+    case 'filling':
+      throw new ProblemError({
+        status: 503,
+        title: 'Feed not ready',
+        detail: `The recent logouts of ${name} are being added to its new feed. Read it again in a moment.`,
+        headers: { 'retry-after': '1' },
+      })
+  }
 }
 
 /** @throws a 404 problem, the same whether the issuer exists or not, if the credential belongs to another issuer. */

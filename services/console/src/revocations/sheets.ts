@@ -20,8 +20,13 @@ export interface RevocationsClaims {
 export const MAX_STALENESS_S = 30
 /** Most entries of an answer to `after`. A reader that lacks more takes a snapshot. */
 export const DELTA_MAX = 10_000
-/** How long an answer is given again, in milliseconds: `as_of` is that old at most. */
-const KEPT_MS = 500
+/** PostgreSQL counts to it. */
+const SNAPSHOT_MAX = 2_000_000_000
+/**
+ * How long an answer is given again, in milliseconds, and how often the time that it took to make: a snapshot of a million entries takes
+ * seconds. `as_of` is that old at most.
+ */
+const KEPT_MS = { min: 500, max: 10_000, perMs: 5 }
 
 /** An answer of the feed. */
 export interface Sheet {
@@ -31,9 +36,11 @@ export interface Sheet {
 }
 
 export interface SheetsDeps {
-  /** The state of the feed, and how far it is behind what was accepted, in milliseconds. */
-  state(iss: Issuer): Promise<CutoffState & { readonly behindMs: number }>
-  read(request: { iss: Issuer; after: number; limit: number }): Promise<readonly CutoffEntry[]>
+  /** The time before which the feeds that are read after the call have every accepted logout, in milliseconds since 1970. */
+  asOf(): Promise<number>
+  state(iss: Issuer): Promise<CutoffState>
+  /** The live entries after a number; null if there are more than `limit`. */
+  read(request: { iss: Issuer; after: number; limit: number }): Promise<readonly CutoffEntry[] | null>
   sign(issuer: IssuerName, claims: RevocationsClaims): Promise<string>
   now(): Date
 }
@@ -44,62 +51,86 @@ export interface SheetsDeps {
  */
 export interface Sheets {
   /** All live entries. */
-  snapshot(issuer: { readonly name: IssuerName; readonly iss: Issuer }): Promise<Sheet>
-  /** The entries after a number. Null if the reader must take a snapshot: the number is not of this feed, or too much is new. */
-  since(issuer: { readonly name: IssuerName; readonly iss: Issuer }, after: number): Promise<Sheet | null>
+  snapshot(issuer: FeedIssuer): Promise<Sheet | NoSheet>
+  /** The entries after a number. @param atLeast a number of the feed that the answer must cover. */
+  since(issuer: FeedIssuer, after: number, atLeast?: number): Promise<Sheet | NoSheet>
 }
 
-export function createSheets({ state, read, sign, now }: SheetsDeps): Sheets {
-  const kept = new Map<string, { readonly atMs: number; readonly sheet: Promise<Sheet | null> }>()
+type FeedIssuer = { readonly name: IssuerName; readonly iss: Issuer }
 
-  function once(key: string, make: () => Promise<Sheet | null>): Promise<Sheet | null> {
-    const nowMs = now().getTime()
+/**
+ * Why there is no answer. `snapshot`: the number is not of this feed, or too much is new, so that the reader must take a snapshot.
+ * The others are those of `CutoffState`.
+ */
+export type NoSheet = 'snapshot' | Exclude<CutoffState['kind'], 'open'>
+
+interface Kept {
+  readonly sheet: Promise<Sheet | NoSheet>
+  /** Until then the answer is given again, in milliseconds since 1970. Infinite while it is made. */
+  untilMs: number
+}
+
+export function createSheets({ asOf, state, read, sign, now }: SheetsDeps): Sheets {
+  const kept = new Map<string, Kept>()
+
+  function fresh(key: string, make: () => Promise<Sheet | NoSheet>): Kept {
+    const beganMs = now().getTime()
+    for (const [other, { untilMs }] of kept) if (untilMs <= beganMs) kept.delete(other)
     const known = kept.get(key)
-    if (known !== undefined && Math.abs(nowMs - known.atMs) < KEPT_MS) return known.sheet
-    for (const [other, { atMs }] of kept) if (Math.abs(nowMs - atMs) >= KEPT_MS) kept.delete(other)
-    const sheet = make()
-    kept.set(key, { atMs: nowMs, sheet })
-    sheet.catch(() => kept.delete(key))
-    return sheet
+    // A clock that went back must not keep an answer for longer.
+    if (
+      known !== undefined &&
+      (known.untilMs - beganMs <= KEPT_MS.max || known.untilMs === Number.POSITIVE_INFINITY)
+    )
+      return known
+    const made: Kept = { sheet: make(), untilMs: Number.POSITIVE_INFINITY }
+    kept.set(key, made)
+    made.sheet.then(
+      () => {
+        const tookMs = now().getTime() - beganMs
+        made.untilMs = now().getTime() + Math.min(KEPT_MS.max, Math.max(KEPT_MS.min, tookMs * KEPT_MS.perMs))
+      },
+      () => kept.delete(key),
+    )
+    return made
   }
 
-  async function make(
-    { name, iss }: { readonly name: IssuerName; readonly iss: Issuer },
-    after: number | null,
-  ): Promise<Sheet | null> {
+  async function once(
+    key: string,
+    make: () => Promise<Sheet | NoSheet>,
+    atLeast = 0,
+  ): Promise<Sheet | NoSheet> {
+    for (;;) {
+      const found = fresh(key, make)
+      const sheet = await found.sheet
+      if (typeof sheet !== 'object' || sheet.seq >= atLeast) return sheet
+      // Made before the entry that the reader was woken for. Another reader may have replaced it meanwhile.
+      if (kept.get(key) === found) kept.delete(key)
+    }
+  }
+
+  async function make({ name, iss }: FeedIssuer, after: number | null): Promise<Sheet | NoSheet> {
     const at = now().getTime()
-    const { seq, everybodyBefore, behindMs } = await state(iss)
-    if (after !== null && after > seq) return null
-    const limit = after === null ? Number.MAX_SAFE_INTEGER : DELTA_MAX + 1
+    // Before the entries are read: an entry that is added meanwhile is no promise of this answer.
+    const asOfMs = await asOf()
+    const { kind, seq, everybodyBefore } = await state(iss)
+    if (kind !== 'open') return kind
+    if (after !== null && after > seq) return 'snapshot'
+    const limit = after === null ? SNAPSHOT_MAX : DELTA_MAX
     const entries = after === seq ? [] : await read({ iss, after: after ?? 0, limit })
-    if (after !== null && entries.length > DELTA_MAX) return null
+    if (entries === null) return 'snapshot'
     const claims: RevocationsClaims = {
       ...{ iss, iat: Math.floor(at / 1_000), max_staleness: MAX_STALENESS_S },
       // An entry that was committed after the number was read is in the answer, and comes again.
-      ...{ seq, as_of: Math.floor(at - behindMs) / 1_000 },
+      ...{ seq, as_of: Math.floor(asOfMs) / 1_000 },
       issuer_before: everybodyBefore,
-      entries: merged(entries),
+      entries,
     }
     return { seq, jws: await sign(name, claims) }
   }
 
   return {
-    async snapshot(issuer) {
-      const sheet = await once(issuer.iss, () => make(issuer, null))
-      if (sheet === null) throw new Error('a snapshot is always made')
-      return sheet
-    },
-    since: (issuer, after) => once(`${issuer.iss} ${after}`, () => make(issuer, after)),
+    snapshot: (issuer) => once(issuer.iss, () => make(issuer, null)),
+    since: (issuer, after, atLeast) => once(`${issuer.iss} ${after}`, () => make(issuer, after), atLeast),
   }
-}
-
-/** The entries by key, each with its last cutoff. */
-function merged(entries: readonly CutoffEntry[]): readonly (readonly [string, number])[] {
-  const byKey = new Map<string, number>()
-  for (const { key, before } of entries) {
-    if (key === null) continue
-    const text = key.toString('base64url')
-    byKey.set(text, Math.max(before, byKey.get(text) ?? before))
-  }
-  return [...byKey]
 }
