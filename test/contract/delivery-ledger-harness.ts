@@ -68,8 +68,8 @@ export interface DeliveryLedgerHarness {
     ids: readonly DeliveryId[],
     how: { readonly level: Level; readonly evidence: string },
   ): Promise<readonly DeliveryId[]>
-  /** Lets the time of every offer pass, and ends the offers. @returns their deliveries. */
-  endOffers(): Promise<readonly DeliveryId[]>
+  /** Ends the offers. @param late first lets the time of every offer pass. Default true. @returns their deliveries. */
+  endOffers(how?: { readonly late: boolean }): Promise<readonly DeliveryId[]>
   /** Replays every dead letter as an operator does. */
   replay(): Promise<void>
   /** Projects what was planned and settled into the session index. */
@@ -186,8 +186,8 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     startSession: async (session) => ledger.startSession(session),
     acknowledgeFetched: async (ids, how) => ledger.acknowledgeFetched(ids, how),
-    async endOffers() {
-      aheadMs += OFFER_MS
+    async endOffers({ late } = { late: true }) {
+      if (late) aheadMs += OFFER_MS
       return ledger.endOffers()
     },
     replay: async () => void ledger.replay(),
@@ -222,7 +222,11 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     },
     registerParty: (clientId, channels) => registerParty(db, clientId, {}, channels),
     async removeParty(clientId) {
-      await db.query('update relying_parties set deleted_at = now() where client_id = $1', [clientId])
+      const removed = 'update relying_parties set deleted_at = now() where client_id = $1 returning id'
+      await db.query(
+        `with removed as (${removed}) update bindings set registered = false where relying_party_id in (table removed)`,
+        [clientId],
+      )
     },
     async useIndex(use) {
       await db.query('update issuers set session_index = $1', [use])
@@ -290,8 +294,8 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
         rows.map(({ id, bindingId }) => ({ ...how, bindingId, deliveryIds: [id] })),
       )
     },
-    async endOffers() {
-      await db.query("update deliveries set due_at = now() where state = 'offered'")
+    async endOffers({ late } = { late: true }) {
+      if (late) await db.query("update deliveries set due_at = now() where state = 'offered'")
       return endOffers(db, { limit: 100 })
     },
     async replay() {

@@ -93,6 +93,13 @@ export function offerContract(name: string, openHarness: () => Promise<DeliveryL
       expect(await claim()).toHaveLength(1)
     })
 
+    test('of a relying party that was removed it ends at once', async () => {
+      await logout({}, bindings('api'))
+      await harness.removeParty('api')
+      expect(await harness.endOffers({ late: false })).toHaveLength(1)
+      expect(await only()).toMatchObject({ state: 'lapsed' })
+    })
+
     test('a replay offers a dead letter again', async () => {
       await logout({}, bindings('app').slice(0, 1))
       await harness.endOffers()

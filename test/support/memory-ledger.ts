@@ -544,7 +544,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     endOffers() {
       const now = clock()
       const over = waiting().filter(
-        ({ state, dueAt }) => state === 'offered' && dueAt !== null && dueAt <= now,
+        ({ state, dueAt, bindingId }) =>
+          state === 'offered' && dueAt !== null && (dueAt <= now || !bindings.has(bindingId)),
       )
       for (const row of over) {
         const binding = bindings.get(row.bindingId) ?? removed.get(row.bindingId)

@@ -40,6 +40,9 @@ export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-sess
 /** All channels, in the order of endpoints in API answers. */
 export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, admin, cutoff]
 
+/** The channel that a resource server registers for. */
+export const RESOURCE_SERVER_KIND: string = cutoff.kind
+
 /** The kind of an endpoint without a stated kind. */
 export const DEFAULT_KIND: string = backchannel.kind
 

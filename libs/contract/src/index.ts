@@ -84,6 +84,7 @@ export {
   Removed,
 } from './api/registry.ts'
 export { readRelayAddress, relayAddress, relayTemplate } from './api/relay.ts'
+export { ResourceServer, ResourceServerInput } from './api/resource-servers.ts'
 export {
   AcceptedSession,
   AcceptedSessionEnd,

@@ -19,9 +19,13 @@ export {
 } from './cutoffs/read.ts'
 export {
   type CutoffReader,
+  dropCutoffReaders,
+  type FeedReaders,
   findAppliedCutoffs,
   findFeedBindings,
   noteCutoffReaders,
+  readFeedReaders,
+  removeCutoffReader,
 } from './cutoffs/readers.ts'
 export { noticeBreakers } from './delivery/breakers.ts'
 export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'

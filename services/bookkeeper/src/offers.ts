@@ -2,6 +2,7 @@ import {
   announceSettled,
   backfillCutoffs,
   type Database,
+  dropCutoffReaders,
   dropExpiredCutoffs,
   endOffers,
 } from '@curfew/ledger'
@@ -9,6 +10,7 @@ import type { Log, Metrics } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
 
 const BATCH = 500
+const EXPIRED_MAX = 10_000
 const PAUSE_MS = 1_000
 const EXPIRY_PAUSE_MS = 30_000
 
@@ -50,7 +52,11 @@ export function createOfferJobs({
       name: 'cutoff expiry',
       pauseMs: EXPIRY_PAUSE_MS,
       failurePauseMs: EXPIRY_PAUSE_MS,
-      round: async () => (await dropExpiredCutoffs(db, { limit: BATCH })) === BATCH,
+      async round() {
+        const entries = await dropExpiredCutoffs(db, { limit: EXPIRED_MAX })
+        const readers = await dropCutoffReaders(db, { limit: BATCH })
+        return entries === EXPIRED_MAX || readers === BATCH
+      },
     },
   ]
 }

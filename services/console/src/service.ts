@@ -60,6 +60,7 @@ import { createRelayAddresses } from './registry/relay.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './registry/relying-parties.ts'
 import { createApplied } from './revocations/applied.ts'
 import { createFreshness } from './revocations/freshness.ts'
+import { registerResourceServers } from './revocations/resource-servers.ts'
 import { registerRevocations } from './revocations/route.ts'
 import { createSheets } from './revocations/sheets.ts'
 import { createWatch } from './revocations/watch.ts'
@@ -135,6 +136,7 @@ export function createConsole(deps: ConsoleDeps): readonly Service[] {
     },
   }
   registerRelyingParties(server, { ...registration, pages })
+  registerResourceServers(server, { ...registration, pages })
   registerImport(server, registration)
   registerConfirmations(server, { db, reads, pages, clientKeys, newSecret, relay, now })
   registerHealth(server, { db: reads })

@@ -124,20 +124,27 @@ export const Delivery = model('Delivery', {
     description:
       "The sub by which the relying party knows the user, if the message names it instead of the event's: for example its pairwise sub. Otherwise null.",
   }),
-  names: Type.Union([Type.Literal('session'), Type.Literal('subject')], {
+  names: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('issuer')], {
     description:
-      'session: the message ends the session of sid. subject: the message names only the user. The relying party then ends every session of the user, also one that began after the event.',
+      'issuer: everybody, as a resource server fetches it. session: the message ends the session of sid. subject: the message names only the user. The relying party then ends every session of the user, also one that began after the event.',
   }),
   lane: Text,
   state: Text,
   level: levelOf('What the acknowledgement asserts; null without an acknowledgement.'),
+  evidence: Type.Array(Text, {
+    description:
+      'The proof behind an acknowledgement that is no answer to a request, as machine words. applied_to:SEQ: the readers of the resource server have applied the cutoff feed up to SEQ.',
+  }),
   counts: Type.String({ description: 'The weakest level of acknowledgement that keeps the SLA.' }),
   attempt_count: AttemptCount,
   dead_letter_reason: nullable(Text),
   superseded_by: nullable(Uuid),
   generation: Type.Integer(),
   planned_at: Time,
-  due_at: nullable(Time),
+  due_at: Type.Union([Time, Type.Null()], {
+    description:
+      'When the next attempt may start. Of an offered delivery: when it ends if the relying party has not fetched it.',
+  }),
   settled_at: nullable(Time),
   elapsed_ms: Type.Union([Type.Integer(), Type.Null()], {
     description: 'From acceptance (202) to settlement.',

@@ -49,6 +49,12 @@ const slaMembers = {
   }),
 }
 
+/** The members of an SLA that replace those of the issuer's. */
+export const SlaOverride = Type.Partial(Type.Object(slaMembers), {
+  additionalProperties: false,
+  description: "Members that replace those of the issuer's SLA.",
+})
+
 /** A further endpoint of a relying party. Its deliveries, retries and dead letters are separate. */
 const Endpoint = Type.Object(
   {
@@ -166,12 +172,7 @@ export const RelyingPartySettings = Type.Object(
         description: 'Further endpoints beside backchannel_logout_uri, such as one for each region or pod.',
       }),
     ),
-    sla: Type.Optional(
-      Type.Partial(Type.Object(slaMembers), {
-        additionalProperties: false,
-        description: "Members that replace those of the issuer's SLA.",
-      }),
-    ),
+    sla: Type.Optional(SlaOverride),
     channels: Type.Optional(
       Type.Record(Type.String({ maxLength: 32 }), Type.Record(Text, Type.Unknown()), {
         description: 'Settings of each channel, by the kind of the channel.',

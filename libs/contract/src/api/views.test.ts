@@ -48,6 +48,7 @@ const DELIVERY: DeliveryRecord = {
   lane: 'interactive',
   state: 'acknowledged',
   level: 'done',
+  evidence: [],
   attemptCount: 1,
   deadLetterReason: null,
   supersededBy: null,

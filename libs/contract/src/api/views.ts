@@ -35,6 +35,7 @@ export function deliveryView(delivery: DeliveryRecord): Delivery {
     lane: delivery.lane,
     state: delivery.state,
     level: delivery.level,
+    evidence: [...delivery.evidence],
     attempt_count: delivery.attemptCount,
     dead_letter_reason: delivery.deadLetterReason,
     superseded_by: delivery.supersededBy,

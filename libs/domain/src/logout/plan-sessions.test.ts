@@ -238,3 +238,36 @@ describe('a binding for the sessions of the issuer itself', () => {
     expect(owedTo('either', 'a:1', { ...session, sub: null })).toEqual([['1', 'u', undefined]])
   })
 })
+
+describe('a binding that can name anything', () => {
+  const feed = { ...bindingOf('api', 9, 'any'), offer: { lastsMs: 60_000, onDeadline: 'lapsed' } } as Binding
+  /** The sids of the deliveries to the feed, `*` without one. */
+  function owedToFeed(over: Readonly<Record<string, unknown>>, known: readonly string[] = []) {
+    const { deliveries } = plan(
+      { ...EVENT, ...over } as LogoutEvent,
+      { bindings: [...BINDINGS, feed], sessionIndex: 'complete' },
+      { kind: 'known', sessions: known.map(sessionOf) },
+      digest,
+    )
+    return deliveries
+      .filter(({ delivery }) => delivery.bindingId === feed.id)
+      .map(({ delivery, offerMs }) => `${delivery.sid ?? '*'} ${offerMs}`)
+  }
+
+  test('gets one delivery of each logout, whatever sessions are known', () => {
+    expect(owedToFeed({}, ['a:1', 'a:2', 'b:1'])).toEqual(['* 60000'])
+    expect(owedToFeed({ scope: 'session', sid: '1' }, ['a:1'])).toEqual(['1 60000'])
+    expect(owedToFeed({ scope: 'device', device: 'tv' }, ['a:1@tv'])).toEqual(['* 60000'])
+  })
+
+  test('gets an issuer logout whole, and none of its parts', () => {
+    expect(owedToFeed({ scope: 'issuer', sub: null })).toEqual(['* 60000'])
+    expect(owedToFeed({ parentId: EVENT.id })).toEqual([])
+  })
+
+  test('gets a logout that the identity provider relayed for another client, and none that a post narrows to others', () => {
+    const relayed = { clientId: 'a', token: 't', verified: true }
+    expect(owedToFeed({ scope: 'session', sid: '1', clients: ['a'], relayed })).toEqual(['1 60000'])
+    expect(owedToFeed({ clients: ['a'] })).toEqual([])
+  })
+})

@@ -73,11 +73,13 @@ export interface DeliveryRecord {
   readonly sid: string | null
   /** The subject that its message names instead of the event's; null if it names the event's, or none. */
   readonly sub: string | null
-  /** Whether the message names a session or the subject, by the RP's current settings. */
-  readonly names: 'session' | 'subject'
+  /** Whether the message names a session, the subject or everybody, by the RP's current settings. */
+  readonly names: 'session' | 'subject' | 'issuer'
   readonly lane: string
   readonly state: DeliveryState
   readonly level: Level | null
+  /** Machine words for the proof behind the acknowledgement, such as `applied_to:4711`. */
+  readonly evidence: readonly string[]
   readonly attemptCount: number
   readonly deadLetterReason: string | null
   /** The delivery that covers this one: of a newer logout, or of the same logout by another way. */

@@ -84,6 +84,12 @@ describe('the text covers', () => {
       'Signed out of 5 of 6 applications. Wiki has not confirmed yet: it is tried again within 10 minutes.',
     ],
     [
+      'an application that fetches its logouts',
+      [...five, delivery('Wiki', { ...pending(60), state: 'offered' })],
+      'in_progress',
+      'Signed out of 5 of 6 applications. Wiki has not fetched the request to sign you out yet.',
+    ],
+    [
       'several applications with retries, by the latest time',
       [...five, delivery('Wiki', pending(8)), delivery('Time', pending(0.1))],
       'in_progress',

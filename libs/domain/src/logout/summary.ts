@@ -65,6 +65,7 @@ export interface EventSummary {
  * - `over`: none is left.
  * - `partial`, `received`, `begun`, `unconfirmable`: the application acknowledged at that level.
  * - `now`: the first attempt runs or is due.
+ * - `offered`: the application fetches its logouts, and has not fetched this one yet.
  * - `retry`: the next attempt starts within a known time.
  * - `unavailable`: the next attempt starts at an unknown time.
  * - `by_itself`: the session ends before the next attempt.
@@ -76,6 +77,7 @@ type Outlook =
   | 'over'
   | Exclude<Level, 'done'>
   | 'now'
+  | 'offered'
   | 'retry'
   | 'unavailable'
   | 'by_itself'
@@ -252,7 +254,7 @@ function initiatorText(initiator: UnnotifiedClients['initiator']): readonly stri
 
 /** The outlooks in the order of the text, from the best to the worst. */
 const OUTLOOKS: readonly Outlook[] = [
-  ...(['partial', 'received', 'begun', 'now', 'by_itself', 'retry', 'unavailable'] as const),
+  ...(['partial', 'received', 'begun', 'now', 'offered', 'by_itself', 'retry', 'unavailable'] as const),
   ...(['unconfirmable', 'failed_by_itself', 'failed', 'unreachable', 'not_registered'] as const),
 ]
 
@@ -281,6 +283,7 @@ function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
     const { level } = effective
     return { outlook: level === null || level === 'done' ? 'over' : level, level, inMs: 0 }
   }
+  if (effective?.state === 'offered') return { outlook: 'offered', level: null, inMs: 0 }
   const endsInMs = sessionEndsAt === null ? Number.POSITIVE_INFINITY : sessionEndsAt.getTime() - now.getTime()
   const endsByItself = Number.isFinite(endsInMs)
   if (effective?.state === 'dead_lettered') {
@@ -298,9 +301,7 @@ function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
 }
 
 /** Milliseconds within which the next attempt starts; null if unknown. */
-function triedIn({ state, dueAt }: DeliveryProgress, now: Date): number | null {
-  // The relying party decides when it fetches the delivery. `dueAt` is the end of the offer.
-  if (state === 'offered') return null
+function triedIn({ dueAt }: DeliveryProgress, now: Date): number | null {
   const dueInMs = dueAt === null ? 0 : dueAt.getTime() - now.getTime()
   return dueInMs < -OVERDUE_MS ? null : Math.max(0, dueInMs) + SLACK_MS
 }
@@ -379,6 +380,8 @@ function sentence({ outlook, inMs }: Omit<Prospect, 'level'>, names: string, cou
       return `You may still be signed in at ${names}: please sign out there, or close ${one ? 'it' : 'them'}.`
     case 'now':
       return `Signing out of ${names} is under way.`
+    case 'offered':
+      return `${names} ${one ? 'has' : 'have'} not fetched the request to sign you out yet.`
     case 'by_itself':
       return `${names} ${one ? 'ends' : 'end'} ${byItself} ${within}.`
     case 'retry':

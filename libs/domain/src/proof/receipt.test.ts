@@ -38,6 +38,7 @@ const mail: SettledTarget = {
   firstAttemptMs: at(0).getTime(),
   status: 200,
   tokenDigest: 'digest',
+  evidence: null,
   withinMs: 5_000,
   counts: 'done',
 }

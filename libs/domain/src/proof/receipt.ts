@@ -46,6 +46,8 @@ export interface SettledTarget extends ChannelDelivery, DeliveryEnd, BindingProm
   readonly status: number | null
   /** SHA-256 of the token sent with the last attempt, in base64url. */
   readonly tokenDigest: string | null
+  /** The words of its evidence, separated by spaces; null without one. */
+  readonly evidence: string | null
 }
 
 /** The place of a receipt in the log, and the values for its issuance. */
@@ -106,6 +108,8 @@ export interface ReceiptTarget {
   readonly state: DeliveryEnd['state']
   /** The level of the acknowledgement. */
   readonly level?: Level
+  /** Machine words for the proof behind the acknowledgement, such as `applied_to:4711`. */
+  readonly evidence?: readonly string[]
   readonly reason?: string
   readonly attempts: number
   readonly replays?: number
@@ -215,6 +219,7 @@ function targetOf(
   }
   if (target.fallbackFor !== null) claims.fallback_for = target.fallbackFor
   if (level !== null) claims.level = level
+  if (target.evidence !== null) claims.evidence = target.evidence.split(' ')
   if (reason !== null) claims.reason = reason
   if (generation > 0) claims.replays = generation
   if (firstAttemptMs !== null && attempts > 0) claims.first_attempt_at = instant(firstAttemptMs)

@@ -64,6 +64,58 @@ export async function findAppliedCutoffs(
   return rows
 }
 
+const REMOVE_READER = 'delete from cutoff_readers where binding_id = any($1::bigint[]) and reader = $2'
+
+/** Removes a reader that stops: its resource server no longer waits for it. */
+export async function removeCutoffReader(
+  db: Database,
+  { bindings, reader }: { bindings: readonly BindingId[]; reader: string },
+): Promise<void> {
+  await db.query({
+    name: 'remove_cutoff_reader',
+    text: REMOVE_READER,
+    values: [plainArray(bindings), reader],
+  })
+}
+
+const DROP_READERS = `
+  delete from cutoff_readers where (binding_id, reader) in (
+    select binding_id, reader from cutoff_readers where read_at < now() - interval '1 hour' order by read_at limit $1)`
+
+/** Deletes readers that have not read for an hour. @returns their number. */
+export async function dropCutoffReaders(db: Database, { limit }: { limit: number }): Promise<number> {
+  const { rowCount } = await db.query({ name: 'drop_cutoff_readers', text: DROP_READERS, values: [limit] })
+  return rowCount ?? 0
+}
+
+/** The readers of a resource server, and its offered deliveries. */
+export interface FeedReaders {
+  readonly readers: readonly { readonly reader: string; readonly applied: number; readonly readAt: Date }[]
+  /** Counted up to `limit`. `since`: when the oldest was planned; null without one. */
+  readonly offered: { readonly count: number; readonly since: Date | null }
+}
+
+const READERS_OF = `
+  select reader, applied, read_at as "readAt" from cutoff_readers
+   where binding_id = any($1::bigint[]) and read_at > now() - interval '1 hour' order by read_at desc, reader limit 1000`
+const OFFERED_TO = `
+  select count(*)::int as count, min(planned_at) as since
+    from (select planned_at from deliveries
+           where binding_id = any($1::bigint[]) and due_at is not null and state = 'offered' limit $2) counted`
+
+/** Reads how far the readers of bindings are. @param limit most offered deliveries that are counted. */
+export async function readFeedReaders(
+  db: Database,
+  { bindings, limit }: { bindings: readonly BindingId[]; limit: number },
+): Promise<FeedReaders> {
+  const ids = plainArray(bindings)
+  const [{ rows: readers }, { rows: offered }] = await Promise.all([
+    db.query<FeedReaders['readers'][number]>({ name: 'feed_readers', text: READERS_OF, values: [ids] }),
+    db.query<FeedReaders['offered']>({ name: 'offered_to', text: OFFERED_TO, values: [ids, limit] }),
+  ])
+  return { readers, offered: offered[0] ?? { count: 0, since: null } }
+}
+
 const FIND_FEED_BINDINGS = `
   select b.id
     from relying_parties p

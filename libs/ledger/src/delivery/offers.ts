@@ -56,7 +56,7 @@ export async function acknowledgeFetched(
 }
 
 // Finds the bindings with offers by skipping through the index from one to the next, as a claim does. A binding that is not registered
-// any more offers nothing, so its deliveries end as its channel says too.
+// any more offers nothing, so its deliveries end at once.
 const END_OFFERS = `
   with recursive waiting as (
     (select binding_id, lane from deliveries where due_at is not null order by binding_id, lane limit 1)
@@ -75,7 +75,7 @@ const END_OFFERS = `
       join bindings b on b.id = w.binding_id and b.offer is not null
       cross join lateral (
         select id from deliveries
-         where binding_id = w.binding_id and lane = w.lane and due_at <= now() and state = 'offered'
+         where binding_id = w.binding_id and lane = w.lane and (due_at <= now() or not b.registered) and state = 'offered'
          order by due_at limit $1
            for update skip locked
       ) d

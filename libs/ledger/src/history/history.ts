@@ -27,8 +27,9 @@ import { eventRanges } from './event-ranges.ts'
 const deliverySql = (more = '') => `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
-         d.sid, d.sub, d.lane, d.state, d.level,
-         case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
+         d.sid, d.sub, d.lane, d.state, d.level, coalesce(string_to_array(d.evidence, ' '), '{}') as evidence,
+         case when e.scope = 'issuer' then 'issuer'
+              when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
               when d.sid is null or b.names = 'subject' and ${subjectNamed()} is not null then 'subject' else 'session' end as names,
          d.attempts - d.unsent as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",

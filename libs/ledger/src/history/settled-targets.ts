@@ -20,6 +20,8 @@ export interface TargetColumns {
   readonly sids: readonly (string | null)[] | null
   /** Null if every delivery names the event's subject, or none. */
   readonly subs: readonly (string | null)[] | null
+  /** Null if no delivery has evidence. */
+  readonly evidence: readonly (string | null)[] | null
 }
 
 // Returns each column as one text, separated by commas. At tens of thousands of deliveries a second, a row or an array for each
@@ -36,7 +38,8 @@ export const SETTLED_TARGETS = `
          ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
          ${list("encode(w.token_digest, 'base64')")} as digests,
          case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids,
-         case when bool_or(w.sub is not null) then json_agg(w.sub) end as subs
+         case when bool_or(w.sub is not null) then json_agg(w.sub) end as subs,
+         case when bool_or(w.evidence is not null) then json_agg(w.evidence) end as evidence
     from deliveries w
    where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
 
@@ -48,7 +51,7 @@ export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingI
 
 /** Parses the deliveries of a row. */
 export function toTargets(
-  { bindingIds, sids, subs, ...columns }: TargetColumns,
+  { bindingIds, sids, subs, evidence, ...columns }: TargetColumns,
   bindings: ReadonlyMap<BindingId, BindingFacts>,
 ): readonly SettledTarget[] {
   if (bindingIds === null) return []
@@ -82,6 +85,7 @@ export function toTargets(
       firstAttemptMs: firstAttemptMs[at] ? Number(firstAttemptMs[at]) : null,
       status: statuses[at] ? Number(statuses[at]) : null,
       tokenDigest: digests[at] ? base64url(digests[at]) : null,
+      evidence: evidence?.[at] ?? null,
     }
   })
 }

@@ -111,6 +111,7 @@ const LIST_RELYING_PARTIES = `
   select ${COLUMNS} from relying_parties p
    where p.issuer = $1 and p.client_id > $2 and p.deleted_at is null
      and ($4::text[] is null or p.client_id = any($4))
+     and (not $5::boolean or (select bool_and(b.names = 'any') from bindings b where b.relying_party_id = p.id and b.registered))
    order by p.client_id limit $3`
 
 /**
@@ -118,6 +119,7 @@ const LIST_RELYING_PARTIES = `
  *
  * @param after the last `client_id` of the page before, or the empty string.
  * @param only the clients that the caller may see; null: all.
+ * @param resourceServers true: only those that do nothing but read the cutoff feed. Default false.
  */
 export async function listRelyingParties(
   db: Queryable,
@@ -126,12 +128,19 @@ export async function listRelyingParties(
     after,
     limit,
     only,
-  }: { issuer: string; after: string; limit: number; only: readonly string[] | null },
+    resourceServers = false,
+  }: {
+    issuer: string
+    after: string
+    limit: number
+    only: readonly string[] | null
+    resourceServers?: boolean
+  },
 ): Promise<readonly RelyingPartyRecord[]> {
   const { rows } = await db.query<RelyingPartyRecord>({
     name: 'list_relying_parties',
     text: LIST_RELYING_PARTIES,
-    values: [issuer, after, limit, only],
+    values: [issuer, after, limit, only, resourceServers],
   })
   return rows
 }

@@ -100,6 +100,8 @@ async function remedyOf(letter: Promise<DeadLetterWithAttempts>): Promise<Remedy
   }
 }
 
+const NAMED = { session: null, subject: 'all sessions of the subject', issuer: 'all sessions of the issuer' }
+
 function inWords(delivery: DeliveryWithAttempts, remedy: Remedy | null): string {
   const fix = remedy?.fix ?? delivery.fix
   const facts: readonly (readonly [string, string])[] = [
@@ -112,9 +114,10 @@ function inWords(delivery: DeliveryWithAttempts, remedy: Remedy | null): string 
     ['channel', delivery.channel],
     ...(delivery.endpoint === 'main' ? [] : [['endpoint', delivery.endpoint] as const]),
     ...(delivery.fallback_for === null ? [] : [['fallback for', delivery.fallback_for] as const]),
-    ['session', delivery.names === 'session' ? (delivery.sid ?? '') : 'all sessions of the subject'],
+    ['session', NAMED[delivery.names] ?? delivery.sid ?? ''],
     ['state', stateOf(delivery)],
     ...(delivery.level === null ? [] : [['level', delivery.level] as const]),
+    ...(delivery.evidence.length === 0 ? [] : [['evidence', delivery.evidence.join(' ')] as const]),
     ['planned', delivery.planned_at],
     ...(delivery.due_at === null ? [] : [['due', delivery.due_at] as const]),
     ...(delivery.settled_at === null

@@ -97,7 +97,7 @@ export function registerRelyingParties(
       },
     },
     async (request, reply) => {
-      const { created, party, ...shown } = await change(deps, request, () => ({
+      const { created, party, ...shown } = await changeParty(deps, request, () => ({
         body: request.body as Registration['body'],
         namesNetworks: true,
         enableAgain: () => true,
@@ -127,7 +127,7 @@ export function registerRelyingParties(
         created: _,
         party,
         ...shown
-      } = await change(deps, request, (before) => {
+      } = await changeParty(deps, request, (before) => {
         if (before === null) throw noSuchParty(request.params)
         const body = mergePatch(documentOf(before), request.body)
         const faults = bodyFaults(body)
@@ -244,7 +244,8 @@ export function registerRelyingParties(
   )
 }
 
-interface ChangeRequest {
+/** A request to change one relying party. */
+export interface ChangeRequest {
   readonly params: { readonly issuer: string; readonly client_id: string }
   readonly headers: Preconditions
   readonly credential: Credential | null
@@ -257,7 +258,7 @@ interface ChangeRequest {
  * @param next makes the new registration from the present one.
  * @throws a 400, 404 or 412 problem.
  */
-async function change(
+export async function changeParty(
   deps: RelyingPartiesDeps,
   request: ChangeRequest,
   next: (

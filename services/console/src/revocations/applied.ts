@@ -1,3 +1,4 @@
+import type { BindingId } from '@curfew/domain'
 import {
   acknowledgeFetched,
   announceSettled,
@@ -5,6 +6,7 @@ import {
   type Database,
   findAppliedCutoffs,
   noteCutoffReaders,
+  removeCutoffReader,
 } from '@curfew/ledger'
 import { createBatcher } from '@curfew/runtime'
 
@@ -14,11 +16,17 @@ const SILENT_MS = 60_000
 const SETTLED_MAX = 1_000
 const BATCH = 200
 
+export interface Applied {
+  note(reader: CutoffReader): Promise<void>
+  /** Forgets a reader that stops. */
+  leave(reader: { readonly bindings: readonly BindingId[]; readonly reader: string }): Promise<void>
+}
+
 /**
  * Settles what readers say they have applied: a reader that asks for what comes after a number has applied everything up to it. The
  * reads that arrive together are one batch.
  */
-export function createApplied(db: Database): { note(reader: CutoffReader): Promise<void> } {
+export function createApplied(db: Database): Applied {
   const batcher = createBatcher<CutoffReader, undefined>({
     batchSize: BATCH,
     queueMax: 100_000,
@@ -38,5 +46,5 @@ export function createApplied(db: Database): { note(reader: CutoffReader): Promi
       return readers.map(() => undefined)
     },
   })
-  return { note: (reader) => batcher.add(reader) }
+  return { note: (reader) => batcher.add(reader), leave: (reader) => removeCutoffReader(db, reader) }
 }

@@ -4,7 +4,7 @@ import { type Database, findFeedBindings, type IssuerRecord } from '@curfew/ledg
 import { callerOf, type HttpServer, matchesEntityTag, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
-import type { createApplied } from './applied.ts'
+import type { Applied } from './applied.ts'
 import type { NoSheet, Sheet, Sheets } from './sheets.ts'
 import type { Watch } from './watch.ts'
 
@@ -36,6 +36,12 @@ const Query = Type.Object(
           'A name of this process, if several processes read for one resource server. A logout is acknowledged once all of them have applied it.',
       }),
     ),
+    leaving: Type.Optional(
+      Type.Boolean({
+        description:
+          'True: the reader stops, so that its resource server no longer waits for it. The answer is that of a last read.',
+      }),
+    ),
   },
   { additionalProperties: false },
 )
@@ -44,7 +50,7 @@ export interface RevocationsDeps {
   readonly db: Database
   readonly sheets: Sheets
   readonly watch: Watch
-  readonly applied: ReturnType<typeof createApplied>
+  readonly applied: Applied
 }
 
 /** `GET /v1/issuers/{issuer}/revocations`: the cutoff feed of an issuer. */
@@ -67,7 +73,7 @@ export function registerRevocations(
       },
     },
     async (request, reply) => {
-      const { after, wait = 0, reader = '' } = request.query
+      const { after, wait = 0, reader = '', leaving = false } = request.query
       const { access } = callerOf(request)
       const issuer = await readableIssuer(db, request.params.issuer, access)
       if (after === undefined) {
@@ -79,11 +85,11 @@ export function registerRevocations(
       }
       const first = sheetOr(await sheets.since(issuer, after), issuer, after)
       // Only now: a number that is not of this feed acknowledges nothing.
-      for (const bindingId of await ownFeeds(db, issuer, access)) {
-        await applied.note({ bindingId, reader, applied: after })
-      }
+      const bindings = await ownFeeds(db, issuer, access)
+      if (leaving) await applied.leave({ bindings, reader })
+      else for (const bindingId of bindings) await applied.note({ bindingId, reader, applied: after })
       reply.header('cache-control', 'no-store').type(JWS)
-      if (first.seq > after || wait === 0) return reply.send(first.jws)
+      if (first.seq > after || wait === 0 || leaving) return reply.send(first.jws)
       const gone = new AbortController()
       request.raw.once('close', () => gone.abort())
       const seq = await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
