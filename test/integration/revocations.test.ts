@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import type { ResourceServer } from '@curfew/contract'
 import { createRemoteJWKSet, type JWTPayload, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -19,10 +20,7 @@ let curfew: Curfew
 beforeAll(async () => {
   curfew = await openCurfew({ bookkeepers: 1 })
   await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'partial' })
-  await curfew.client.putRelyingParty(ISSUER, API, {
-    client_name: 'Orders',
-    curfew: { channels: { cutoff: {} } },
-  })
+  await putServer(API, { resource_name: 'Orders' })
   // The recent logouts are added first.
   await eventually(() => read())
 })
@@ -71,6 +69,12 @@ const deliveryOf = async (id: string) => {
   const { deliveries } = await curfew.client.getLogoutEvent(id)
   return deliveries.find(({ client_id }) => client_id === API)
 }
+
+const SERVERS = `/v1/issuers/${ISSUER}/resource-servers`
+async function putServer(name: string, body: object = {}): Promise<Response> {
+  return curfew.call('PUT', `${SERVERS}/${name}`, body)
+}
+const serverOf = async () => (await (await curfew.call('GET', `${SERVERS}/${API}`)).json()) as ResourceServer
 
 describe('the feed has', () => {
   test('the session of a session logout, and not its subject', async () => {
@@ -164,5 +168,107 @@ describe('access', () => {
     const other = { kind: 'issuer', issuer: 'other', iss: 'https://other.example' } as never
     expect((await ask('', curfew.keyBoundTo(other, 'revocations:read'))).status).toBe(404)
     expect((await curfew.call('GET', '/v1/issuers/none/revocations')).status).toBe(404)
+  })
+})
+
+describe('a resource server', () => {
+  test('is shown with its readers, and what they have not applied', async () => {
+    const from = await seqNow()
+    await read(`?after=${from}&reader=pod-1`)
+    const { feed } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, from)
+    const before = await serverOf()
+    expect(before).toMatchObject({
+      client_id: API,
+      resource_name: 'Orders',
+      offered: { count: expect.any(Number) },
+    })
+    expect(before.readers).toContainEqual({ reader: 'pod-1', applied: from, read_at: expect.any(String) })
+    expect(before.offered.count).toBeGreaterThan(0)
+    await read(`?after=${feed.seq}&reader=pod-1`)
+    await read(`?after=${feed.seq}`)
+    for (const reader of ['a', 'b']) await read(`?after=${feed.seq}&reader=${reader}`)
+    await eventually(async () => expect((await serverOf()).offered).toEqual({ count: 0, since: null }))
+  })
+
+  test('does not wait for a reader that leaves', async () => {
+    const from = await seqNow()
+    await read(`?after=${from}&reader=old`)
+    const { id, feed } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, from)
+    await read(`?after=${feed.seq}&reader=old&leaving=true`)
+    for (const { reader } of (await serverOf()).readers)
+      await read(`?after=${feed.seq}${reader === '' ? '' : `&reader=${reader}`}`)
+    await eventually(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'acknowledged' }))
+    expect((await serverOf()).readers.map(({ reader }) => reader)).not.toContain('old')
+  })
+
+  test('that is the first of its issuer gets the logouts of before, whose tokens live', async () => {
+    await curfew.client.putIssuer('late', { iss: 'https://late.example', session_index: 'off' })
+    const [sub, gone] = [randomUUID(), randomUUID()]
+    const post = (event: object) =>
+      curfew.client.postLogoutEvent({ iss: 'https://late.example', ...event } as never)
+    const { id } = (await post({ sub, scope: 'subject' })) as { id: string }
+    const old = new Date(Date.now() - 2 * 3_600_000).toISOString()
+    const { id: oldId } = (await post({ sub: gone, scope: 'subject', occurred_at: old })) as { id: string }
+    for (const each of [id, oldId]) await eventually(() => curfew.client.getLogoutEvent(each))
+    const feed = () => curfew.call('GET', '/v1/issuers/late/revocations')
+    expect((await feed()).status).toBe(409)
+    expect((await curfew.call('PUT', '/v1/issuers/late/resource-servers/api', {})).status).toBe(201)
+    const text = await eventually(async () => {
+      const answer = await feed()
+      if (answer.status !== 200) throw new Error(`${answer.status}`)
+      return answer.text()
+    })
+    const { entries } = JSON.parse(Buffer.from(text.split('.')[1] ?? '', 'base64url').toString())
+    expect(entries).toEqual([[keyOf('sub', sub, 'https://late.example'), expect.any(Number)]])
+  })
+
+  test('has the name of no relying party, and is listed with its kind only', async () => {
+    await curfew.client.putRelyingParty(ISSUER, 'shop', {
+      backchannel_logout_uri: 'https://shop.example/logout',
+    })
+    expect((await putServer('shop')).status).toBe(409)
+    expect((await curfew.call('GET', `${SERVERS}/shop`)).status).toBe(404)
+    expect((await curfew.call('DELETE', `${SERVERS}/shop`)).status).toBe(404)
+    const { items } = (await (await curfew.call('GET', SERVERS)).json()) as { items: ResourceServer[] }
+    expect(items.map(({ client_id }) => client_id)).toEqual([API])
+  })
+
+  test('needs the scopes of clients', async () => {
+    const by = async (scope: string, method: string, path: string) => {
+      const headers = { authorization: `Bearer ${curfew.keyFor(scope as never)}` }
+      return (await curfew.call(method as never, path, method === 'PUT' ? {} : undefined, headers)).status
+    }
+    for (const [method, path] of [
+      ['PUT', `${SERVERS}/x`],
+      ['DELETE', `${SERVERS}/x`],
+      ['GET', `${SERVERS}/x`],
+      ['GET', SERVERS],
+    ] as const)
+      expect(await by('revocations:read', method, path)).toBe(403)
+    expect(await by('clients:read', 'GET', SERVERS)).toBe(200)
+    expect(await by('clients:read', 'PUT', `${SERVERS}/x`)).toBe(403)
+  })
+
+  test('that is removed is owed nothing more, and its offers end', async () => {
+    await putServer('gone-api')
+    const { id } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, await seqNow())
+    expect((await curfew.call('DELETE', `${SERVERS}/gone-api`)).status).toBe(200)
+    await eventually(async () => {
+      const { deliveries } = await curfew.client.getLogoutEvent(id)
+      expect(deliveries.find(({ client_id }) => client_id === 'gone-api')).toMatchObject({ state: 'lapsed' })
+    })
+  })
+})
+
+test('CUT-02: an entry is served until its longest token has expired, and then not', async () => {
+  const sub = randomUUID()
+  await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'partial', max_token_ttl: 8 })
+  const { feed } = await loggedOut({ sub, scope: 'subject' }, await seqNow())
+  const entry = feed.entries.find(([key]) => key === keyOf('sub', sub))
+  expect(entry).toBeDefined()
+  await eventually(async () => {
+    const { entries, iat } = (await read()) as Feed & { iat: number }
+    if (entries.some(([key]) => key === keyOf('sub', sub))) throw new Error('it is served')
+    expect(iat).toBeGreaterThanOrEqual((entry?.[1] ?? 0) + 8)
   })
 })
