@@ -97,6 +97,11 @@ const CASES: readonly (readonly [operation: string, path: string, body: () => ob
     }),
   ],
   ['put /v1/issuers/{issuer}/relying-parties/{client_id}', PARTY, () => ({ backchannel_logout_uri: URI })],
+  [
+    'put /v1/issuers/{issuer}/resource-servers/{client_id}',
+    `/v1/issuers/${ISSUER}/resource-servers/nulls-api`,
+    () => ({ sla: {} }),
+  ],
   ['put /v1/webhooks/{name}', '/v1/webhooks/siem', () => ({ url: 'https://127.0.0.1:1/hook' })],
   ['post /v1/api-keys', '/v1/api-keys', () => ({ name: `key ${++made}`, scopes: ['clients:read'] })],
   ['post /v1/dead-letters/replay', '/v1/dead-letters/replay', () => ({ filter: { client_id: 'shop' } })],

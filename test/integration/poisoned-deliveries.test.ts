@@ -113,7 +113,7 @@ const COLUMNS = {
 /** The columns for the identity, the lease and the state, and those that the state determines. */
 const FIXED = new Set([
   ...['id', 'event_id', 'binding_id', 'lane', 'state', 'leased_by', 'superseded_by', 'level', 'erased_at'],
-  ...['dead_lettered_at', 'sub_withheld'],
+  ...['dead_lettered_at', 'sub_withheld', 'fetched', 'evidence'],
 ])
 const EVENT_COLUMNS = { accepted_at: time, occurred_at: time, planned_at: time }
 

@@ -47,6 +47,8 @@ import type {
   Replay,
   ReplayInput,
   ReplayPreview,
+  ResourceServer,
+  ResourceServerInput,
   RetireInput,
   RotateInput,
   RotateSecretInput,
@@ -289,6 +291,11 @@ export interface Client {
     secret?: RotateSecretInput,
   ): Promise<RelyingParty>
   getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
+  /** Registers a resource server: an API that reads the cutoff feed of its issuer. */
+  putResourceServer(issuer: string, name: string, server?: ResourceServerInput): Promise<ResourceServer>
+  getResourceServer(issuer: string, name: string): Promise<ResourceServer>
+  listResourceServers(issuer: string, page?: PageFilter): Promise<Page<ResourceServer>>
+  deleteResourceServer(issuer: string, name: string): Promise<Removed>
   /** @param clients NDJSON as a text or a stream. The problem of a refusal has the faults in `faults`: see `ImportFault`. */
   importRelyingParties(
     issuer: string,
@@ -402,6 +409,8 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
   const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
   const partyPath = (name: string, clientId: string) =>
     `${issuerPath(name)}/relying-parties/${encodeURIComponent(clientId)}`
+  const serverPath = (issuer: string, name: string) =>
+    `${issuerPath(issuer)}/resource-servers/${encodeURIComponent(name)}`
 
   return {
     postLogoutEvent: (event) => call('POST', '/v1/logout-events', event),
@@ -481,6 +490,11 @@ export function createClient({ url, key, timeoutMs }: ClientOptions): Client {
       call('GET', `${partyPath(issuer, clientId)}/confirmations?${query(filter)}`),
     rotateConfirmationSecret: (issuer, clientId, secret = {}) =>
       call('POST', `${partyPath(issuer, clientId)}/confirmations/rotate-secret`, secret),
+    putResourceServer: (issuer, name, server = {}) => call('PUT', serverPath(issuer, name), server),
+    getResourceServer: (issuer, name) => call('GET', serverPath(issuer, name)),
+    listResourceServers: (issuer, page = {}) =>
+      call('GET', `${issuerPath(issuer)}/resource-servers?${query(page)}`),
+    deleteResourceServer: (issuer, name) => call('DELETE', serverPath(issuer, name)),
     getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
     async importRelyingParties(issuer, clients, { dryRun = false, skipInvalid = false } = {}) {
       const options = query({ ...(dryRun && { dry_run: true }), ...(skipInvalid && { skip_invalid: true }) })

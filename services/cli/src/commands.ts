@@ -11,6 +11,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command | Group>>> 
   quarantine: async () => (await import('./deliveries/quarantine.ts')).quarantine,
   issuer: async () => (await import('./registry/issuer.ts')).issuer,
   rp: async () => (await import('./registry/rp.ts')).rp,
+  'resource-server': async () => (await import('./registry/resource-server.ts')).resourceServer,
   audit: async () => (await import('./audits/audit.ts')).audit,
   sla: async () => (await import('./operators/sla.ts')).sla,
   keys: async () => (await import('./keys/keys.ts')).keys,

@@ -15,6 +15,10 @@ export const API_TAGS = [
   { name: 'Relay', description: 'An IdP posts the logout tokens of its clients.' },
   { name: 'Issuers', description: 'The IdPs, by short names, with their settings.' },
   { name: 'Relying parties', description: 'Registration, probe and health of relying parties.' },
+  {
+    name: 'Resource servers',
+    description: 'The cutoff feed, and the APIs that read it to refuse access tokens after a logout.',
+  },
   { name: 'Signing keys', description: 'The keys of logout tokens.' },
   { name: 'Deliveries', description: 'One delivery for each endpoint that a logout is owed to.' },
   { name: 'Dead letters', description: 'Failed deliveries, with the way to correct them, and replays.' },
