@@ -2,6 +2,7 @@ import { beganAfter, QUICK_RETRIES_MS } from '@curfew/domain'
 import { lastOf, type MemoryAttempt, type MemoryDelivery } from '../support/memory-rows.ts'
 import { describe, type Evidence, type Invariant, isPrivate, owedFor, userOf } from './evidence.ts'
 import { FALLBACK_INVARIANTS } from './fallback-invariants.ts'
+import { FEED_INVARIANTS } from './feed-invariants.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
@@ -25,6 +26,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'no RP gets a sub by which it does not know the user': subjectsKept,
   ...SESSION_INVARIANTS,
   ...FALLBACK_INVARIANTS,
+  ...FEED_INVARIANTS,
   'attempts are within limits': attemptsWithinLimits,
   'no delivery is acknowledged without the RP': acknowledgementsReal,
   'no RP delays another': noneDelayed,
@@ -163,6 +165,7 @@ function* attemptsWithinLimits(evidence: Evidence): Iterable<string> {
 
 function* acknowledgementsReal({ ledger, attemptsOf, byJti }: Evidence): Iterable<string> {
   for (const row of ledger.deliveries.values()) {
+    if (row.offerMs !== null) continue
     for (const { outcome, jti, number } of attemptsOf.get(row.id) ?? []) {
       if (outcome.kind !== 'acknowledged') continue
       const [answered] = byJti.get(jti ?? '') ?? []
@@ -223,7 +226,7 @@ function* noneDelayed({ scenario, ledger, received, accepted, planByBinding }: E
 function* deadLettersJustified(evidence: Evidence): Iterable<string> {
   const { ledger, planByBinding, attemptsOf } = evidence
   for (const row of ledger.deliveries.values()) {
-    if (row.state !== 'dead_lettered') continue
+    if (row.state !== 'dead_lettered' || row.offerMs !== null) continue
     const plan = planByBinding.get(row.bindingId)
     const last = attemptsOf.get(row.id)?.at(-1)?.outcome
     const withheld = row.deadLetterReason === 'later_session' && plan !== undefined
@@ -286,7 +289,9 @@ function* supersessionsJustified({ ledger }: Evidence): Iterable<string> {
     const byAnotherWay = sameSession && wayOf(ledger, row) !== wayOf(ledger, newer)
     const covers = same && (newer.target === row.target || narrowed || byAnotherWay)
     if (!covers) yield `${describe(row)} is superseded by ${row.supersededBy}, which has another target`
-    const wasOver = newer?.state === 'acknowledged' && Number(newer.settledAt) <= Number(row.settledAt)
+    // A plan has the time at which it was made, and the ledger may get it later.
+    const wasOver =
+      newer?.state === 'acknowledged' && Number(newer.settledAt) <= Number(row.settledAt) + SLOW_MS_MAX
     if (row.lane === 'interactive' && newer?.lane === 'bulk' && !wasOver)
       yield `${describe(row)} is interactive and is superseded by ${row.supersededBy}, which is bulk`
     if (lastOf(row, ledger.deliveries).state === 'superseded')

@@ -1,12 +1,19 @@
 import { createHash } from 'node:crypto'
 import { encodeLogoutEvent } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
-import { type BindingId, type EventId, EventLogUnavailableError, type LogoutEvent } from '@curfew/domain'
+import {
+  type BindingId,
+  type DeliveryId,
+  type EventId,
+  EventLogUnavailableError,
+  type LogoutEvent,
+} from '@curfew/domain'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { Keyring } from '@curfew/tokens'
 import { createMemoryLog, type MemoryLog } from '../support/memory-event-log.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
 import { findUnaccounted } from './accounted.ts'
+import { END_OFFERS_MS } from './feed-invariants.ts'
 import { findViolations } from './invariants.ts'
 import { createProcess, type SimulatedProcess, type World } from './process.ts'
 import { createRandom, type Random } from './random.ts'
@@ -28,6 +35,8 @@ export interface Run {
   readonly breakersOpen: ReadonlyMap<number, number>
   /** Deliveries that were, at some instant, neither settled, due nor listed in a lease. */
   readonly unaccounted: readonly string[]
+  /** When a resource server read each delivery first, in milliseconds. */
+  readonly fetched: ReadonlyMap<DeliveryId, number>
   /** Processes that did not end as they should. */
   readonly faults: readonly string[]
 }
@@ -94,6 +103,7 @@ async function perform(stage: Stage): Promise<Run> {
 
   registerRelyingParties(stage, ledger)
   runIndex(stage, ledger)
+  const fetched = runFeeds(stage, ledger)
   for (const { fromMs, toMs } of scenario.logOutages) {
     time.at(fromMs, () => memoryLog.setAway(true))
     time.at(toMs, () => memoryLog.setAway(false))
@@ -118,7 +128,7 @@ async function perform(stage: Stage): Promise<Run> {
   )
   const faults = await stopAll(time, hosts)
   return {
-    ...{ scenario, ledger, memoryLog, accepted, finished, breakersOpen, faults },
+    ...{ scenario, ledger, memoryLog, accepted, finished, breakersOpen, faults, fetched },
     unaccounted: [...unaccounted],
     received: relyingParties.received,
   }
@@ -146,6 +156,34 @@ function runIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void 
     time.at(time.nowMs() + POST_EVERY_MS, post)
   }
   time.at(POST_EVERY_MS, post)
+}
+
+/** Lets resource servers read: a read acknowledges what the read before it has returned. A bookkeeper ends the offers. */
+function runFeeds({ scenario, time, trace }: Stage, ledger: MemoryLedger): Run['fetched'] {
+  const fetched = new Map<DeliveryId, number>()
+  const every = (ms: number, work: () => void) => {
+    const again = () => {
+      work()
+      time.at(time.nowMs() + ms, again)
+    }
+    time.at(ms, again)
+  }
+  for (const { binding, readEveryMs, stall } of scenario.feeds) {
+    ledger.putBinding(binding)
+    let seen: readonly DeliveryId[] = []
+    every(readEveryMs, () => {
+      const nowMs = time.nowMs()
+      if (stall !== null && nowMs >= stall.fromMs && nowMs < stall.toMs) return
+      const settled = ledger.acknowledgeFetched(seen, { level: 'received', evidence: 'applied_to:1' })
+      if (settled.length > 0) trace(`feed ${binding.id} applied ${settled.length}`)
+      seen = [...ledger.deliveries.values()]
+        .filter(({ bindingId, state }) => bindingId === binding.id && state === 'offered')
+        .map(({ id }) => id)
+      for (const id of seen) if (!fetched.has(id)) fetched.set(id, nowMs)
+    })
+  }
+  if (scenario.feeds.length > 0) every(END_OFFERS_MS, () => void ledger.endOffers())
+  return fetched
 }
 
 function everyMs(time: VirtualTime, ms: number, condition: () => boolean): () => boolean {

@@ -48,6 +48,14 @@ export interface RelyingPartyPlan {
   readonly steady: boolean
 }
 
+/** A resource server, which fetches its logouts. */
+export interface FeedPlan {
+  readonly binding: Binding
+  readonly readEveryMs: number
+  /** When it does not read; null if it always does. */
+  readonly stall: Period | null
+}
+
 export interface WorkerPlan {
   readonly startMs: number
   /**
@@ -103,6 +111,7 @@ export interface Scenario {
   readonly calm: boolean
   readonly leaseMs: number
   readonly relyingParties: readonly RelyingPartyPlan[]
+  readonly feeds: readonly FeedPlan[]
   readonly workers: readonly WorkerPlan[]
   readonly posts: readonly Post[]
   readonly sessionIndex: SessionIndexUse
@@ -138,6 +147,8 @@ const LONG_MS = 10 * 3_600_000
 const LONG_EVERY = 1_000
 /** The offset between the binding ids of second and first channels. */
 const SECOND_CHANNELS = 100
+/** The binding id of the first feed. */
+const FEEDS = 900
 const MINUTE_MS = 60_000
 
 /** Creates all external occurrences of a run from its seed. */
@@ -179,6 +190,7 @@ export function createScenario(seed: number): Scenario {
   )
   const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
   const relyingParties = [...own, ...channels, ...twin.relyingParties]
+  const feeds = createFeeds(createRandom(seed ^ 0xfeed), activeMs)
   const posts = [...relay, ...twin.posts]
   // A separate source, so that sessions do not change the rest of a seed's scenario.
   const later = createRandom(seed ^ 0x1dea)
@@ -209,6 +221,7 @@ export function createScenario(seed: number): Scenario {
       calm,
       leaseMs,
       relyingParties,
+      feeds,
       workers,
       posts,
       sessionIndex,
@@ -426,6 +439,26 @@ function createSecondChannels(
       const phases = steady ? [forever(healthyAnswer)] : createPhases(random, binding, activeMs)
       return { binding, phases, registeredMs, removedMs, againMs, steady }
     })
+  })
+}
+
+/** In some runs, one or two resource servers fetch their logouts. Some of them stop reading for a while, or for ever. */
+function createFeeds(random: Random, activeMs: number): readonly FeedPlan[] {
+  const count = random.pick([0, 1, 1, 2])
+  return Array.from({ length: count }, (_, index): FeedPlan => {
+    const fromMs = random.between(0, activeMs)
+    const toMs = random.chance(0.3) ? Number.POSITIVE_INFINITY : fromMs + random.between(100, 40_000)
+    const offer = {
+      lastsMs: random.between(2_000, 60_000),
+      onDeadline: random.pick(['lapsed', 'lapsed', 'dead_lettered'] as const),
+    }
+    const names = { names: 'any', widens: false, always: true } as const
+    const binding = createBinding(random, FEEDS + index, true)
+    return {
+      binding: { ...binding, ...names, offer, kind: 'reading', counts: 'received' },
+      readEveryMs: random.between(50, 1_500),
+      stall: random.chance(0.5) ? { fromMs, toMs } : null,
+    }
   })
 }
 
