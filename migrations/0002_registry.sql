@@ -29,6 +29,8 @@ create table issuers (
   -- off the tokens of its subject, for tokens without a sid.
   max_token_ttl        integer not null default 3600 check (max_token_ttl > 0),
   widen_to_subject     boolean not null default false,
+  -- With revoke_then_notify the channels that revoke are never a fallback. Null: each channel as its registration says.
+  strategy             text check (strategy in ('revoke_then_notify')),
   -- The subject type of its relying parties that state none: whether they know a user by one sub, or each by a sub of its own.
   subject_type         text not null default 'public' check (subject_type in ('public', 'pairwise')),
   -- Default settings of its relying parties.
@@ -93,6 +95,8 @@ create table bindings (
   settings          jsonb not null,
   -- Whether a message names a session, the subject, either, or whatever the event names, and whether a message for the subject may be used for a logout of
   -- one session. Both follow from the settings.
+  -- Whether the channel revokes tokens and sessions where they are issued or checked, or notifies the relying party.
+  step              text not null default 'notify' check (step in ('revoke', 'notify')),
   names             text not null check (names in ('session', 'subject', 'either', 'any')),
   widens            boolean not null,
   -- Whether it ends the sessions of the issuer itself, so that each logout of the issuer is owed to it. Follows from the settings.

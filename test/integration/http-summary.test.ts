@@ -55,6 +55,7 @@ test('a summary with a wait is answered as soon as the user is signed out everyw
       text: `Signed out of ${name}.`,
     })),
     initiator: null,
+    steps: null,
     links: {
       self: `/v1/logout-events/${id}/summary?issuer=main`,
       event: `/v1/logout-events/${id}?issuer=main`,

@@ -89,7 +89,15 @@ export async function registerParty(
     clientName: null,
     endpoints: channels.map((channel) => ({
       ...{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
-      ...{ settings: {}, offer: null, widens: true, always: false, sealedSecret: null, counts: 'done' },
+      ...{
+        settings: {},
+        step: 'notify',
+        offer: null,
+        widens: true,
+        always: false,
+        sealedSecret: null,
+        counts: 'done',
+      },
       names: settings.subject_claims === 'sub' ? 'subject' : 'either',
       ...channel,
     })),

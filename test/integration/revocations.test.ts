@@ -260,6 +260,55 @@ describe('a resource server', () => {
   })
 })
 
+test('a new max_token_ttl applies to the next logout at once', async () => {
+  await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'partial', max_token_ttl: 7_200 })
+  const { id } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, await seqNow())
+  const delivery = await deliveryOf(id)
+  const lastsS = (Date.parse(delivery?.due_at ?? '') - Date.parse(delivery?.planned_at ?? '')) / 1_000
+  expect(lastsS).toBeCloseTo(7_200, -1)
+})
+
+describe('the strategy revoke_then_notify', () => {
+  const STRATEGY = {
+    iss: 'https://strict.example',
+    session_index: 'off',
+    strategy: 'revoke_then_notify',
+  } as const
+  const shop = () => curfew.client.getRelyingParty('strict', 'shop')
+
+  test('uses the channels that revoke at once, also where a registration makes one a fallback', async () => {
+    await curfew.client.putIssuer('strict', { ...STRATEGY, strategy: null })
+    await curfew.client.putRelyingParty('strict', 'shop', {
+      backchannel_logout_uri: 'https://shop.example/logout',
+      curfew: {
+        channels: {
+          global_revocation: { uri: 'https://shop.example/revoke', fallback_for: 'backchannel' },
+        },
+      },
+    })
+    const fallbacks = async () =>
+      Object.fromEntries((await shop()).status.endpoints.map((each) => [each.channel, each.fallback_for]))
+    expect(await fallbacks()).toEqual({ backchannel: null, global_revocation: 'backchannel' })
+    await curfew.client.putIssuer('strict', STRATEGY)
+    expect(await fallbacks()).toEqual({ backchannel: null, global_revocation: null })
+    const answer = await curfew.client.postLogoutEvent({ iss: STRATEGY.iss, sub: 'u' } as never)
+    const { deliveries } = await eventually(() => curfew.client.getLogoutEvent((answer as { id: string }).id))
+    expect(deliveries.map(({ channel }) => channel).toSorted()).toEqual(['backchannel', 'global_revocation'])
+    await curfew.client.putIssuer('strict', { ...STRATEGY, strategy: null })
+    expect(await fallbacks()).toEqual({ backchannel: null, global_revocation: 'backchannel' })
+  })
+
+  test('is in the words of the summary', async () => {
+    await curfew.client.putIssuer('strict', STRATEGY)
+    await curfew.call('PUT', '/v1/issuers/strict/resource-servers/orders', { resource_name: 'Orders' })
+    const answer = await curfew.client.postLogoutEvent({ iss: STRATEGY.iss, sub: 'u2' } as never)
+    const { id } = answer as { id: string }
+    const summary = await eventually(() => curfew.client.getEventSummary(id))
+    expect(summary.steps).toEqual({ revoke: { done: 0, total: 2 }, notify: { done: 0, total: 1 } })
+    expect(summary.text).toMatch(/^Your access is being revoked\. /)
+  })
+})
+
 test('CUT-02: an entry is served until its longest token has expired, and then not', async () => {
   const sub = randomUUID()
   await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'partial', max_token_ttl: 8 })

@@ -15,6 +15,7 @@ import type {
   Level,
   LogoutEvent,
   Offer,
+  Step,
   TokenAlgorithm,
   TokenEncryption,
   TokenSignature,
@@ -198,6 +199,8 @@ export interface Probe<Settings> {
 interface Base<Settings, Own> {
   /** The kind of its bindings, and the label in metrics, logs and receipts. */
   readonly kind: string
+  /** Whether the channel revokes or notifies. */
+  readonly step: Step
   /** The strongest acknowledgement that the channel can get. */
   readonly best: Level
   /** The members of `curfew.channels.<kind>` that only this channel has. */

@@ -27,6 +27,7 @@ export {
 } from './audit/setup.ts'
 export { describeAudit } from './audit/words.ts'
 export { allowedBy, type Breaker, breakerAfter, breakerStarted, CLOSED } from './delivery/breaker.ts'
+export type { Step, Strategy } from './delivery/channels.ts'
 export {
   type ChannelNames,
   DEAD_LETTER_REASONS,

@@ -41,6 +41,7 @@ export function registerGetSummary(
         {
           now: deps.now(),
           knownIssuer: event.planBasis !== 'unknown_issuer',
+          strategy: event.strategy,
           unnotified: admitted(await deps.reader.unnotified(found, name), access),
         },
       )

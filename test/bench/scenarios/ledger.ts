@@ -184,6 +184,7 @@ async function registerParties(
         name: 'main',
         uri: `https://rp.example/${number}`,
         settings: {},
+        step: 'notify' as const,
         offer: null,
         names: 'either' as const,
         widens: true,

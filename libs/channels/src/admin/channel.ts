@@ -27,6 +27,7 @@ export function createAdmin(tokenOf: TokenOf): PushChannel<AdminSettings> {
   return {
     kind: 'admin',
     mode: 'push',
+    step: 'revoke',
     best: 'done',
     registration,
     settings: AdminSettings,

@@ -18,6 +18,7 @@ const HEADERS = {
 export const backchannel: PushChannel<BackchannelSettings> = {
   kind: 'backchannel',
   mode: 'push',
+  step: 'notify',
   best: 'done',
   registration: {},
   settings: BackchannelSettings,

@@ -22,6 +22,7 @@ const SECOND_MS = 1_000
 export const cutoff: PullChannel<CutoffSettings> = {
   kind: KIND,
   mode: 'pull',
+  step: 'revoke',
   best: 'received',
   registration: {} satisfies TProperties,
   settings: CutoffSettings,

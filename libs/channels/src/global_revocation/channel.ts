@@ -12,6 +12,7 @@ import { CHANNEL_NAMES, deadLetterFix } from './words.ts'
 export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
   kind: 'global_revocation',
   mode: 'push',
+  step: 'revoke',
   best: 'begun',
   registration,
   settings: GlobalRevocationSettings,

@@ -272,6 +272,14 @@ export const LogoutEventStatus = model('LogoutEventStatus', {
 })
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
 
+const StepProgress = Type.Object({
+  done: Type.Integer({
+    minimum: 0,
+    description: 'Those that acknowledged, except with unconfirmable, or whose session is over.',
+  }),
+  total: Count,
+})
+
 /** The summary of a logout for the person who logged out. */
 export const EventSummary = model('EventSummary', {
   event_id: Text,
@@ -311,6 +319,10 @@ export const EventSummary = model('EventSummary', {
       text: Type.String({ description: 'One sentence.' }),
     }),
   ),
+  steps: Type.Union([Type.Object({ revoke: StepProgress, notify: StepProgress }), Type.Null()], {
+    description:
+      'The progress of each step of the strategy of the issuer; null if it has none. Each relying party counts once in a step, by its weakest required channel of the step.',
+  }),
   initiator: Type.Union([Type.Object({ client_id: Text, name: Text }), Type.Null()], {
     description:
       'The client that started the logout, if it was not notified for that reason. It is not among applications.',

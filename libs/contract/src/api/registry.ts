@@ -283,6 +283,12 @@ export const IssuerInput = Type.Object(
           'Whether the logout of one session also cuts off the older access tokens of its user. For access tokens without a sid. Default false.',
       }),
     ),
+    strategy: Type.Optional(
+      Type.Union([Type.Literal('revoke_then_notify'), Type.Null()], {
+        description:
+          'revoke_then_notify: the channels that revoke tokens and sessions are used at once for every logout, also where the registration makes one a fallback, beside those that notify relying parties. Summaries say what is revoked. Default null: each channel as its registration says.',
+      }),
+    ),
     quotas: Type.Optional(
       Type.Partial(Quotas, {
         additionalProperties: false,
@@ -315,6 +321,7 @@ export const Issuer = model('Issuer', {
   widen: Type.Boolean(),
   max_token_ttl: Type.Integer(),
   widen_to_subject: Type.Boolean(),
+  strategy: Type.Union([Type.Literal('revoke_then_notify'), Type.Null()]),
   quotas: Quotas,
   defaults: IssuerDefaults,
   created_at: Time,
@@ -394,6 +401,10 @@ export const RelyingParty = Type.Object(
             },
           ),
           counts: Type.String({ description: 'The weakest level of acknowledgement that keeps the SLA.' }),
+          step: Type.Union([Type.Literal('revoke'), Type.Literal('notify')], {
+            description:
+              'revoke: the channel ends tokens and sessions where they are issued or checked. notify: it asks the relying party to end its session.',
+          }),
           fallback_for: Type.Union([Text, Type.Null()], {
             description:
               'Kind of the channel that this one replaces when it fails; null: this channel is required itself.',

@@ -29,6 +29,7 @@ const EVENT: EventRecord = {
   givenParentId: null,
   issuerLogout: null,
   erasedAt: null,
+  strategy: null,
 }
 const DELIVERY: DeliveryRecord = {
   id: 'd1',
@@ -38,6 +39,7 @@ const DELIVERY: DeliveryRecord = {
   issuer: 'main',
   clientId: 'mail',
   clientName: null,
+  step: 'notify',
   channel: 'backchannel',
   fallbackFor: null,
   counts: 'done',

@@ -141,6 +141,7 @@ export function summaryView(event: EventName, summary: SummaryFacts): EventSumma
       not_notified: application.notNotified,
       text: application.text,
     })),
+    steps: summary.steps,
     initiator:
       summary.initiator === null
         ? null

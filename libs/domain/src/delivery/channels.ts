@@ -1,3 +1,15 @@
+/**
+ * What a channel does to end access. `revoke`: it ends tokens and sessions where they are issued or checked. `notify`: it asks the
+ * relying party to end its own session.
+ */
+export type Step = 'revoke' | 'notify'
+
+/**
+ * The order in which an issuer ends access. `revoke_then_notify`: the channels that revoke are always required, and are used at once
+ * with those that notify.
+ */
+export type Strategy = 'revoke_then_notify'
+
 /** The parts of a delivery that decide whether it is required or a fallback. */
 export interface ChannelDelivery {
   /** The kind of its channel. */

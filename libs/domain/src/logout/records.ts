@@ -1,3 +1,4 @@
+import type { Step, Strategy } from '../delivery/channels.ts'
 import type { DeliveryState } from '../delivery/delivery.ts'
 import type { Level } from '../delivery/level.ts'
 import type { BindingId } from '../ids.ts'
@@ -34,6 +35,8 @@ export interface EventRecord {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
+  /** The strategy of the issuer; null if it has none. */
+  readonly strategy: Strategy | null
   /** The given id of the issuer logout that the event is a part of; null if there is none, or if retention removed it. */
   readonly givenParentId: string | null
   /** The progress of an issuer logout; null for other events. */
@@ -64,6 +67,7 @@ export interface DeliveryRecord {
   readonly clientName: string | null
   /** The kind of its channel. */
   readonly channel: string
+  readonly step: Step
   /** The kind of the channel that its channel is a fallback for; null if its channel is required. */
   readonly fallbackFor: string | null
   /** The weakest level that keeps the promise. */

@@ -17,7 +17,7 @@ const inMinutes = (minutes: number) => new Date(NOW.getTime() + minutes * MINUTE
 const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): SummarizedDelivery => ({
   clientId: name.toLowerCase(),
   clientName: name,
-  ...{ channel: 'backchannel', fallbackFor: null, sid: null },
+  ...{ channel: 'backchannel', step: 'notify', fallbackFor: null, sid: null },
   state: 'acknowledged',
   level: over.state === undefined || over.state === 'acknowledged' ? 'done' : null,
   dueAt: null,
@@ -35,7 +35,7 @@ const pending = (minutes: number): DeliveryProgress => ({
 })
 const DEAD = { state: 'dead_lettered' } as const
 const summary = (...deliveries: readonly SummarizedDelivery[]) =>
-  summarize(deliveries, { now: NOW, knownIssuer: true, unnotified: ALL_NOTIFIED })
+  summarize(deliveries, { now: NOW, knownIssuer: true, strategy: null, unnotified: ALL_NOTIFIED })
 /** A client that holds a session and gets no delivery. */
 const unnotified = (name: string, over: Partial<UnnotifiedClient> = {}): UnnotifiedClient => ({
   clientId: name.toLowerCase(),
@@ -52,7 +52,8 @@ const summaryWith = (
   over: Partial<UnnotifiedClients>,
   deliveries: readonly SummarizedDelivery[] = [],
   knownIssuer = true,
-) => summarize(deliveries, { now: NOW, knownIssuer, unnotified: { ...ALL_NOTIFIED, ...over } })
+) =>
+  summarize(deliveries, { now: NOW, knownIssuer, strategy: null, unnotified: { ...ALL_NOTIFIED, ...over } })
 const at = (name: string, level: Level) => delivery(name, { level })
 /** A delivery by another channel, which may be the fallback for the back channel. */
 const other = (name: string, over: Partial<SummarizedDelivery>) =>
@@ -298,6 +299,48 @@ describe('the text covers', () => {
   })
 })
 
+describe('with the strategy revoke_then_notify', () => {
+  const revoking = (name: string, over: Partial<SummarizedDelivery> = {}) =>
+    delivery(name, { channel: 'cutoff', step: 'revoke', level: 'received', ...over })
+  const offered = { state: 'offered', level: null, dueAt: inMinutes(60) } as const
+  const withStrategy = (...deliveries: readonly SummarizedDelivery[]) =>
+    summarize(deliveries, {
+      ...{ now: NOW, knownIssuer: true, strategy: 'revoke_then_notify', unnotified: ALL_NOTIFIED },
+    })
+
+  test.each<[readonly SummarizedDelivery[], string, string]>([
+    [[delivery('Wiki')], '0/0 1/1', 'Signed out of Wiki.'],
+    [
+      [delivery('Wiki'), revoking('Wiki')],
+      '1/1 1/1',
+      'Your access was revoked. Wiki has received the request to sign you out.',
+    ],
+    [
+      [delivery('Wiki'), revoking('Orders', offered)],
+      '0/1 1/1',
+      'Your access is being revoked. Signed out of 1 of 2 applications. Orders has not fetched the request to sign you out yet.',
+    ],
+    [
+      [revoking('Orders'), revoking('Users', offered)],
+      '1/2 0/0',
+      'Your access was revoked at 1 of 2 places. Signed out of none of 2 applications yet. Orders has received the request to sign you out. Users has not fetched the request to sign you out yet.',
+    ],
+    [
+      [revoking('Orders', { state: 'lapsed', level: null }), delivery('Wiki', DEAD)],
+      '1/1 0/1',
+      'Your access was revoked. Signed out of 1 of 2 applications. Signing out of Wiki did not work: please sign out there, or close it.',
+    ],
+  ])('%#: the steps are %s', (deliveries, expected, text) => {
+    const { steps, text: said } = withStrategy(...deliveries)
+    const shown = [steps?.revoke, steps?.notify].map((step) => `${step?.done}/${step?.total}`).join(' ')
+    expect([shown, said]).toEqual([expected, text])
+  })
+
+  test('only it has steps', () => {
+    expect(summary(revoking('Orders'))).toMatchObject({ steps: null })
+  })
+})
+
 describe('an application', () => {
   const only = (...deliveries: readonly SummarizedDelivery[]) => summary(...deliveries).applications[0]
 
@@ -399,10 +442,14 @@ const times = fc.record({
 const progresses = fc.tuple(ends, times).map(([end, time]) => ({ ...end, ...time }))
 const channels = fc.record({
   channel: fc.constantFrom('backchannel', 'global_revocation', 'saml'),
+  step: fc.constantFrom('revoke', 'notify'),
   fallbackFor: fc.option(fc.constantFrom('backchannel', 'global_revocation')),
   sid: fc.option(fc.constantFrom('one', 'two')),
 })
-const names = fc.oneof(fc.webUrl(), fc.uuid(), fc.string(), fc.constantFrom('Wiki', 'Mail', 'Chat'))
+const BUG = /undefined|null|NaN|Infinity/
+const names = fc
+  .oneof(fc.webUrl(), fc.uuid(), fc.string(), fc.constantFrom('Wiki', 'Mail', 'Chat'))
+  .filter((name) => !BUG.test(name))
 const summarized: fc.Arbitrary<SummarizedDelivery> = fc
   .tuple(progresses, channels, names, fc.option(names), fc.option(progresses))
   .map(([progress, channel, clientId, clientName, coveredBy]) => ({
@@ -429,7 +476,7 @@ test('no summary overstates the progress, leaves out an application, or contains
     fc.property(fc.array(summarized, { maxLength: 12 }), fc.boolean(), withoutDelivery, (...given) => {
       const [deliveries, knownIssuer, unnotified] = given
       const { status, signedOut, total, text, applications, initiator } = summarize(deliveries, {
-        ...{ now: NOW, knownIssuer, unnotified },
+        ...{ now: NOW, knownIssuer, strategy: null, unnotified },
       })
       const isOver = ({ state, level, sessionEndsAt, coveredBy }: SummarizedDelivery) => {
         const end = state === 'superseded' ? coveredBy : { state, level }
@@ -463,7 +510,7 @@ test('no summary overstates the progress, leaves out an application, or contains
       for (const sentences of [text, ...applications.map((application) => application.text)]) {
         expect(sentences).not.toMatch(/:\/\/|[0-9a-f]{8}-[0-9a-f]{4}-/i)
         expect(sentences).toMatch(/^\S.*\.$/)
-        expect(sentences).not.toMatch(/undefined|null|NaN|Infinity/)
+        expect(sentences).not.toMatch(BUG)
       }
     }),
     { numRuns: 1_000 },

@@ -1,4 +1,4 @@
-import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
+import { type ChannelDelivery, type Step, type Strategy, weakestRequired } from '../delivery/channels.ts'
 import { hasLapsed } from '../delivery/delivery.ts'
 import { type Level, weaker } from '../delivery/level.ts'
 import type { DeliveryRecord } from './records.ts'
@@ -17,6 +17,7 @@ export type DeliveryProgress = Pick<
 export interface SummarizedDelivery extends DeliveryProgress, ChannelDelivery {
   readonly clientId: string
   readonly clientName: string | null
+  readonly step: Step
   /** The newest delivery that covers a superseded one; null if it is unknown. */
   readonly coveredBy: DeliveryProgress | null
 }
@@ -56,8 +57,17 @@ export interface EventSummary {
   readonly total: number
   readonly text: string
   readonly applications: readonly ApplicationSummary[]
+  /** The progress of each step of the issuer's strategy; null without one. */
+  readonly steps: Readonly<Record<Step, StepProgress>> | null
   /** The application that started the logout and was skipped. It is not among `applications`. */
   readonly initiator: { readonly clientId: string; readonly name: string } | null
+}
+
+/** The relying parties of one step, each counted once, by its weakest required channel of the step. */
+export interface StepProgress {
+  /** Those that acknowledged at any level but `unconfirmable`, or whose session is over. */
+  readonly done: number
+  readonly total: number
 }
 
 /**
@@ -120,6 +130,8 @@ export interface SummaryFacts {
   readonly now: Date
   /** False if the issuer is not registered, so that no relying party is known. */
   readonly knownIssuer: boolean
+  /** Null if the issuer has none. */
+  readonly strategy: Strategy | null
   readonly unnotified: UnnotifiedClients
 }
 
@@ -131,7 +143,7 @@ export interface SummaryFacts {
  */
 export function summarize(
   deliveries: readonly SummarizedDelivery[],
-  { now, knownIssuer, unnotified }: SummaryFacts,
+  { now, knownIssuer, strategy, unnotified }: SummaryFacts,
 ): EventSummary {
   const applications = [...applicationsOf(deliveries, now), ...unnotifiedOf(unnotified.clients, now)]
   const total = applications.length
@@ -141,11 +153,13 @@ export function summarize(
   const incomplete = states.has('not_signed_out') || unknown
   const status = states.has('ending') ? 'in_progress' : incomplete ? 'incomplete' : 'complete'
   const { initiator } = unnotified
+  const steps = strategy === null ? null : stepsOf(deliveries, now)
   return {
     status,
     signedOut: over.length,
     total,
     text: [
+      ...(steps === null ? [] : revokedText(steps.revoke)),
       ...(total === 0
         ? nothingText({ knownIssuer, initiator })
         : [
@@ -155,11 +169,33 @@ export function summarize(
       ...(unnotified.complete ? [] : ['There may be more applications to sign out of.']),
     ].join(' '),
     applications: applications.map(toSummary),
+    steps,
     initiator:
       initiator === null
         ? null
         : { clientId: initiator.clientId, name: initiator.clientName ?? initiator.clientId },
   }
+}
+
+const DONE: readonly Outlook[] = ['over', 'partial', 'received', 'begun']
+
+function stepsOf(deliveries: readonly SummarizedDelivery[], now: Date): Readonly<Record<Step, StepProgress>> {
+  const progressOf = (step: Step): StepProgress => {
+    const parties = applicationsOf(
+      deliveries.filter((delivery) => delivery.step === step),
+      now,
+    )
+    const done = parties.filter(({ prospect }) => DONE.includes(prospect.outlook))
+    return { done: done.length, total: parties.length }
+  }
+  return { revoke: progressOf('revoke'), notify: progressOf('notify') }
+}
+
+function revokedText({ done, total }: StepProgress): readonly string[] {
+  if (total === 0) return []
+  if (done === total) return ['Your access was revoked.']
+  if (done === 0) return ['Your access is being revoked.']
+  return [`Your access was revoked at ${done} of ${total} places.`]
 }
 
 /** The applications with deliveries. */

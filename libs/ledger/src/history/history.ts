@@ -26,7 +26,7 @@ import { eventRanges } from './event-ranges.ts'
 // `names` must agree with `logoutTokenClaims`: the subject, if no session is known or the RP takes only the subject.
 const deliverySql = (more = '') => `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
+         p.client_name as "clientName", b.kind as channel, b.step, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
          d.sid, d.sub, d.lane, d.state, d.level, coalesce(string_to_array(d.evidence, ' '), '{}') as evidence,
          case when e.scope = 'issuer' then 'issuer'
               when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
@@ -52,7 +52,7 @@ const FIND_EVENTS = `
            select c from unnest(e.clients) as c
             where not exists (
               select from relying_parties p where p.issuer = i.name and p.client_id = c and ${HAD_PARTY})) end as "unregisteredClients",
-         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
+         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis", i.strategy,
          e.relayed_for as "relayedFor",
          e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
          l.total, l.planned as done

@@ -5,6 +5,7 @@ import type {
   NetworkRule,
   RelaySettings,
   SessionIndexUse,
+  Strategy,
   SubjectType,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
@@ -24,10 +25,12 @@ export interface IssuerQuotas {
 /** An issuer to register. Quotas that are left out stay as they are. */
 export type IssuerDraft = Omit<
   IssuerRecord,
-  'quotas' | 'networkRule' | 'subjectType' | 'cutoffs' | 'revision' | 'createdAt' | 'updatedAt'
+  'quotas' | 'networkRule' | 'subjectType' | 'cutoffs' | 'strategy' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
   /** Default: one hour, and not widened. */
   readonly cutoffs?: CutoffSettings
+  /** Default: none. */
+  readonly strategy?: Strategy | null
   /** Default: public. */
   readonly subjectType?: SubjectType
   readonly quotas?: Partial<IssuerQuotas>
@@ -58,6 +61,8 @@ export interface IssuerRecord {
   readonly subjectType: SubjectType
   readonly relay: RelaySettings
   readonly cutoffs: CutoffSettings
+  /** Null if it has none. */
+  readonly strategy: Strategy | null
   readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
   /** The networks that an unbound admin set; null if none did. */
@@ -73,7 +78,7 @@ const DEFAULT_CUTOFFS: CutoffSettings = { maxTokenTtlS: 3_600, widenToSubject: f
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
   sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", subject_type as "subjectType",
   ${relaySettingsOf('issuers')} as relay,
-  jsonb_build_object('maxTokenTtlS', max_token_ttl, 'widenToSubject', widen_to_subject) as cutoffs,
+  jsonb_build_object('maxTokenTtlS', max_token_ttl, 'widenToSubject', widen_to_subject) as cutoffs, strategy,
   jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
   network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 
@@ -134,6 +139,7 @@ const ISSUER = namedParameters({
   widen: 'boolean',
   max_token_ttl: 'integer',
   widen_to_subject: 'boolean',
+  strategy: 'text',
   sessions_max: 'bigint',
   relying_parties_max: 'integer',
   network_rule: 'jsonb',
@@ -151,7 +157,7 @@ const PUT_ISSUER = `
          defaults = excluded.defaults, subject_type = excluded.subject_type, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
          jwks_uri = excluded.jwks_uri, lenient_logout_tokens = excluded.lenient_logout_tokens, widen = excluded.widen,
-         max_token_ttl = excluded.max_token_ttl, widen_to_subject = excluded.widen_to_subject,
+         max_token_ttl = excluded.max_token_ttl, widen_to_subject = excluded.widen_to_subject, strategy = excluded.strategy,
          sessions_max = case when ${GIVEN.$.sessions} then excluded.sessions_max else issuers.sessions_max end,
          relying_parties_max = case when ${GIVEN.$.parties} then excluded.relying_parties_max else issuers.relying_parties_max end,
          network_rule = case when ${GIVEN.$.rule} then excluded.network_rule else issuers.network_rule end,
@@ -168,7 +174,7 @@ const SAME_ISSUER = `
      and subject_type = ${$.subject_type}
      and sla_window_days = ${$.sla_window_days} and jwks_uri is not distinct from ${$.jwks_uri}
      and lenient_logout_tokens = ${$.lenient_logout_tokens} and widen = ${$.widen}
-     and max_token_ttl = ${$.max_token_ttl} and widen_to_subject = ${$.widen_to_subject}
+     and max_token_ttl = ${$.max_token_ttl} and widen_to_subject = ${$.widen_to_subject} and strategy is not distinct from ${$.strategy}
      and (not ${GIVEN.$.sessions} or sessions_max is not distinct from ${$.sessions_max})
      and (not ${GIVEN.$.parties} or relying_parties_max is not distinct from ${$.relying_parties_max})
      and (not ${GIVEN.$.rule} or network_rule is not distinct from ${$.network_rule}) and deleted_at is null`
@@ -218,6 +224,7 @@ export async function putIssuer(
       widen: issuer.relay.widen,
       max_token_ttl: cutoffs.maxTokenTtlS,
       widen_to_subject: cutoffs.widenToSubject,
+      strategy: issuer.strategy ?? null,
       sessions_max: quotas?.sessions ?? null,
       relying_parties_max: quotas?.relyingParties ?? null,
       network_rule: networkRule == null ? null : JSON.stringify(networkRule),
@@ -243,7 +250,7 @@ export async function putIssuer(
       })
       const [after] = rows
       if (after === undefined) return { ok: false, conflict: 'iss_changed' }
-      if (before !== null && !isDeepStrictEqual(before.defaults, after.defaults))
+      if (before !== null && !isDeepStrictEqual(inherited(before), inherited(after)))
         await applyDefaults(transaction, after, endpointsOf)
       if (after.sessionIndex === 'complete' && before?.sessionIndex !== 'complete')
         await closeEndlessGap(transaction, after.iss)
@@ -256,6 +263,9 @@ export async function putIssuer(
     throw error
   }
 }
+
+/** The settings that the endpoints of relying parties depend on. */
+const inherited = ({ defaults, cutoffs, strategy }: IssuerRecord) => ({ defaults, cutoffs, strategy })
 
 /** Computes the endpoints of a relying party under the defaults of its issuer. */
 export type EndpointsOf = (party: RelyingPartyRecord, issuer: IssuerRecord) => readonly EndpointRecord[]

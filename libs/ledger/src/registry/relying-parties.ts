@@ -7,6 +7,7 @@ import {
   type Names,
   type NetworkRule,
   type Offer,
+  type Step,
   type SubjectType,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
@@ -28,6 +29,7 @@ export interface EndpointRecord {
   /** Null if Curfew sends to it. */
   readonly offer: Offer | null
   readonly names: Names
+  readonly step: Step
   readonly widens: boolean
   readonly always: boolean
   /** The secret that Curfew sends to it, a compact JWE under the master key; null without one. */
@@ -61,7 +63,7 @@ export interface RelyingPartyRecord {
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName", p.subject_type as "subjectType",
   p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
-  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'offer', offer, 'names', names,
+  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'offer', offer, 'names', names, 'step', step,
                  'widens', widens, 'always', always, 'sealedSecret', sealed_secret, 'counts', counts, 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
          order by kind, endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`

@@ -91,7 +91,12 @@ async function write(
   const [unnotified = ALL_NOTIFIED] = await findUnnotified(db, [found])
   const summary = summarize(
     deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
-    { now: writtenAt, knownIssuer: event.planBasis !== 'unknown_issuer', unnotified },
+    {
+      now: writtenAt,
+      knownIssuer: event.planBasis !== 'unknown_issuer',
+      strategy: event.strategy,
+      unnotified,
+    },
   )
   const message = confirmationMessage(
     event,

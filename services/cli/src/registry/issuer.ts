@@ -19,6 +19,11 @@ const PUT = {
   'max-token-ttl': text('SECONDS', 'the longest life of an access token'),
   'widen-to-subject': flag('the logout of a session also cuts off the access tokens of its user'),
   'no-widen-to-subject': flag('the logout of a session cuts off only access tokens with its sid'),
+  strategy: text(
+    'revoke_then_notify',
+    'revoke at once by every channel that can, whatever registrations say',
+  ),
+  'no-strategy': flag('use each channel as its registration says'),
   ...CONNECTION_OPTIONS,
 } as const
 const WORDS = { '<NAME>': 'the name of the issuer' }
@@ -63,7 +68,11 @@ async function put({ values, positionals }: Given<typeof PUT>): Promise<number> 
     ...chosen('widen', values.widen, values['no-widen']),
     ...(values['max-token-ttl'] !== undefined && { max_token_ttl: Number(values['max-token-ttl']) }),
     ...chosen('widen_to_subject', values['widen-to-subject'], values['no-widen-to-subject']),
+    ...(values.strategy !== undefined && { strategy: values.strategy }),
+    ...(values['no-strategy'] === true && { strategy: null }),
   } as Partial<IssuerInput>
+  if (values.strategy !== undefined && values['no-strategy'] === true)
+    throw new UsageError('Give --strategy or --no-strategy, not both.')
   if (values['jwks-uri'] !== undefined && values['no-jwks-uri'] === true)
     throw new UsageError('Give --jwks-uri or --no-jwks-uri, not both.')
   const put = connect(values).changeIssuer(name, (before) => {
@@ -102,6 +111,7 @@ function inWords({ name, iss, sla, defaults, links, ...issuer }: Issuer): string
     ['widen', issuer.widen ? 'yes' : 'no'],
     ['max_token_ttl', `${issuer.max_token_ttl} s`],
     ['widen_to_subject', issuer.widen_to_subject ? 'yes' : 'no'],
+    ['strategy', issuer.strategy ?? 'none'],
     ['relay', links.relay ?? 'unknown: CURFEW_PUBLIC_URL is not set'],
     ...Object.entries(defaults).map(([member, value]) => [member, JSON.stringify(value)] as const),
   ]

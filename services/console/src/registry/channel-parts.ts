@@ -133,7 +133,7 @@ export function withoutChannelSecrets(channels: NonNullable<RelyingPartySettings
 /** The endpoints of one channel to store, sorted by name. @param sealed the new secrets, by channel. */
 export function endpointsOf(
   { channel, common, registered }: ChannelPart,
-  { body, before, enableAgain }: Registration,
+  { issuer, body, before, enableAgain }: Registration,
   sealed: ReadonlyMap<string, string>,
 ): readonly EndpointRecord[] {
   const { kind } = channel
@@ -149,12 +149,13 @@ export function endpointsOf(
       const enabledAgain = enableAgain(kind) || known?.uri !== uri || known.disabledReason === BY_OWNER
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
       return {
-        ...{ kind, name, uri, settings, offer: offerOf(channel, settings), ...channel.names(settings) },
+        ...{ kind, name, uri, settings, step: channel.step },
+        ...{ offer: offerOf(channel, settings), ...channel.names(settings) },
         sealedSecret: sendsSecret
           ? (sealed.get(kind) ?? keptSecret({ channel, registered }, { name, uri }, before))
           : null,
         counts: common.sla?.counts ?? best,
-        fallbackFor: common.fallback_for ?? null,
+        fallbackFor: fallbackOf(channel, common, issuer),
         disabledReason: off ? BY_OWNER : enabledAgain ? null : known.disabledReason,
       }
     })
@@ -177,7 +178,15 @@ export const endpointsUnder: EndpointsOf = (party, issuer) => {
     const part = parts.get(endpoint.kind)
     if (part === undefined) return endpoint
     const { settings } = part.registered
-    return { ...endpoint, settings, offer: offerOf(part.channel, settings), ...part.channel.names(settings) }
+    const { channel, common } = part
+    const fallbackFor = fallbackOf(channel, common, issuer)
+    return {
+      ...endpoint,
+      settings,
+      fallbackFor,
+      offer: offerOf(channel, settings),
+      ...channel.names(settings),
+    }
   })
 }
 
@@ -190,6 +199,15 @@ export function registeredUnder(
   const part = partsUnder(party ?? { metadata: {}, settings: {} }, issuer).get(kind)
   if (part === undefined) throw new Error(`this release has no channel ${kind}`)
   return part.registered
+}
+
+/** The channel that a channel is a fallback for. A strategy that revokes at once leaves no channel that revokes as a fallback. */
+function fallbackOf(
+  { step }: Channel,
+  { fallback_for: fallbackFor }: CommonRegistration,
+  { strategy }: Pick<IssuerRecord, 'strategy'>,
+): string | null {
+  return step === 'revoke' && strategy === 'revoke_then_notify' ? null : (fallbackFor ?? null)
 }
 
 function offerOf(channel: Channel, settings: EndpointRecord['settings']): Offer | null {

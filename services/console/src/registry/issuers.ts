@@ -121,6 +121,7 @@ export function registerIssuers(
             maxTokenTtlS: request.body.max_token_ttl ?? 3_600,
             widenToSubject: request.body.widen_to_subject ?? false,
           },
+          strategy: request.body.strategy ?? null,
           ...(quotas !== null && { quotas }),
           defaults: {
             ...(defaults as StoredSettings),
@@ -366,6 +367,7 @@ function issuerView(issuer: IssuerRecord, relay: RelayAddresses): Issuer {
     widen: issuer.relay.widen,
     max_token_ttl: issuer.cutoffs.maxTokenTtlS,
     widen_to_subject: issuer.cutoffs.widenToSubject,
+    strategy: issuer.strategy,
     quotas: { sessions: issuer.quotas.sessions, relying_parties: issuer.quotas.relyingParties },
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),

@@ -79,13 +79,14 @@ export function partyView(
 }
 
 function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoints'][number] {
-  const { kind, name, uri, names, counts, fallbackFor, settings, disabledReason } = endpoint
+  const { kind, name, uri, names, step, counts, fallbackFor, settings, disabledReason } = endpoint
   return {
     ...{ channel: kind, name, uri, names, counts },
     // A channel stores null for settings that are not set.
     settings: Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)),
     enabled: disabledReason === null,
     disabled_reason: disabledReason,
+    step,
     fallback_for: fallbackFor,
   }
 }
