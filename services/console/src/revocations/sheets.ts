@@ -1,16 +1,23 @@
 import type { Issuer, IssuerName } from '@curfew/domain'
-import type { CutoffEntry, CutoffState } from '@curfew/ledger'
+import type { CutoffEntry, CutoffState, IssuerRecord } from '@curfew/ledger'
 
 /** The claims of an answer of the feed (typ `revocations+jwt`). */
 export interface RevocationsClaims {
   readonly iss: Issuer
   readonly iat: number
+  /**
+   * The number after which the entries begin; null in a snapshot. A reader checks it, because the answer to another question would
+   * make it skip entries.
+   */
+  readonly after: number | null
   /** The number of the last entry that the answer covers. */
   readonly seq: number
   /** Seconds since 1970: the feed has every logout that was accepted before. */
   readonly as_of: number
   /** How old `as_of` may be before a reader must take itself for stale, in seconds. */
   readonly max_staleness: number
+  /** The longest life of a token, in seconds. A reader may forget an entry this long after its time. */
+  readonly max_token_ttl: number
   /** Tokens of the issuer that are this old or older are dead, in seconds since 1970; null if there is no such logout. */
   readonly issuer_before: number | null
   /** The key in base64url, and the time of the cutoff in seconds since 1970. */
@@ -56,7 +63,7 @@ export interface Sheets {
   since(issuer: FeedIssuer, after: number, atLeast?: number): Promise<Sheet | NoSheet>
 }
 
-type FeedIssuer = { readonly name: IssuerName; readonly iss: Issuer }
+type FeedIssuer = Pick<IssuerRecord, 'name' | 'iss' | 'cutoffs'>
 
 /**
  * Why there is no answer. `snapshot`: the number is not of this feed, or too much is new, so that the reader must take a snapshot.
@@ -109,7 +116,7 @@ export function createSheets({ asOf, state, read, sign, now }: SheetsDeps): Shee
     }
   }
 
-  async function make({ name, iss }: FeedIssuer, after: number | null): Promise<Sheet | NoSheet> {
+  async function make({ name, iss, cutoffs }: FeedIssuer, after: number | null): Promise<Sheet | NoSheet> {
     const at = now().getTime()
     // Before the entries are read: an entry that is added meanwhile is no promise of this answer.
     const asOfMs = await asOf()
@@ -120,9 +127,10 @@ export function createSheets({ asOf, state, read, sign, now }: SheetsDeps): Shee
     const entries = after === seq ? [] : await read({ iss, after: after ?? 0, limit })
     if (entries === null) return 'snapshot'
     const claims: RevocationsClaims = {
-      ...{ iss, iat: Math.floor(at / 1_000), max_staleness: MAX_STALENESS_S },
+      // With milliseconds: the age of as_of is counted from here.
+      ...{ iss, iat: at / 1_000, max_staleness: MAX_STALENESS_S, max_token_ttl: cutoffs.maxTokenTtlS },
       // An entry that was committed after the number was read is in the answer, and comes again.
-      ...{ seq, as_of: Math.floor(asOfMs) / 1_000 },
+      ...{ after, seq, as_of: Math.floor(asOfMs) / 1_000 },
       issuer_before: everybodyBefore,
       entries,
     }
