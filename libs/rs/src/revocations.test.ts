@@ -152,6 +152,10 @@ describe('a process without the feed', () => {
     await expect.poll(() => feed.asked.length).toBe(2)
     await revocations.stop()
     await revocations.stop()
+    const leaving = feed.asked.filter(({ query }) => query.get('leaving') === 'true')
+    expect(leaving.map(({ query }) => [query.get('after'), query.get('reader')])).toEqual([
+      [String(feed.seq), feed.asked[0]?.query.get('reader')],
+    ])
     await createRevocations({ feed: feed.url, issuer: ISS, key: KEY }).stop()
     const never = start({ feed: 'http://127.0.0.1:9/v1/issuers/main/revocations' })
     const ready = never.ready()

@@ -60,9 +60,12 @@ export interface Revocations {
    */
   decide(claims: TokenClaims, whenStale: Staleness): Decision
   status(): RevocationsStatus
-  /** Ends the reading. */
+  /** Ends the reading, and says so to Curfew, which otherwise waits a minute for this process. */
   stop(): Promise<void>
 }
+
+/** The longest time that `stop` waits for Curfew, in milliseconds. */
+const LEAVING_MS = 2_000
 
 /** @throws {TypeError} that names a wrong option. */
 export function createRevocations(options: RevocationsOptions): Revocations {
@@ -84,6 +87,16 @@ export function createRevocations(options: RevocationsOptions): Revocations {
   let running: Promise<void> | null = null
 
   const isRevoked = (claims: TokenClaims) => isCutOff(claims, state, { issuer, since })
+  let left = false
+  async function leave(): Promise<void> {
+    const { seq } = state
+    if (seq === null || left) return
+    left = true
+    const signal = AbortSignal.timeout(LEAVING_MS)
+    // The process stops, whatever the answer. Without one, Curfew forgets this reader after a minute.
+    await ask({ after: seq, waitS: 0, etag: null, leaving: true, signal }).catch(() => undefined)
+  }
+
   /** Whether the logouts that end a token may be unknown. */
   function isUncertain({ iat }: TokenClaims): boolean {
     const nowMs = now()
@@ -128,6 +141,7 @@ export function createRevocations(options: RevocationsOptions): Revocations {
       stopping.abort()
       watch.stop()
       await running
+      await leave()
     },
   }
 }

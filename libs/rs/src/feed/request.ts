@@ -14,6 +14,8 @@ export interface Question {
   readonly waitS: number
   /** The `ETag` of a known snapshot. */
   readonly etag: string | null
+  /** Whether this process stops, so that its resource server no longer waits for it. */
+  readonly leaving?: boolean
   readonly signal: AbortSignal
 }
 
@@ -38,12 +40,13 @@ export function createFeedRequest({
   fetch,
   timeouts,
 }: FeedRequestOptions): (question: Question) => Promise<Fetched> {
-  return async ({ after, waitS, etag, signal }) => {
+  return async ({ after, waitS, etag, leaving = false, signal }) => {
     const url = new URL(feed)
     url.searchParams.set('reader', reader)
     if (after !== null) {
       url.searchParams.set('after', String(after))
       url.searchParams.set('wait', String(waitS))
+      if (leaving) url.searchParams.set('leaving', 'true')
     }
     const timeoutMs = after === null ? timeouts.snapshotMs : waitS * 1_000 + timeouts.answerMs
     try {
