@@ -111,14 +111,17 @@ export function mayBeWithheld(
 export function maySubBeUnknown(
   evidence: Evidence,
   { delivery, eventId }: MemoryDelivery,
-  { clientId, names }: Binding,
+  { clientId, names, always }: Binding,
 ): boolean {
   const { ledger, scenario, accepted } = evidence
   const event = accepted.get(eventId)?.event
   if (event === undefined || delivery.event.sub !== null) return false
   if (names !== 'subject' && delivery.sid !== null) return false
   const isUsed = scenario.sessionIndex !== 'off' && ledger.events.get(eventId)?.basis !== 'index_unavailable'
-  const known = knownOf(evidence, event, clientId, true).filter(({ session }) => !isByLink(event, session))
+  // The admin API of an issuer knows no sub that only one client knows.
+  const known = always
+    ? []
+    : knownOf(evidence, event, clientId, true).filter(({ session }) => !isByLink(event, session))
   const shared = scenario.pairwise.has(clientId)
     ? []
     : knownOf(evidence, event, null, true).filter(({ session: { sub } }) => !isPrivate(sub))
@@ -149,7 +152,11 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     const spared = sparedSessions(evidence, { event, binding, atMs })
     const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
     // A binding that takes only the subject is owed a delivery if any session of the client must end, known then or found later.
-    const owesSubject = takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
+    // One for the sessions of the issuer itself is owed the subject too where no earlier session is known anywhere.
+    const about = knownOf(evidence, event, null, true).some(({ session }) => isAbout(event, session))
+    const owesSubject = binding.always
+      ? takesNoSids(binding) || !about
+      : takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
     if (unnamed && spared.length > 0 && !owesSubject)
       yield `${of} without a sid, but the index knew ${spared.map(({ session }) => session.sid)}`
     const ended = ofClient.find(({ session }) => session.sid === claims.sid)
