@@ -204,17 +204,19 @@ test('a channel is named only in its own folder and in the index', () => {
       .map((name) => join(folder, name)),
   )
   const naming = kinds.flatMap(({ name: kind }) => {
-    // A path such as `/backchannel-logout` is a different word. `admin` is also a scope and the reason of a logout.
-    const word =
-      kind === 'admin'
-        ? /kind\b.{0,10}['"]admin['"]|channels\.admin\b|\.\/admin\//
-        : new RegExp(`\\b${kind}\\b(?!-)`)
+    // A path such as `/backchannel-logout` is a different word. `admin` is also a scope and the reason of a logout, and `revocation` is
+    // what several channels do.
+    const word = ['admin', 'revocation'].includes(kind)
+      ? new RegExp(`kind\\b.{0,10}['"]${kind}['"]|channels\\.${kind}\\b|\\./${kind}/`)
+      : new RegExp(`\\b${kind}\\b(?!-)`)
     return sources
       .filter((file) => !file.startsWith(`${root}/${kind}/`) && word.test(readFileSync(file, 'utf8')))
       .map((file) => `${file} names ${kind}`)
   })
   expect(naming.toSorted()).toEqual(
-    ['admin', 'backchannel', 'global_revocation'].map((kind) => `${root}/index.ts names ${kind}`),
+    ['admin', 'backchannel', 'global_revocation', 'revocation'].map(
+      (kind) => `${root}/index.ts names ${kind}`,
+    ),
   )
 })
 

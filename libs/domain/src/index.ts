@@ -91,6 +91,7 @@ export {
   NoSigningKeyError,
   QueryTimeoutError,
   RecordTooLargeError,
+  SessionTokensError,
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
@@ -364,6 +365,7 @@ export {
   type SessionChanges,
   type SessionEnd,
   type SessionIndexUse,
+  type SessionToken,
   sessionLogKey,
 } from './session/session.ts'
 export {

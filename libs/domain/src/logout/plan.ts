@@ -75,6 +75,8 @@ const WIDEN_GRACE_MS = 2_000
  * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
  * session. The exception is a client that the IdP sent its own token for, if none of its sessions is to be spared. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
  *
+ * A binding that needs the tokens of a session (`posted`) is owed only the logouts of sessions in the index.
+ *
  * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
  * A binding that can name anything (`any`) gets one delivery of each event, whatever the index knows. It gets an issuer logout whole,
@@ -219,7 +221,8 @@ function namedFor(
   binding: Binding,
   { held, complete, known, subjectsFor }: Holding,
 ): readonly (Named & Pick<OwedDelivery, 'doubtful'>)[] {
-  if (held.length === 0 && complete) return []
+  // If the session is posted later, its logout is owed then.
+  if (held.length === 0 && (complete || binding.posted === true)) return []
   if (event.scope === 'session') {
     return subjectsFor(binding.clientId, held).map((sub) => {
       const own = held.filter((session) => session.sub === sub)
