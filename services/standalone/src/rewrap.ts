@@ -65,7 +65,7 @@ export async function rewrapSecrets(
       // The path names no session: the output of the command may be logged.
       for (const tokens of batch)
         await rewrap(tokens.sealed, '/v1/sessions', (resealed) => replaceSessionTokens(db, tokens, resealed))
-      onProgress(progress)
+      if (batch.length > 0) onProgress(progress)
       after = batch.at(-1) ?? null
       if (after === null) return progress
     }
