@@ -26,7 +26,6 @@ function define(keycloak: TestKeycloak): void {
     curfew = await openCurfew({ bookkeepers: 1 })
     realm = await openRealm(keycloak)
     await curfew.client.putIssuer(ISSUER, { iss: realm.iss })
-    await realm.admin('POST', '/clients', { clientId: 'api', secret: 'of-the-api' })
     const response = await fetch(`${realm.iss}/.well-known/openid-configuration`)
     const discovered = (await response.json()) as Readonly<Record<string, unknown>>
     metadata = Object.fromEntries(METADATA.map((name) => [name, discovered[name]]))
@@ -49,9 +48,6 @@ function define(keycloak: TestKeycloak): void {
     })
     return (await response.json()) as Readonly<Record<string, unknown>>
   }
-  const isActive = async (token: string) =>
-    (await ask('/introspect', { client_id: 'api', client_secret: 'of-the-api', token })).active
-
   test.each([
     ['client_secret_basic', { clientAuthenticatorType: 'client-secret', secret }, secret],
     ['client_secret_post', { clientAuthenticatorType: 'client-secret', secret }, secret],
@@ -69,10 +65,14 @@ function define(keycloak: TestKeycloak): void {
     'REV-01, REV-04: with %s, the tokens are inactive after a logout, and a refresh fails',
     async (method, client, own) => {
       const clientId = `rp-${method}`
-      // The tokens are got by a public client, which then becomes the client of the method.
-      await realm.admin('POST', '/clients', { clientId, publicClient: true, directAccessGrantsEnabled: true })
+      // A client with a secret gets the tokens and introspects them. For the logout it has the method.
+      const withSecret = { clientAuthenticatorType: 'client-secret', secret, publicClient: false }
+      await realm.admin('POST', '/clients', { clientId, directAccessGrantsEnabled: true, ...withSecret })
       const found = await realm.admin('GET', `/clients?clientId=${clientId}`)
       const [{ id: uuid } = { id: '' }] = (await found.json()) as { readonly id: string }[]
+      const change = (settings: object) => realm.admin('PUT', `/clients/${uuid}`, { clientId, ...settings })
+      const as = { client_id: clientId, client_secret: secret }
+      const isActive = async (token: string) => (await ask('/introspect', { ...as, token })).active
       const user = `user-of-${method.replaceAll('_', '-')}`
       const sub = await realm.addUser(user)
       const logIn = async () => {
@@ -81,7 +81,7 @@ function define(keycloak: TestKeycloak): void {
           scope: 'openid',
           username: user,
           password: user,
-          client_id: clientId,
+          ...as,
         }
         const { id_token, refresh_token, access_token } = await ask('', form)
         const claims = JSON.parse(
@@ -94,9 +94,8 @@ function define(keycloak: TestKeycloak): void {
         }
       }
       const [ended, kept] = [await logIn(), await logIn()]
-      await realm.admin('PUT', `/clients/${uuid}`, {
-        ...{ clientId, publicClient: false, directAccessGrantsEnabled: true, ...client },
-      })
+      expect([await isActive(ended.accessToken), await isActive(ended.refreshToken)]).toEqual([true, true])
+      await change(client)
       await curfew.client.putRelyingParty(ISSUER, clientId, {
         curfew: { channels: { revocation: { ...metadata, method, ...(own !== null && { secret: own }) } } },
       } as never)
@@ -112,7 +111,6 @@ function define(keycloak: TestKeycloak): void {
       await eventually(async () =>
         expect((await curfew.client.listSessions({ iss: realm.iss, sub })).items).toHaveLength(2),
       )
-      expect([await isActive(ended.accessToken), await isActive(kept.accessToken)]).toEqual([true, true])
       expect((await curfew.client.probe(ISSUER, clientId)).report).toMatchObject({ failed: 0 })
       const { id } = await curfew.client.postLogoutEvent({
         iss: realm.iss,
@@ -122,10 +120,13 @@ function define(keycloak: TestKeycloak): void {
       })
       const { deliveries } = await curfew.client.getLogoutEvent(id, { wait: 20 })
       expect(deliveries).toMatchObject([{ channel: 'revocation', state: 'acknowledged', level: 'done' }])
-      expect([await isActive(ended.accessToken), await isActive(kept.accessToken)]).toEqual([false, true])
-      await realm.admin('PUT', `/clients/${uuid}`, { clientId, publicClient: true })
+      await change(withSecret)
+      expect([
+        ...[await isActive(ended.accessToken), await isActive(ended.refreshToken)],
+        await isActive(kept.accessToken),
+      ]).toEqual([false, false, true])
       const refresh = (refresh_token: string) =>
-        ask('', { grant_type: 'refresh_token', refresh_token, client_id: clientId })
+        ask('', { grant_type: 'refresh_token', refresh_token, ...as })
       expect(await refresh(ended.refreshToken)).toMatchObject({ error: 'invalid_grant' })
       expect(await refresh(kept.refreshToken)).not.toHaveProperty('error')
     },

@@ -70,7 +70,9 @@ describe('REV-04: the method', () => {
   test('is the registered one, which must be supported', () => {
     expect(methodFor({ method: 'none' })).toBe('none')
     const own = { revocation_endpoint: URI, ...supported('client_secret_post') }
-    expect(faultsOf({ ...own, method: 'none' })).toEqual(['method'])
+    expect(faultsOf({ ...own, method: 'private_key_jwt' })).toEqual(['method'])
+    // A public client has no credential, so servers do not list its method.
+    expect(faultsOf({ ...own, method: 'none' })).toEqual([])
     expect(faultsOf({ revocation_endpoint: URI, ...supported('magic') })).toEqual([
       'revocation_endpoint_auth_methods_supported',
     ])

@@ -63,7 +63,8 @@ function methodOf(client: ClientMetadata, own: Own, note: Note): Method {
   const { revocation_endpoint_auth_methods_supported: stated, method } = own
   const supported = stated ?? DEFAULT_METHODS
   if (method !== undefined) {
-    if (stated !== undefined && !stated.includes(method))
+    // Servers that take public clients, such as Keycloak, do not list the method none.
+    if (stated?.includes(method) === false && method !== 'none')
       note('method', `must be one that the endpoint supports: ${stated.join(', ')}`)
     return method
   }
