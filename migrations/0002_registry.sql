@@ -101,6 +101,8 @@ create table bindings (
   widens            boolean not null,
   -- Whether it ends the sessions of the issuer itself, so that each logout of the issuer is owed to it. Follows from the settings.
   always            boolean not null default false,
+  -- Whether its messages need the tokens of a session, so that it is owed only the logouts of posted sessions. Follows from the settings.
+  posted            boolean not null default false,
   -- For a channel from which relying parties fetch: {"lastsMs", "onDeadline"}, the time for which a delivery is offered and the state
   -- after it. Null: Curfew sends.
   offer             jsonb check (offer is null or (offer->>'lastsMs')::bigint > 0 and offer->>'onDeadline' in ('lapsed', 'dead_lettered')),

@@ -49,6 +49,8 @@ create table sessions (
   orphaned_at            timestamptz,
   -- The value of orphaned_at for which operators were last notified. A different value means that a notification is due.
   orphan_notified_at     timestamptz,
+  -- The tokens that end with the session, a compact JWE under the master key. They hardly compress.
+  sealed_tokens          text storage external,
   primary key (issuer, sub, sid, client_id),
   constraint orphaned_by_a_logout check (orphaned_at is null or logout_event_id is not null),
   constraint restarted_as_a_whole check (
@@ -85,6 +87,8 @@ create index sessions_started on sessions (issuer, client_id, started_at);
 -- orphaned_at alone does not sort them.
 create index sessions_orphaned on sessions (orphaned_at, issuer, sub, sid, client_id) where orphaned_at is not null;
 create index sessions_orphaned_of_issuer on sessions (issuer, orphaned_at, sub, sid, client_id) where orphaned_at is not null;
+-- Finds the tokens to seal again after a change of the master key.
+create index sessions_sealed on sessions (issuer, sub, sid, client_id) where sealed_tokens is not null;
 create index sessions_orphans_unnotified on sessions (orphaned_at)
   where orphaned_at is not null and orphan_notified_at is distinct from orphaned_at;
 

@@ -206,9 +206,9 @@ test('a channel is named only in its own folder and in the index', () => {
       .map((name) => join(folder, name)),
   )
   const naming = kinds.flatMap(({ name: kind }) => {
-    // A path such as `/backchannel-logout` is a different word. `admin` is also a scope and the reason of a logout, and a cutoff is
-    // what an entry of the feed is.
-    const word = ['admin', 'cutoff'].includes(kind)
+    // A path such as `/backchannel-logout` is a different word. `admin` is also a scope and the reason of a logout, `revocation` is what
+    // several channels do, and a cutoff is what an entry of the feed is.
+    const word = ['admin', 'cutoff', 'revocation'].includes(kind)
       ? new RegExp(`kind\\b.{0,10}['"]${kind}['"]|channels\\.${kind}\\b|\\./${kind}/`)
       : new RegExp(`\\b${kind}\\b(?!-)`)
     return sources
@@ -216,7 +216,9 @@ test('a channel is named only in its own folder and in the index', () => {
       .map((file) => `${file} names ${kind}`)
   })
   expect(naming.toSorted()).toEqual(
-    ['admin', 'backchannel', 'cutoff', 'global_revocation'].map((kind) => `${root}/index.ts names ${kind}`),
+    ['admin', 'backchannel', 'cutoff', 'global_revocation', 'revocation'].map(
+      (kind) => `${root}/index.ts names ${kind}`,
+    ),
   )
 })
 

@@ -263,6 +263,30 @@ describe('the answer', () => {
     expect(attempts).toMatchObject([{ status: 404, note: 'unknown_user' }])
   })
 
+  test('GTR-01, GTR-02: the settings of an Auth0 connection name the user in subject, and take 200', async () => {
+    const auth0 = { member: 'subject', success: [200] } as const
+    await using app = await register(auth0, { member: 'subject', success: 200 })
+    const { deliveries } = await logout(app.clientId)
+    expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
+    expect(app.received).toMatchObject([
+      { status: 200, body: JSON.stringify({ subject: { format: 'iss_sub', iss: ISS, sub: 'alice' } }) },
+    ])
+  })
+
+  test('GTR-03: each attempt of a delivery has a credential of its own', async () => {
+    await using app = await register()
+    app.behave(503)
+    await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [app.clientId] })
+    // The first attempt and its two quick retries.
+    await eventually(() => expect(app.received).toHaveLength(3))
+    const jtis = app.received.map(({ credential }) => {
+      const claims = Buffer.from(credential.split('.')[1] ?? '', 'base64url').toString('utf8')
+      return (JSON.parse(claims) as { readonly jti: string }).jti
+    })
+    expect(new Set(jtis).size).toBe(3)
+    expect(new Set(app.received.map(({ body }) => body)).size).toBe(1)
+  })
+
   test('200, as Auth0 sends it, acknowledges if it is registered as success', async () => {
     await using app = await register({ success: [200] }, { success: 200 })
     expect((await logout(app.clientId)).deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])

@@ -120,10 +120,25 @@ async function misbehave({
       },
     },
   } as never)
+  const refreshToken = random('refresh-token-')
+  await client.putRelyingParty('main', 'tokens', {
+    curfew: {
+      ...quick,
+      channels: { revocation: { revocation_endpoint: hosts.at('tokens'), secret: clientSecret } },
+    },
+  } as never)
   const webhook = await client.putWebhook('hook', { url: `${hosts.at('hook')}?secret=${inQuery}` })
   const bound = await client.createApiKey({ name: 'idp', scopes: ['events:write'] } as never)
 
   await events.postSession({ iss: ISS, ...person, client_id: 'ok', expires_at: null })
+  const revocation = [{ token: refreshToken }]
+  await events.postSession({ iss: ISS, ...person, client_id: 'tokens', expires_at: null, revocation })
+  await events
+    .postSession({ iss: ISS, ...person, client_id: 'tokens', revocation } as never)
+    .catch(() => undefined)
+  await expect
+    .poll(async () => (await client.listSessions({ iss: ISS, sub: person.sub })).items.length, patiently)
+    .toBe(2)
   const { id } = await events.postLogoutEvent({ iss: ISS, ...person })
   await events.postLogoutEvent({ iss: ISS, sub: person.sub, email: person.email })
 
@@ -163,6 +178,7 @@ async function misbehave({
 
   await expect.poll(() => paths.filter((path) => hosts.count(path) === 0), patiently).toEqual([])
   await expect.poll(() => hosts.count('revoke'), patiently).toBeGreaterThan(0)
+  await expect.poll(() => hosts.count('tokens'), patiently).toBeGreaterThan(0)
   await expect
     .poll(async () => (await client.listDeadLetters()).items.map((dead) => dead.client_id), patiently)
     .toEqual(expect.arrayContaining(['revoker']))
@@ -172,7 +188,7 @@ async function misbehave({
 
   return [
     ...Object.values(person),
-    ...[adminKey, wrongKey, String(bound.key), String(webhook.secret), clientSecret],
+    ...[adminKey, wrongKey, String(bound.key), String(webhook.secret), clientSecret, refreshToken],
     ...[cookie, inQuery, String(jwk.d), forged],
     ...hosts.tokens.flatMap((each) => [each, each.split('.').at(-1) ?? each]),
   ]

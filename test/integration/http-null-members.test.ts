@@ -69,6 +69,14 @@ const CASES: readonly (readonly [operation: string, path: string, body: () => ob
     '/v1/sessions',
     () => ({ iss: ISS, sub: 'alice', sid: 's1', client_id: 'shop', expires_at: EXPIRES }),
   ],
+  [
+    'post /v1/sessions',
+    '/v1/sessions',
+    () => ({
+      ...{ iss: ISS, sub: 'alice', sid: 's2', client_id: 'shop', expires_at: EXPIRES },
+      revocation: [{ token: 'a token' }],
+    }),
+  ],
   ['put /v1/issuers/{issuer}', '/v1/issuers/nulls', () => ({ iss: 'https://nulls.example', sla: SLA })],
   [
     'put /v1/issuers/{issuer}',
@@ -86,6 +94,7 @@ const CASES: readonly (readonly [operation: string, path: string, body: () => ob
         endpoints: [{ name: 'eu', uri: `${URI}/eu` }],
         channels: {
           backchannel: { sla: { counts: 'done' } },
+          revocation: { revocation_endpoint: 'https://127.0.0.1:1/revoke', method: 'none' },
           admin: {
             subject: [
               { method: 'POST', uri: 'https://127.0.0.1:1/{sub}', success: [204], body: { all: true } },

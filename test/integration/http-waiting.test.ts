@@ -48,6 +48,7 @@ async function openIngest(curfew: Curfew) {
     databaseUrl: curfew.gate.url,
     tokens: createRelayedTokens({ client, log, now: () => new Date() }),
     spool: null,
+    sealTokens: null,
     log,
     metrics,
     backlogMax: null,

@@ -1,6 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { type ClientId, type IssuerName, SIGNING_ALGORITHMS } from '@curfew/domain'
 import {
+  type ClientId,
+  type Issuer,
+  type IssuerName,
+  SIGNING_ALGORITHMS,
+  type Sid,
+  type Subject,
+} from '@curfew/domain'
+import {
+  applySessions,
   changeSigningKeys,
   findRelyingParty,
   findSigningKeys,
@@ -18,6 +26,7 @@ import {
   createKeyMaker,
   createKeyring,
   createLogKeeper,
+  createSessionTokenSealer,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -28,6 +37,7 @@ import { register, registerParty } from './ledger-support.ts'
 // keys can open every secret at any time. Method: real secrets in PostgreSQL, and a crash after a batch.
 
 const ISSUER = 'main' as IssuerName
+const ISS = 'https://idp.example' as Issuer
 const [OLD, NEW] = [randomBytes(32), randomBytes(32)]
 const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n'
 const CLIENTS = 230
@@ -159,6 +169,38 @@ test('every secret is sealed with the new master key, even if the first run cras
   expect(await rewrapSecrets(database.url, { current: NEW, old: OLD }, () => undefined)).toMatchObject({
     rewrapped: 0,
   })
+})
+
+test('the tokens of all sessions are sealed with the new master key', async () => {
+  const { db } = database
+  const [before, after] = [createSessionTokenSealer(OLD), createSessionTokenSealer(NEW)]
+  const owner = (n: number) => ({ iss: ISS, sid: `sid ${n}` as Sid, clientId: 'client 0' as ClientId })
+  const [startedAt, count] = [new Date(), 250]
+  const starts = await Promise.all(
+    Array.from({ length: count }, async (_, n) => ({
+      ...{ ...owner(n), sub: `user ${n % 7}` as Subject, device: null, startedAt, startedStated: true },
+      ...{ acceptedAt: startedAt, expiresAt: null },
+      ...(n > 0 && { sealedTokens: await before.seal([{ token: `token ${n}`, hint: null }], owner(n)) }),
+    })),
+  )
+  await applySessions(db, { ends: [], starts })
+  const { unreadable } = await rewrapSecrets(database.url, { current: NEW, old: OLD })
+  expect(unreadable).toEqual([])
+  const { rows } = await db.query<{ sid: string; sealed: string | null }>(
+    'select sid, sealed_tokens as sealed from sessions',
+  )
+  expect(rows).toHaveLength(count)
+  for (const { sid, sealed } of rows) {
+    const n = Number(sid.slice('sid '.length))
+    if (n === 0) expect(sealed).toBeNull()
+    else expect(await after.open(sealed ?? '', owner(n))).toEqual([{ token: `token ${n}`, hint: null }])
+  }
+  const lost = createSessionTokenSealer(randomBytes(32))
+  await db.query('update sessions set sealed_tokens = $1 where sid = $2', [
+    await lost.seal([{ token: 't', hint: null }], owner(1)),
+    'sid 1',
+  ])
+  expect((await rewrapSecrets(database.url, { current: NEW, old: OLD })).unreadable).toEqual(['/v1/sessions'])
 })
 
 test('a secret that neither master key opens is reported, and all others are sealed', async () => {

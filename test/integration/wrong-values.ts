@@ -8,6 +8,8 @@ interface MemberSchema {
   readonly maxItems?: number
   readonly uniqueItems?: boolean
   readonly items?: MemberSchema
+  readonly properties?: Readonly<Record<string, MemberSchema>>
+  readonly required?: readonly string[]
   readonly anyOf?: readonly (MemberSchema & { readonly const?: unknown })[]
 }
 
@@ -58,20 +60,44 @@ function wrongValues(schema: MemberSchema): readonly (readonly [why: string, val
       return otherTypes('boolean')
     case 'array': {
       const { items, minItems, maxItems, uniqueItems } = schema
-      if (items === undefined || minItems !== 1 || maxItems === undefined || uniqueItems !== true)
+      if (
+        items === undefined ||
+        minItems !== 1 ||
+        maxItems === undefined ||
+        (items.type !== 'object' && uniqueItems !== true)
+      )
         throw new Error('an array without bounds or uniqueItems needs new cases in wrongValues')
-      const many = Array.from({ length: maxItems + 1 }, (_, index) => `c${index}`)
+      const many = Array.from({ length: maxItems + 1 }, (_, index) => rightItem(items, `c${index}`))
       return [
         ...otherTypes('array'),
         ['empty', []],
         ['too many', many],
-        ['with a duplicate', ['a', 'a']],
-        ...wrongValues(items).map(([why, value]) => [`with an item ${why}`, ['fine', value]] as const),
+        ...(uniqueItems === true ? [['with a duplicate', ['a', 'a']] as const] : []),
+        ...wrongValues(items).map(
+          ([why, value]) => [`with an item ${why}`, [rightItem(items, 'fine'), value]] as const,
+        ),
+      ]
+    }
+    case 'object': {
+      const { properties = {}, required = [] } = schema
+      const right = rightItem(schema, 'fine') as object
+      return [
+        ...otherTypes('object'),
+        ['empty', {}],
+        ['with an unknown member', { ...right, x: 1 }],
+        ...wrongMembers({ properties, required }).map(
+          ({ member, why, value }) => [`with a ${member} ${why}`, { ...right, [member]: value }] as const,
+        ),
       ]
     }
     default:
       throw new Error(`wrongValues has no cases for the schema ${JSON.stringify(schema)}: add them`)
   }
+}
+
+/** A valid item of an array: a text, or an object whose required members are texts. */
+function rightItem({ type, required = [] }: MemberSchema, text: string): unknown {
+  return type === 'object' ? Object.fromEntries(required.map((member) => [member, text])) : text
 }
 
 /** The wrong values of each member of a body. An optional member may be null: it counts as absent. */

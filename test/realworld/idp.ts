@@ -163,6 +163,8 @@ function configuration(keys: readonly unknown[]): Readonly<Record<string, unknow
       registration: { enabled: true },
       registrationManagement: { enabled: true, rotateRegistrationAccessToken: false },
       devInteractions: { enabled: true },
+      revocation: { enabled: true },
+      introspection: { enabled: true },
       rpInitiatedLogout: {
         logoutSource: (ctx: { body: string }, form: string) => {
           ctx.body = form

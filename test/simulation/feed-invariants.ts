@@ -13,7 +13,9 @@ export const FEED_INVARIANTS: Readonly<Record<string, Invariant>> = {
 function* owedOnce({ scenario, ledger, accepted }: Evidence): Iterable<string> {
   for (const [id, { event }] of accepted) {
     for (const { binding } of scenario.feeds) {
-      const isOwed = event.iss === binding.iss && (event.clients === null || event.relayed !== undefined)
+      const isOwed =
+        event.iss === binding.iss &&
+        (event.clients === null || event.relayed !== undefined || event.scope === 'session')
       const count = [...ledger.deliveries.values()].filter(
         ({ eventId, bindingId }) => eventId === id && bindingId === binding.id,
       ).length

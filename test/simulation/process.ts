@@ -103,6 +103,7 @@ export function createProcess(
     readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
     disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
     findSessions: (questions) => call('findSessions', () => ledger.findSessions(questions)),
+    findSessionTokens: (request) => call('findSessionTokens', () => ledger.findSessionTokens(request)),
     oweLateLogouts: (sessions) => call('oweLateLogouts', () => ledger.oweLateLogouts(sessions)),
     planEvents: (request) => call('planEvents', () => ledger.planEvents(request)),
     applySessions: (changes) => call('applySessions', () => ledger.applySessions(changes)),

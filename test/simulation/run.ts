@@ -293,6 +293,7 @@ function startWorker(world: World, plan: WorkerPlan, number: number, random: Ran
       keyring: KEYRING,
       clientKeys: { open: () => Promise.reject(new Error('no RP has a client certificate')) },
       messages: UNSEALED,
+      sessionTokens: { open: async () => [] },
       relayedTokens: VERIFIED,
       log: SILENT,
       metrics,

@@ -61,6 +61,7 @@ import {
   createKeyring,
   createLogKeeper,
   createMessageSealer,
+  createSessionTokenSealer,
   createWebhookSecretSealer,
   type KeyMaker,
 } from '@curfew/tokens'
@@ -132,6 +133,8 @@ export interface CurfewOptions {
   readonly spool?: { readonly directory: string; readonly bytesMax?: number }
   /** Most records in the bulk lane, and in the sessions lane. Default: no limit. */
   readonly backlogMax?: number
+  /** Whether ingest has the master key. Default true. */
+  readonly sealsTokens?: boolean
   /** Wraps the console's maker of keys. */
   readonly wrapKeyMaker?: (real: KeyMaker) => KeyMaker
   /** The clock of signing keys and their rotation. Default: the real one. */
@@ -231,6 +234,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { now = () => new Date() } = options
   const masterKey = randomBytes(32)
   const clientKeys = createClientKeySealer(masterKey)
+  const sessionTokens = createSessionTokenSealer(masterKey)
   const webhookSecrets = createWebhookSecretSealer(masterKey)
   const auditSecrets = createAuditSecretSealer(masterKey)
 
@@ -291,6 +295,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     databaseUrl: gate.url,
     tokens: createRelayedTokens({ client: outbound, log, now: () => new Date() }),
     spool,
+    sealTokens: options.sealsTokens === false ? null : sessionTokens.seal,
     backlogMax: options.backlogMax ?? null,
     log,
     metrics,
@@ -348,6 +353,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       }),
       clientKeys,
       messages: createMessageSealer(masterKey),
+      sessionTokens,
       relayedTokens: createRelayedTokens({ client: outbound, log, now }),
       client: outbound,
       log,

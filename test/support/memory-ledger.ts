@@ -626,6 +626,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       revision += 1
     },
     findSessions: async (questions) => new Map(questions.map(({ event }) => [event.id, index.find(event)])),
+    async findSessionTokens({ deliveryId, clientId }) {
+      const row = deliveries.get(deliveryId)
+      return row === undefined ? [] : index.tokens(row.delivery, clientId)
+    },
     planEvents: async (request) => plan(request),
     applySessions: async (changes) => applySessions(changes),
     oweLateLogouts: async (sessions) => index.late(sessions),

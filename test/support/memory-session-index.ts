@@ -68,6 +68,8 @@ export interface MemorySessionIndex {
   find(event: LogoutEvent): readonly LiveSession[]
   /** The sessions of a client under a `sub`. */
   held(sub: Subject, clientId: ClientId): readonly LiveSession[]
+  /** The sealed tokens of a session, unless it began again after the event. */
+  tokens(named: Pick<OwedDelivery['delivery'], 'eventId' | 'sid'>, clientId: ClientId): readonly string[]
   apply(changes: SessionChanges): void
   /** Adds the deliveries that sessions missed because they started late. */
   late(sessions: readonly Session[]): void
@@ -194,6 +196,13 @@ export function createMemorySessionIndex({
         .filter(({ expiresAt }) => expiresAt === null || expiresAt > now())
         .filter((session) => session.sub === sub && session.clientId === clientId)
         .map((session) => ({ ...session, linked: true })),
+    tokens({ eventId, sid }, clientId) {
+      const event = events.get(eventId)?.event
+      return known()
+        .filter(({ session }) => session.sid === sid && session.clientId === clientId)
+        .filter(({ restarted }) => restarted === null || event === undefined || !beganAfter(restarted, event))
+        .flatMap(({ session }) => session.sealedTokens ?? [])
+    },
     apply({ ends, starts }) {
       for (const { iss, sid, clientId } of ends) {
         for (const row of known()) {

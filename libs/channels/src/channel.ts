@@ -15,6 +15,8 @@ import type {
   Level,
   LogoutEvent,
   Offer,
+  SessionIndexUse,
+  SessionToken,
   Step,
   TokenAlgorithm,
   TokenEncryption,
@@ -39,6 +41,7 @@ export interface RegisterContext<Own> {
     readonly name: string
     readonly iss: string
     readonly sidSupported: boolean
+    readonly sessionIndex: SessionIndexUse
     /** The longest life of its access tokens, in seconds. */
     readonly maxTokenTtlS: number
   }
@@ -115,6 +118,15 @@ export interface Tools {
   encrypt(typ: string | null, token: string, encryption: TokenEncryption): Promise<string>
   /** The secret that the endpoint expects. */
   secret(): Promise<string>
+  /**
+   * Signs the claims of a client's assertion (RFC 7523 section 2.2) with the secret of the endpoint: for HS256, HS384 and HS512 with the text,
+   * otherwise with the private JWK that the text is.
+   *
+   * @param algorithm null: that of the JWK.
+   */
+  assertion(algorithm: string | null, claims: object): Promise<string>
+  /** The tokens that the identity provider posted with the session of the delivery. Empty if the session index has none. */
+  sessionTokens(): Promise<readonly SessionToken[]>
   /** Sends with the allowed networks, TLS settings and time limit of the binding. Never rejects because of the peer. */
   readonly http: {
     post(request: {
@@ -159,7 +171,7 @@ interface ProbeMessage {
 }
 
 /** The tools for a probe of one endpoint. */
-export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> {
+export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret' | 'assertion'> {
   /**
    * Makes a token: a good one, or a forged one that the endpoint must refuse.
    *
@@ -212,10 +224,10 @@ interface Base<Settings, Own> {
    */
   endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
   /**
-   * The kinds of names that one message can have, whether a message for the subject may replace one for a session, and whether each
-   * logout of the issuer is owed to the binding. See `Binding`.
+   * The kinds of names that one message can have, whether a message for the subject may replace one for a session, and which logouts
+   * are owed to the binding. See `Binding`.
    */
-  names(settings: Settings): Pick<Binding, 'names' | 'widens' | 'always'>
+  names(settings: Settings): Pick<Binding, 'names' | 'widens' | 'always' | 'posted'>
   /**
    * The addresses besides the endpoint's that get its secret. A stored secret is kept only while they stay the same. Default: none.
    */

@@ -12,6 +12,7 @@ import { backchannel } from './backchannel/channel.ts'
 import type { Channel, PushChannel, RegisteredAt } from './channel.ts'
 import { cutoff } from './cutoff/channel.ts'
 import { globalRevocation } from './global_revocation/channel.ts'
+import { revocation } from './revocation/channel.ts'
 
 export { logoutUriOf, relayFault } from './backchannel/relay.ts'
 export { type ClientRemark, remarksOn } from './backchannel/remarks.ts'
@@ -38,7 +39,7 @@ export type { ProbeReport } from './probe-report.ts'
 export { type SessionAnswer, type SessionOver, sessionCheck } from './probe-session.ts'
 
 /** All channels, in the order of endpoints in API answers. */
-export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, admin, cutoff]
+export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation, revocation, admin, cutoff]
 
 /** The channel that a resource server registers for. */
 export const RESOURCE_SERVER_KIND: string = cutoff.kind

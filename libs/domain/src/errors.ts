@@ -61,6 +61,11 @@ export class MessageSealError extends CurfewError {
   override readonly code = 'ERR_MESSAGE_SEAL'
 }
 
+/** The tokens of a session cannot be opened with the master key. They are not revoked until the right key is set. */
+export class SessionTokensError extends CurfewError {
+  override readonly code = 'ERR_SESSION_TOKENS'
+}
+
 /** Curfew could not fetch an RP's encryption keys from its `jwks_uri`. */
 export class ClientKeysUnavailableError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEYS_UNAVAILABLE'

@@ -92,6 +92,7 @@ export {
   NoSigningKeyError,
   QueryTimeoutError,
   RecordTooLargeError,
+  SessionTokensError,
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
@@ -365,6 +366,7 @@ export {
   type SessionChanges,
   type SessionEnd,
   type SessionIndexUse,
+  type SessionToken,
   sessionLogKey,
 } from './session/session.ts'
 export {

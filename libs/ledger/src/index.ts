@@ -339,6 +339,11 @@ export {
   type SessionPosition,
   type SessionRecord,
 } from './sessions/sessions.ts'
+export {
+  listSessionTokens,
+  replaceSessionTokens,
+  type SealedTokens,
+} from './sessions/tokens.ts'
 export { notifyOfBurn, seeBurn, watchBurns } from './sla/burns.ts'
 export type { SlaFigures, SlaGroups } from './sla/figures.ts'
 export { projectSla } from './sla/projection.ts'

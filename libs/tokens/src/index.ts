@@ -1,5 +1,6 @@
 export { createAccessTokenVerifier } from './access-tokens.ts'
 export { type AuditSecretSealer, createAuditSecretSealer } from './audit-secrets.ts'
+export { signAssertion } from './client-assertions.ts'
 export { type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { type CursorSealer, createCursorSealer } from './cursors.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'
@@ -25,4 +26,5 @@ export {
 export { createMessageSealer, type MessageSealer } from './messages.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
 export { createVault, type MasterKeys } from './sealing.ts'
+export { createSessionTokenSealer, type SessionTokenSealer } from './session-tokens.ts'
 export { createWebhookSecretSealer, type WebhookSecretSealer } from './webhook-secrets.ts'

@@ -39,7 +39,12 @@ import {
   type Scope,
   type Service,
 } from '@curfew/runtime'
-import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
+import {
+  createAccessTokenVerifier,
+  createKeyMaker,
+  createKeyring,
+  createSessionTokenSealer,
+} from '@curfew/tokens'
 import { createAliveWatch } from './alive.ts'
 import type { CommonConfig, MasterKeys, SpoolConfig } from './config.ts'
 import { createRelayedTokens } from './relayed-tokens.ts'
@@ -146,6 +151,8 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       scope.defer('publisher', () => publisher?.close())
       return publisher
     },
+    sessionTokens: ({ masterKey, oldMasterKey }: MasterKeys) =>
+      createSessionTokenSealer(masterKey, oldMasterKey),
     keyMaker: (db: Database, keys: MasterKeys) =>
       createKeyMaker({ ...keys, post: createIssuerPost(client, openIssuerNetworks(db)) }),
     keyring: (db: Database, maker: ReturnType<typeof createKeyMaker>) =>

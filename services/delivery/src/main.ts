@@ -32,6 +32,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     keyring,
     clientKeys: createClientKeySealer(config.masterKey, config.oldMasterKey),
     messages: createMessageSealer(config.masterKey, config.oldMasterKey),
+    sessionTokens: open.sessionTokens(config),
     relayedTokens: open.relayedTokens,
     client,
     log,

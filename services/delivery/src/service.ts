@@ -3,7 +3,7 @@ import type { Consumer, EventLog, WorkerId } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type RunContext, type Service } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring, MessageSealer } from '@curfew/tokens'
+import type { ClientKeySealer, Keyring, MessageSealer, SessionTokenSealer } from '@curfew/tokens'
 import { createEncrypter, createTlsIdentities, type RelayedTokens } from '@curfew/wiring'
 import { createAttempt } from './attempt/attempt.ts'
 import { createBindingLimits } from './dispatch/binding-limits.ts'
@@ -32,6 +32,8 @@ export interface DeliveryDeps {
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
   readonly messages: MessageSealer
+  /** Opens the tokens of sessions. */
+  readonly sessionTokens: Pick<SessionTokenSealer, 'open'>
   /** Verifies the tokens that the relay could not verify. */
   readonly relayedTokens: Pick<RelayedTokens, 'verify'>
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'send'>
@@ -158,7 +160,7 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   const tls = createTlsIdentities(deps.clientKeys)
   const attempt = createAttempt({
     ...{ registry, keyring, encrypter, tls, clientKeys: deps.clientKeys, messages: deps.messages },
-    ...{ client, log, now, random, newId: uuid },
+    ...{ ledger, sessionTokens: deps.sessionTokens, client, log, now, random, newId: uuid },
   })
   const bulkPace = createBulkPace({ utilization: deps.utilization ?? createUtilization(), monotonicMs })
   const breakers = createBreakerReports({ ledger, worker, log, ended })

@@ -12,6 +12,8 @@ export function readIngestConfig(env: Environment) {
   return readEnvironment(env, (read) => ({
     ...readCommonConfig(read, { port: 8481 }),
     readTimeoutMs: readReadTimeout(read),
+    // Only the tokens of sessions need it. Ingest seals them, and opens no secret.
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccessConfig(read),
     backlogMax: readBacklogMax(read),

@@ -38,6 +38,8 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
   const services = createIngest({
     ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },
     tokens: open.relayedTokens,
+    sealTokens:
+      config.masterKey && open.sessionTokens({ masterKey: config.masterKey, oldMasterKey: null }).seal,
     alive,
     spool,
     backlogMax: config.kafka === null ? config.backlogMax : null,

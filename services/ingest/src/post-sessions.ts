@@ -8,11 +8,11 @@ import {
   SessionInput,
   sessionsPath,
 } from '@curfew/contract'
-import type { ClientId, Issuer, LogRecord, Session, SessionEnd, Sid } from '@curfew/domain'
+import type { ClientId, Issuer, LogRecord, Session, SessionEnd, SessionToken, Sid } from '@curfew/domain'
 import {
   createBodyValidator,
   type HttpServer,
-  type ProblemError,
+  ProblemError,
   type RouteAccess,
   traceparentOf,
 } from '@curfew/runtime'
@@ -38,9 +38,13 @@ import type { SessionQuotas } from './session-quotas.ts'
 export interface PostSessionsDeps {
   readonly append: Append
   readonly quotas: Pick<SessionQuotas, 'refusal'>
+  readonly sealTokens: SealTokens | null
   readonly now: () => Date
   readonly newId: () => string
 }
+
+/** Encrypts the tokens of a session for storage. Null: there is no master key, and sessions with tokens are refused. */
+export type SealTokens = (tokens: readonly SessionToken[], session: Session) => Promise<string>
 
 const SESSIONS = { one: 'session', many: 'sessions' }
 const WRITE = {
@@ -94,7 +98,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     async (request, reply) => {
       const elements = elementsOf(request.body, SESSIONS)
       const access = writeAccess(request, SESSIONS)
-      const results = elements.map((element) => accept(element, access, deps))
+      const results = await Promise.all(elements.map((element) => accept(element, access, deps)))
       const sessions = acceptedOf(results, request.body, SESSIONS)
       await sendAll(request, sessions, encodeSessionStart)
       const { status, body } = await answerTo(request, results, acceptedAnswer)
@@ -126,17 +130,32 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
   )
 }
 
-/** Checks one element of a body. @returns its session, or the reason for its rejection. */
-function accept(
+/** Checks one element of a body. @returns its session with sealed tokens, or the reason for its rejection. */
+async function accept(
   { value, pointer }: Element,
   access: WriteAccess,
-  { now, quotas }: PostSessionsDeps,
-): Session | ProblemError {
+  { now, quotas, sealTokens }: PostSessionsDeps,
+): Promise<Session | ProblemError> {
   const faults = check(value)
   if (faults.length > 0) return invalidElement(SESSIONS, faults, pointer)
-  const session = acceptSession(value as SessionInput, now())
+  const input = value as SessionInput
+  const session = acceptSession(input, now())
   if (!('iss' in session)) return invalidElement(SESSIONS, session, pointer)
-  return foreignIssuer(access, session.iss, pointer) ?? quotas.refusal(session) ?? session
+  const refusal = foreignIssuer(access, session.iss, pointer) ?? quotas.refusal(session)
+  if (refusal !== null || input.revocation === undefined) return refusal ?? session
+  if (sealTokens === null) return noMasterKey(pointer)
+  const tokens = input.revocation.map(({ token, hint = null }) => ({ token, hint }))
+  return { ...session, sealedTokens: await sealTokens(tokens, session) }
+}
+
+function noMasterKey(pointer: string): ProblemError {
+  return new ProblemError({
+    status: 409,
+    title: 'No master key',
+    detail:
+      'This service has no CURFEW_MASTER_KEY, so it cannot encrypt the tokens of the session. The session was not accepted. Set CURFEW_MASTER_KEY at ingest to that of the delivery service, or post the session without revocation.',
+    errors: [{ pointer: `${pointer}/revocation`, detail: 'must be absent while ingest has no master key' }],
+  })
 }
 
 function acceptedAnswer(session: Session | SessionEnd): SessionAccepted {

@@ -16,7 +16,7 @@ import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
 import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
-import { registerPostSessions } from './post-sessions.ts'
+import { registerPostSessions, type SealTokens } from './post-sessions.ts'
 import { createRelayLimits } from './relay/limits.ts'
 import { createIsMinted } from './relay/minted.ts'
 import { createRegistryCopy } from './relay/registry-copy.ts'
@@ -42,6 +42,8 @@ export interface IngestDeps {
   readonly tokens: RelayedTokens
   /** The disk on which the relay keeps tokens while the event log is unavailable. Null: it answers 503 then. */
   readonly spool: Spool | null
+  /** Encrypts the tokens of posted sessions. Null: without a master key, sessions with tokens are refused. */
+  readonly sealTokens: SealTokens | null
   /** Says whether a delivery worker is alive. Default: unknown. */
   readonly alive?: Pick<AliveWatch, 'latest'>
   readonly log: Log
@@ -71,7 +73,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const newId = () => uuidV7(now(), randomBytes(10))
   const names = createIssuerNames(db)
   registerPostEvents(server, { append, db, lanes, names, now, newId })
-  registerPostSessions(server, { append, quotas, now, newId })
+  registerPostSessions(server, { append, quotas, sealTokens: deps.sealTokens, now, newId })
   const workersAlive = () => deps.alive?.latest()?.workers ?? null
   const eventDeps = { waiters, reader: createEventReader(db), names, db, workersAlive }
   registerGetEvent(server, eventDeps)

@@ -112,6 +112,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
       const keyMaker = open.keyMaker(db, { masterKey, oldMasterKey })
       const keyring = open.keyring(db, keyMaker)
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
+      const sessionTokens = open.sessionTokens({ masterKey, oldMasterKey })
       const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
       const auditSecrets = createAuditSecretSealer(masterKey, oldMasterKey)
       const logKeeper = createLogKeeper(masterKey, oldMasterKey)
@@ -143,6 +144,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
       const ingest = createIngest({
         ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
         tokens: relayedTokens,
+        sealTokens: sessionTokens.seal,
         alive,
         spool,
         backlogMax: config.kafka === null ? config.backlogMax : null,
@@ -174,6 +176,7 @@ export async function runStandalone(config: StandaloneConfig, { demo }: { demo: 
         keyring,
         clientKeys,
         messages: createMessageSealer(masterKey, oldMasterKey),
+        sessionTokens,
         relayedTokens,
         client,
         log,

@@ -36,7 +36,13 @@ function open(own: object, reply: (request: Sent, count: number) => Reply | Prom
   const registered = { channels: { admin: own as Record<string, unknown> } }
   const channel = createAdmin(createTokens())
   const { settings, faults } = channel.endpoints(readClient({}), {
-    issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true, maxTokenTtlS: 3_600 },
+    issuer: {
+      name: 'main',
+      iss: 'https://idp.example',
+      sidSupported: true,
+      sessionIndex: 'partial',
+      maxTokenTtlS: 3_600,
+    },
     ...{ registered, settings: registered, own, targetFault: () => null, hasEncryptionKey: () => true },
   } as RegisterContext<object>)
   expect(faults).toEqual([])

@@ -8,7 +8,13 @@ import { admin } from './channel.ts'
 function read(own: object | null, targetFault: (uri: string) => string | null = httpsOnly) {
   const registered = own === null ? {} : { channels: { admin: own as Record<string, unknown> } }
   return admin.endpoints(readClient({}), {
-    issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true, maxTokenTtlS: 3_600 },
+    issuer: {
+      name: 'main',
+      iss: 'https://idp.example',
+      sidSupported: true,
+      sessionIndex: 'partial',
+      maxTokenTtlS: 3_600,
+    },
     ...{ registered, settings: registered, own: own ?? {}, targetFault, hasEncryptionKey: () => true },
   } as RegisterContext<object>)
 }

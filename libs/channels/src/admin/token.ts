@@ -8,6 +8,7 @@ import {
   unavailable,
 } from '@curfew/domain'
 import type { Tools } from '../channel.ts'
+import { basicOf, formEncoded } from '../client-auth.ts'
 import { withoutCredential } from '../credential.ts'
 import type { TokenRequest } from './settings.ts'
 
@@ -31,7 +32,7 @@ const EARLY_MS = 30_000
 /** Fetches an access token (RFC 6749 section 4.4). */
 export async function fetchToken(request: TokenRequest, tools: TokenTools): Promise<Fetched> {
   const secret = await tools.secret()
-  const basic = Buffer.from(`${formEncoded(request.client_id)}:${formEncoded(secret)}`).toString('base64')
+  const basic = basicOf(request.client_id, secret)
   const isBasic = request.method === 'client_secret_basic'
   const body = new URLSearchParams({
     grant_type: 'client_credentials',
@@ -56,11 +57,6 @@ export async function fetchToken(request: TokenRequest, tools: TokenTools): Prom
   const lifetimeMs = Math.min(token.lifetimeS, LIFETIME_S_MAX) * 1_000
   const endsAtMs = tools.now().getTime() + lifetimeMs - Math.min(EARLY_MS, lifetimeMs / 4)
   return { token: token.value, endsAtMs }
-}
-
-/** The encoding of a client's name and secret for HTTP Basic (RFC 6749 section 2.3.1). */
-function formEncoded(text: string): string {
-  return new URLSearchParams({ '': text }).toString().slice(1)
 }
 
 /** The access token in the body of an answer; null if there is none that a header can have. */

@@ -10,6 +10,7 @@ const ISSUER = {
   name: 'main',
   iss: 'https://idp.example/realms/main',
   sidSupported: true,
+  sessionIndex: 'partial' as const,
   maxTokenTtlS: 3_600,
 }
 const URI = 'https://shop.example/backchannel-logout'

@@ -16,7 +16,13 @@ function read(own: object | null, client: object = {}, over: Partial<RegisterCon
   const registered = own === null ? {} : { channels: { global_revocation: own as Record<string, unknown> } }
   return globalRevocation.endpoints(readClient(client as Readonly<Record<string, unknown>>), {
     ...{
-      issuer: { name: 'main', iss: 'https://idp.example', sidSupported: true, maxTokenTtlS: 3_600 },
+      issuer: {
+        name: 'main',
+        iss: 'https://idp.example',
+        sidSupported: true,
+        sessionIndex: 'partial',
+        maxTokenTtlS: 3_600,
+      },
       registered,
       settings: registered,
       own: own ?? {},
@@ -46,6 +52,8 @@ async function send(
     },
     encrypt: async (_typ, token) => token,
     secret: async () => 'hush',
+    assertion: async () => '',
+    sessionTokens: async () => [],
     http: {
       async post(request) {
         posted.push(request)

@@ -6,6 +6,22 @@ import { model } from './model.ts'
 
 // Schemas of sessions: posted by IdPs, and read by support staff.
 
+/** A token that Curfew revokes when the session is logged out (RFC 7009). */
+const RevocableToken = Type.Object(
+  {
+    token: Type.String({ pattern: '^[\\x20-\\x7e]{1,16384}$', description: 'The token itself.' }),
+    hint: Type.Optional(
+      Type.Union([Type.Literal('refresh_token'), Type.Literal('access_token')], {
+        description: 'The kind of the token (token_type_hint of RFC 7009). Default: unknown.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+)
+
+/** The most tokens of one session. */
+const TOKENS_MAX = 4
+
 /** A session of one client. The IdP posts it at its start, and again whenever it extends the session. */
 export const SessionInput = Type.Object(
   {
@@ -32,6 +48,15 @@ export const SessionInput = Type.Object(
     ),
     device: Type.Optional(DeviceText),
     email: Type.Optional(EmailText),
+    revocation: Type.Optional(
+      Type.Array(RevocableToken, {
+        minItems: 1,
+        maxItems: TOKENS_MAX,
+        writeOnly: true,
+        description:
+          'The tokens to revoke when the session is logged out, for clients with the channel revocation. A later post of the session with tokens replaces them, so post the session again after each rotation. Stored encrypted, never returned, erased with the session. Needs CURFEW_MASTER_KEY.',
+      }),
+    ),
   },
   {
     ...{ additionalProperties: false, title: 'SessionInput' },
@@ -45,9 +70,11 @@ export const SessionInput = Type.Object(
 )
 export type SessionInput = Static<typeof SessionInput>
 
-/** A session in the event log. It has no `started_at` if the IdP gave none. */
+const { revocation: _, ...Posted } = SessionInput.properties
+
+/** A session in the event log. It has no `started_at` if the IdP gave none. Its tokens are sealed: see `SessionTokenSealer`. */
 export const AcceptedSession = Type.Object(
-  { ...SessionInput.properties, accepted_at: Instant },
+  { ...Posted, sealed_tokens: Type.Optional(Type.String({ minLength: 1 })), accepted_at: Instant },
   { additionalProperties: false, title: 'AcceptedSession' },
 )
 export type AcceptedSession = Static<typeof AcceptedSession>

@@ -106,6 +106,20 @@ test.each<[string, unknown, string | undefined, RegExp]>([
   })
 })
 
+test('the tokens of a session come back as they were sealed', () => {
+  const session = { ...SESSION, sealedTokens: 'eyJ.sealed' }
+  const record = encodeSessionStart(session, STAMP)
+  expect(decodeSessionRecord(record, checks)).toEqual({ kind: 'started', session })
+})
+
+test('a record with tokens in plain text cannot be read', () => {
+  const record = {
+    value: new TextEncoder().encode(JSON.stringify({ ...start, revocation: [{ token: 't' }] })),
+    headers: { ce_type: SESSION_STARTED_TYPE },
+  }
+  expect(decodeSessionRecord(record, checks)).toEqual({ unreadable: expect.stringMatching(/^\/revocation /) })
+})
+
 test('bytes that are not JSON give the reason', () => {
   const record = { value: new Uint8Array([0xff, 0xfe]), headers: { ce_type: SESSION_ENDED_TYPE } }
   expect(decodeSessionRecord(record, checks)).toEqual({ unreadable: 'the value is not JSON in UTF-8' })

@@ -39,6 +39,7 @@ export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRe
     expires_at: session.expiresAt?.toISOString() ?? null,
     ...(session.device !== null && { device: session.device }),
     ...(session.email !== undefined && { email: session.email }),
+    ...(session.sealedTokens !== undefined && { sealed_tokens: session.sealedTokens }),
     accepted_at: session.acceptedAt.toISOString(),
   }
   return encode(SESSION_STARTED_TYPE, session, accepted, stamp)
@@ -119,6 +120,7 @@ function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
       startedStated: accepted.started_at !== undefined,
       acceptedAt,
       expiresAt,
+      ...(accepted.sealed_tokens !== undefined && { sealedTokens: accepted.sealed_tokens }),
     },
   }
 }

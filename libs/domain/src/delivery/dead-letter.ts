@@ -106,6 +106,14 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: 'The relying party identifies its users by email address, and the logout event has none.',
     fix: 'Have the identity provider post the email with its logouts. A replay cannot add it, so post the logout again with a new id.',
   }),
+  token_required: () => ({
+    what: 'The relying party needs the tokens of the session, and the session index has none: the identity provider posted the session without them, or posted its end or a new start of it.',
+    fix: 'Have the identity provider post the tokens with each session of this client. Post the session of this logout again with them, then replay.',
+  }),
+  token_unreadable: () => ({
+    what: "The workers' CURFEW_MASTER_KEY does not open the tokens of the session.",
+    fix: 'Give ingest and the workers the same CURFEW_MASTER_KEY, or the workers the key with which the tokens were stored as CURFEW_MASTER_KEY_OLD. Then replay.',
+  }),
 }
 
 /** All dead-letter reasons. */

@@ -30,6 +30,8 @@ export type UndeliverableReason =
   | 'sub_required'
   | 'widen_required'
   | 'email_required'
+  | 'token_required'
+  | 'token_unreadable'
 
 /** The answer to one POST, or why there is none. */
 export type Answer =

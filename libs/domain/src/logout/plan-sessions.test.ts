@@ -185,6 +185,38 @@ test('a delivery ends with its session, and every session is a separate target',
   expect(new Set(deliveries.map(({ delivery }) => delivery.id)).size).toBe(2)
 })
 
+describe('a binding that needs the tokens of a session', () => {
+  const owedTo = (
+    known: string | 'silent' | 'unavailable',
+    over: object = {},
+    sessionIndex: 'partial' | 'complete' = 'partial',
+  ) => {
+    const binding = { ...bindingOf('t', 9, 'session'), posted: true } as Binding
+    const sessions = known.split(' ').filter(Boolean)
+    const found: KnownSessions =
+      known === 'silent' || known === 'unavailable'
+        ? { kind: known }
+        : { kind: 'known', sessions: sessions.map(sessionOf) }
+    const event = { ...EVENT, ...over } as LogoutEvent
+    return plan(event, { bindings: [binding], sessionIndex }, found, digest).deliveries.map(
+      ({ delivery }) => delivery.sid,
+    )
+  }
+  const session = { scope: 'session', sid: '1' }
+
+  test('is owed each posted session of its client that the logout ends', () => {
+    for (const index of ['partial', 'complete'] as const)
+      expect(owedTo('t:1 t:2 t:3+ a:1', {}, index)).toEqual(['1', '2'])
+    expect(owedTo('t:1 a:1', session)).toEqual(['1'])
+    expect(owedTo('t:1@phone t:2@desk', { scope: 'device', device: 'phone' })).toEqual(['1'])
+  })
+
+  test('is owed nothing of sessions that are not posted, because only the index has tokens', () => {
+    for (const known of ['', 'a:1', 'silent', 'unavailable'])
+      for (const over of [{}, session]) expect(owedTo(known, over)).toEqual([])
+  })
+})
+
 describe('a binding for the sessions of the issuer itself', () => {
   const owedTo = (names: Names, known: string, over: Readonly<Record<string, unknown>> = {}) => {
     const binding = { ...bindingOf('i', 9, names), always: true } as Binding
@@ -265,9 +297,10 @@ describe('a binding that can name anything', () => {
     expect(owedToFeed({ parentId: EVENT.id })).toEqual([])
   })
 
-  test('gets a logout that the identity provider relayed for another client, and none that a post narrows to others', () => {
+  test('gets a logout that the identity provider relayed for another client, and of a session that a post narrows to others', () => {
     const relayed = { clientId: 'a', token: 't', verified: true }
     expect(owedToFeed({ scope: 'session', sid: '1', clients: ['a'], relayed })).toEqual(['1 60000'])
+    expect(owedToFeed({ scope: 'session', sid: '1', clients: ['a'] })).toEqual(['1 60000'])
     expect(owedToFeed({ clients: ['a'] })).toEqual([])
   })
 })

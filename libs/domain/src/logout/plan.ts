@@ -75,10 +75,13 @@ const WIDEN_GRACE_MS = 2_000
  * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
  * session. The exception is a client that the IdP sent its own token for, if none of its sessions is to be spared. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
  *
+ * A binding that needs the tokens of a session (`posted`) is owed only the logouts of sessions in the index.
+ *
  * A delivery names the user by the `sub` that its client knows (`subjectsOf`).
  *
  * A binding that can name anything (`any`) gets one delivery of each event, whatever the index knows. It gets an issuer logout whole,
- * and not its parts. It gets a relayed event too: the session is over at the issuer, whichever client was notified.
+ * and not its parts. It gets a relayed event and a logout of one session also if they are for other clients: a token that names the
+ * session may be from any client.
  *
  * @param event its deliveries carry its trace context, if it has one.
  * @param issuer the event's issuer; null if none is registered with this `iss`.
@@ -150,7 +153,8 @@ function whole(event: LogoutEvent, binding: Binding, digest: Digest): OwedDelive
 }
 
 function concernsBinding(event: LogoutEvent, { names, clientId }: Binding): boolean {
-  return concernsClient(event, clientId) || (names === 'any' && event.relayed !== undefined)
+  if (concernsClient(event, clientId)) return true
+  return names === 'any' && (event.relayed !== undefined || event.scope === 'session')
 }
 
 /** Whether the event is a part of an issuer logout, and another part is about the session, because the user has another name there. */
@@ -223,7 +227,8 @@ function namedFor(
   binding: Binding,
   { held, complete, known, subjectsFor }: Holding,
 ): readonly (Named & Pick<OwedDelivery, 'doubtful'>)[] {
-  if (held.length === 0 && complete) return []
+  // If the session is posted later, its logout is owed then.
+  if (held.length === 0 && (complete || binding.posted === true)) return []
   if (event.scope === 'session') {
     return subjectsFor(binding.clientId, held).map((sub) => {
       const own = held.filter((session) => session.sub === sub)

@@ -55,6 +55,11 @@ export interface Binding extends NetworkAccess {
    * sessions the client holds.
    */
   readonly always: boolean
+  /**
+   * Whether it is owed only the logouts of sessions that the identity provider posted, because its messages need the tokens of a
+   * session. Default: it is owed every logout that may be about its client.
+   */
+  readonly posted?: boolean
   /** The secret that the channel sends to the endpoint, as a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
   /** From the start of the connection to the end of the answer, in milliseconds. */

@@ -94,7 +94,7 @@ test.each<[string, readonly (number | null)[], number | null]>([
   expect(starts.reduce(mergeStarts).expiresAt).toEqual(at(expected))
 })
 
-test('a session posted again keeps its first start, its latest restart, its latest end, and its device', () => {
+test('a session posted again keeps its first start, its latest restart, its latest end, its device and its tokens', () => {
   const one: Session = {
     ...{ iss: 'https://a.example' as Issuer, sub: 'alice' as Subject, sid: 's' as Sid },
     ...{ clientId: 'mail' as ClientId, device: 'phone' },
@@ -116,4 +116,8 @@ test('a session posted again keeps its first start, its latest restart, its late
   expect(mergeStarts({ ...one, ...email }, again)).toMatchObject(email)
   expect(mergeStarts({ ...one, email: 'old@example.com' }, { ...again, ...email })).toMatchObject(email)
   expect(mergeStarts(one, again)).not.toHaveProperty('email')
+  const tokens = { sealedTokens: 'sealed' }
+  expect(mergeStarts({ ...one, ...tokens }, again)).toMatchObject(tokens)
+  expect(mergeStarts({ ...one, sealedTokens: 'old' }, { ...again, ...tokens })).toMatchObject(tokens)
+  expect(mergeStarts(one, again)).not.toHaveProperty('sealedTokens')
 })

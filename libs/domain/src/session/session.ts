@@ -9,6 +9,12 @@ export interface SessionBeginning {
   readonly acceptedAt: Date
 }
 
+/** A token that ends with its session, and its kind (RFC 7009 section 2.1); null if the IdP stated none. */
+export interface SessionToken {
+  readonly token: string
+  readonly hint: 'refresh_token' | 'access_token' | null
+}
+
 /** A session of one client at one issuer, as the IdP posted it. */
 export interface Session extends SessionBeginning {
   readonly iss: Issuer
@@ -21,6 +27,8 @@ export interface Session extends SessionBeginning {
   readonly email?: string
   /** When it ends by itself; null if it lasts until it is ended or logged out, for example an offline session. */
   readonly expiresAt: Date | null
+  /** Its tokens, a compact JWE under the master key. Absent if the IdP posted none. */
+  readonly sealedTokens?: string
 }
 
 /** A session, merged from one or more posts of it. */
@@ -83,6 +91,8 @@ export function mergeStarts(earlier: SessionStart, again: SessionStart): Session
     ...session,
     device: again.device ?? earlier.device,
     ...(again.email === undefined && earlier.email !== undefined && { email: earlier.email }),
+    ...(again.sealedTokens === undefined &&
+      earlier.sealedTokens !== undefined && { sealedTokens: earlier.sealedTokens }),
     ...first,
     acceptedAt: earliestAcceptance(starts),
     ...(last.startedAt > first.startedAt && { restarted: last }),

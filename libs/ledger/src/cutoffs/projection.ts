@@ -72,7 +72,7 @@ const EVENTS_OF = 'select distinct event_id as id from deliveries where id = any
 
 /**
  * Makes the entries of the planned logouts that are owed to a resource server. An issuer without a resource server has no feed, and a
- * logout for named clients cuts off no others.
+ * logout of a user for named clients cuts off no others.
  */
 export const projectCutoffs: Projector = async (transaction, entries) => {
   const owed = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.owed : []))
@@ -127,7 +127,7 @@ const CLAIM_BACKFILL = `
 const BACKFILL_PAGE = `
   select e.id, e.planned_at as "plannedAt" from events e
    where e.planned_at >= $2 and e.iss = $1 and e.erased_at is null and e.parent_id is null
-     and (e.clients is null or e.relayed_for is not null)
+     and (e.clients is null or e.relayed_for is not null or e.scope = 'session')
      and not exists (select from cutoffs c where c.event_id = e.id)
    order by e.planned_at, e.id limit $3`
 const ADVANCE_BACKFILL = 'update cutoff_feeds set backfill_from = $2 where iss = $1'

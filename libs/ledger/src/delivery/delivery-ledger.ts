@@ -1,5 +1,6 @@
 import type {
   BindingId,
+  ClientId,
   DeliveryId,
   EventId,
   InFlightDelivery,
@@ -17,6 +18,7 @@ import { disableBinding, type Registry, readRegistry, readRegistryRevision } fro
 import { applySessions } from '../sessions/apply.ts'
 import { findSessions, type SessionQuestion } from '../sessions/find.ts'
 import { oweLateLogouts } from '../sessions/projection.ts'
+import { findSessionTokens } from '../sessions/tokens.ts'
 import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
@@ -43,6 +45,11 @@ export interface DeliveryLedger {
   planEvents(request: PlanRequest): Promise<PlanResult>
   applySessions(changes: SessionChanges): Promise<void>
   oweLateLogouts(sessions: readonly Session[]): Promise<void>
+  /** The sealed tokens of the session that a delivery names. Empty if the session index has none. */
+  findSessionTokens(request: {
+    readonly deliveryId: DeliveryId
+    readonly clientId: ClientId
+  }): Promise<readonly string[]>
   claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
   settleDeliveries(request: {
     batch: readonly Settled[]
@@ -94,6 +101,7 @@ export function createDeliveryLedger(
     planEvents: (request) => planEvents(db, request),
     applySessions: (changes) => applySessions(db, changes),
     oweLateLogouts: (sessions) => oweLateLogouts(db, sessions),
+    findSessionTokens: (request) => findSessionTokens(db, request),
     claimDue: (request) => claimDue(db, request, onFault),
     settleDeliveries: (request) => settleDeliveries(db, request, onFault),
     releaseDeliveries: (request) => releaseDeliveries(db, request, onFault),

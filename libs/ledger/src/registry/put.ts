@@ -73,7 +73,7 @@ const PUT_BINDINGS = `
   given as (
     select p.id as relying_party_id, g.*
       from jsonb_to_recordset($3) as g("clientId" text, kind text, name text, uri text, settings jsonb, offer jsonb, names text, step text,
-             widens boolean, always boolean, "sealedSecret" text, counts text, "fallbackFor" text, "disabledReason" text)
+             widens boolean, always boolean, posted boolean, "sealedSecret" text, counts text, "fallbackFor" text, "disabledReason" text)
       join parties p on p.client_id = g."clientId"
   ),
   withdrawn as (
@@ -83,14 +83,14 @@ const PUT_BINDINGS = `
        and not exists (
          select from given g where g.relying_party_id = p.id and g.kind = b.kind and g.name = b.endpoint)
   )
-  insert into bindings (relying_party_id, kind, endpoint, uri, settings, offer, names, step, widens, always, sealed_secret, counts,
+  insert into bindings (relying_party_id, kind, endpoint, uri, settings, offer, names, step, widens, always, posted, sealed_secret, counts,
     fallback_for, disabled_reason, revision)
-  select relying_party_id, kind, name, uri, settings, offer, names, step, widens, always, "sealedSecret", counts, "fallbackFor", "disabledReason",
+  select relying_party_id, kind, name, uri, settings, offer, names, step, widens, always, coalesce(posted, false), "sealedSecret", counts, "fallbackFor", "disabledReason",
          (select revision + 1 from registry_revision)
     from given
   on conflict (relying_party_id, kind, endpoint) do update
      set uri = excluded.uri, settings = excluded.settings, offer = excluded.offer, names = excluded.names, step = excluded.step, widens = excluded.widens,
-         always = excluded.always,
+         always = excluded.always, posted = excluded.posted,
          sealed_secret = excluded.sealed_secret, counts = excluded.counts, fallback_for = excluded.fallback_for,
          registered = true, disabled_reason = excluded.disabled_reason`
 

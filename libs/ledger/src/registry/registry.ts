@@ -167,7 +167,7 @@ const READ_REGISTRY = `
          ${relaySettingsOf('i')} as relay,
          ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, i.subject_type as issuer_subject_type, p.subject_type, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
-         b.settings as channel_settings, b.offer, b.names, b.widens, b.always, b.sealed_secret, p.settings, p.network_rule
+         b.settings as channel_settings, b.offer, b.names, b.widens, b.always, b.posted, b.sealed_secret, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
     left join session_issuers s on s.iss = i.iss
@@ -201,6 +201,7 @@ interface RegistryRow {
   readonly names: Names
   readonly widens: boolean
   readonly always: boolean
+  readonly posted: boolean
   readonly sealed_secret: string | null
   readonly settings: StoredSettings
   readonly network_rule: NetworkRule | null
@@ -255,6 +256,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     names: row.names,
     widens: row.widens,
     always: row.always,
+    posted: row.posted,
     sealedSecret: row.sealed_secret,
     timeoutMs: settings.timeout_ms,
     concurrency: settings.concurrency ?? null,

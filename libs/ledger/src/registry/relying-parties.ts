@@ -32,6 +32,8 @@ export interface EndpointRecord {
   readonly step: Step
   readonly widens: boolean
   readonly always: boolean
+  /** Default: false. */
+  readonly posted?: boolean
   /** The secret that Curfew sends to it, a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
   /** The lowest level of acknowledgement that keeps the promise. */

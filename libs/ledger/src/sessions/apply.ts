@@ -31,6 +31,7 @@ const KEPT: Columns<StartRow> = {
   accepted_at: ['timestamptz', ({ acceptedAt }) => acceptedAt],
   restarted_stated: ['boolean', ({ restarted }) => restarted?.startedStated ?? null],
   restarted_accepted_at: ['timestamptz', ({ restarted }) => restarted?.acceptedAt ?? null],
+  sealed_tokens: ['text', ({ sealedTokens }) => sealedTokens ?? null],
 }
 const NAMES = Object.keys(KEPT).join(', ')
 const STARTS = rowParameters<StartRow>({
@@ -72,13 +73,15 @@ const START = `
               group by b.started_at order by b.started_at desc limit 1),
            expires_at = ${END_AFTER},
            device = coalesce(excluded.device, s.device),
-           email = coalesce(excluded.email, s.email)
+           email = coalesce(excluded.email, s.email),
+           sealed_tokens = coalesce(excluded.sealed_tokens, s.sealed_tokens)
      where s.started_at > excluded.started_at
         or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
         or s.accepted_at > excluded.accepted_at
         or s.expires_at <> ${END_AFTER}
         or excluded.device is distinct from s.device and excluded.device is not null
         or excluded.email is distinct from s.email and excluded.email is not null
+        or excluded.sealed_tokens <> coalesce(s.sealed_tokens, '')
     returning issuer, sid, client_id, sub, email, started_at, expires_at
   )
   insert into session_ids (issuer, sid, client_id, sub, email, started_at, expires_at)

@@ -85,15 +85,27 @@ const RESTART_SESSIONS = `
   )
   update session_ids s set started_at = l.started_at from begun_again l where ${SAME}`
 
-/** Records in the index which sessions a logout covers and which began again, and deletes those that are over. */
+const FORGET_TOKENS = `
+  with given as (
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as g(issuer, sub, sid, client_id)
+  ),
+  ${LOCKED}
+  update sessions s set sealed_tokens = null from locked l where ${SAME} and s.sealed_tokens is not null`
+
+/**
+ * Records in the index which sessions a logout covers and which began again. Deletes those that are over, and the tokens of those
+ * whose tokens are revoked.
+ */
 export async function changeSessions(
   transaction: Queryable,
   {
     over,
+    revoked,
     restarted,
     covered,
   }: {
     over: readonly SessionKey[]
+    revoked: readonly SessionKey[]
     restarted: readonly RestartedSession[]
     covered: readonly CoveredSession[]
   },
@@ -109,6 +121,7 @@ export async function changeSessions(
     ]
     await transaction.query({ text: COVER_SESSIONS, values: [...keysOf(covered), ...marks] })
   }
+  if (revoked.length > 0) await transaction.query({ text: FORGET_TOKENS, values: keysOf(revoked) })
   if (over.length > 0) await transaction.query({ text: FORGET_SESSIONS, values: keysOf(over) })
 }
 

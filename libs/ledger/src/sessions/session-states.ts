@@ -75,6 +75,8 @@ interface BindingRow extends SessionBinding {
   readonly clientId: ClientId
   /** Whether new events owe it a delivery. */
   readonly current: boolean
+  /** As in `Binding`. */
+  readonly posted: boolean
 }
 
 const digest = (text: string) => hash('sha256', text)
@@ -98,14 +100,17 @@ export async function settleSessionStates(
   const deliveriesOf = await readDeliveries(transaction, touched, bindings)
   const over: LockedRow[] = []
   const restarted: (LockedRow & RestartedSession)[] = []
+  const revoked: LockedRow[] = []
   const covered: { row: LockedRow; state: Extract<SessionState, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const states = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
+      const delivered = deliveriesOf(row, ofClient)
+      if (isRevoked(row, ofClient, delivered)) revoked.push(row)
       const state = sessionStateOf(toEvent(row), row, {
         alreadyCovered: row.currentId === row.eventId,
         bindings: ofClient.filter(({ current }) => current),
-        deliveries: deliveriesOf(row, ofClient),
+        deliveries: delivered,
         digest,
       })
       return { row, state }
@@ -135,6 +140,7 @@ export async function settleSessionStates(
   )
   await changeSessions(transaction, {
     over,
+    revoked,
     restarted,
     covered: covered.map(({ row, state: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
@@ -213,6 +219,20 @@ function isOutdated({ eventId, requestedAt, currentId, currentRequestedAt }: Loc
   return currentRequestedAt > requestedAt || (+currentRequestedAt === +requestedAt && currentId > eventId)
 }
 
+/** Whether the tokens of a session are revoked, and not replaced by those of a later visit. */
+function isRevoked(
+  { sid, restartedAt }: LockedRow,
+  ofClient: readonly BindingRow[],
+  deliveries: readonly SessionDelivery[],
+): boolean {
+  if (restartedAt !== null) return false
+  return ofClient.some(
+    ({ id, posted }) =>
+      posted &&
+      deliveries.some((one) => one.bindingId === id && one.sid === sid && one.state === 'acknowledged'),
+  )
+}
+
 function toEvent(row: TouchedRow): LogoutEvent {
   const { eventId: id, givenId, iss, initiator, includeInitiator, lane } = row
   const times = {
@@ -229,7 +249,7 @@ function toEvent(row: TouchedRow): LogoutEvent {
 
 const BINDINGS_OF = `
   select p.issuer, p.client_id as "clientId", b.id, b.kind, b.offer, b.fallback_for as "fallbackFor",
-         b.registered and p.deleted_at is null as current, b.names, b.widens
+         b.registered and p.deleted_at is null as current, b.names, b.widens, b.posted
     from unnest($1::text[], $2::text[]) as g(issuer, client_id)
     join relying_parties p on p.issuer = g.issuer and p.client_id = g.client_id
     join bindings b on b.relying_party_id = p.id

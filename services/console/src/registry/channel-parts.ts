@@ -42,7 +42,10 @@ export function partsOf(
     settings,
   }: {
     readonly client: ClientMetadata
-    readonly issuer: Pick<IssuerRecord, 'name' | 'iss' | 'sidSupported' | 'cutoffs' | 'defaults'>
+    readonly issuer: Pick<
+      IssuerRecord,
+      'name' | 'iss' | 'sidSupported' | 'sessionIndex' | 'cutoffs' | 'defaults'
+    >
     readonly settings: RelyingPartySettings
   },
   targetFault: (uri: string) => string | null,

@@ -61,7 +61,13 @@ import {
   ProblemError,
   type RouteAccess,
 } from '@curfew/runtime'
-import { type ClientKeySealer, createProbeTokens, type Keyring, type SubjectHash } from '@curfew/tokens'
+import {
+  type ClientKeySealer,
+  createProbeTokens,
+  type Keyring,
+  type SubjectHash,
+  signAssertion,
+} from '@curfew/tokens'
 import type { Encrypter, TlsIdentities, TokenReceiver } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
 import { registeredUnder } from './channel-parts.ts'
@@ -360,6 +366,20 @@ async function secretOf(target: Target, clientKeys: ProbesDeps['clientKeys']): P
   })
 }
 
+/** Signs with the secret of the endpoint. @throws a 409 problem if it is not a private JWK, or as `secretOf` does. */
+function assertionFor(target: Target, clientKeys: ProbesDeps['clientKeys']): ProbeTools['assertion'] {
+  return async (algorithm, claims) => {
+    const secret = await secretOf(target, clientKeys)
+    try {
+      return await signAssertion(secret, algorithm, claims)
+    } catch (error) {
+      if (!(error instanceof ClientKeyError)) throw error
+      const detail = `${sentence(error.message)}. Register the right secret, then probe again.`
+      throw new ProblemError({ status: 409, title: 'Secret unreadable', detail })
+    }
+  }
+}
+
 async function readable<Value>(
   reason: 'client_key_unreadable' | 'secret_unreadable',
   title: string,
@@ -423,6 +443,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
       forge,
       encrypt: encryptFor(target, deps),
       secret: () => secretOf(target, clientKeys),
+      assertion: assertionFor(target, clientKeys),
       http: {
         get: (message) => client.get({ ...message, ...how, captureHeaders: true }),
         post: (message) => client.post({ ...message, ...how, captureHeaders: true }),

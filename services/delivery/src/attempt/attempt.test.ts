@@ -112,6 +112,8 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     tls,
     clientKeys: { open: async (sealed) => sealed },
     messages: { open },
+    ledger: { findSessionTokens: async () => [] },
+    sessionTokens: { open: async () => [] },
     log: createLog({ service: 'test', level: 'silent' }),
     client: { post, send: post as never },
     now: () => new Date(),

@@ -6,11 +6,13 @@ import {
   cleanText,
   type InFlightDelivery,
   messageId,
+  type SessionToken,
   type TokenEncryption,
 } from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import type { Span } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import { type ClientKeySealer, type Keyring, type SessionTokenSealer, signAssertion } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities } from '@curfew/wiring'
 import { contextFor } from './attempt-span.ts'
 
@@ -22,6 +24,9 @@ export interface ToolsDeps {
   readonly tls: TlsIdentities
   /** Opens the secrets of endpoints. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  readonly ledger: Pick<DeliveryLedger, 'findSessionTokens'>
+  /** Opens the tokens of sessions. */
+  readonly sessionTokens: Pick<SessionTokenSealer, 'open'>
   readonly client: Pick<GuardedClient, 'post' | 'send'>
   now(): Date
   newId(): string
@@ -49,7 +54,7 @@ const digest = (text: string) => hash('sha256', text, 'hex')
 export async function toolsFor(
   deps: ToolsDeps,
   binding: Binding,
-  { id }: Pick<InFlightDelivery, 'id'>,
+  delivery: Pick<InFlightDelivery, 'id' | 'sid'>,
   span: Span,
 ): Promise<{ readonly tools: Tools; encrypted(): TokenEncryption | null }> {
   const { timeoutMs, allowedNetworks, grantedNetworks, issuer, sealedSecret } = binding
@@ -58,10 +63,12 @@ export async function toolsFor(
   const traceparent = binding.traceContext ? contextFor(span) : null
   const traced = (headers: Readonly<Record<string, string>>) =>
     traceparent === null ? headers : { ...headers, traceparent }
+  const secret = () =>
+    ready(deps.clientKeys.open(sealedSecret ?? '', binding), unreadable('secret_unreadable'))
   let used: TokenEncryption | null = null
   const tools: Tools = {
     now: deps.now,
-    newId: () => messageId(id, deps.newId()),
+    newId: () => messageId(delivery.id, deps.newId()),
     digest,
     sign: (algorithm, typ, claims) =>
       ready(deps.keyring.signer(issuer, algorithm).then((signer) => signer.sign(typ, claims))),
@@ -69,7 +76,10 @@ export async function toolsFor(
       used = encryption
       return ready(deps.encrypter.encrypt(typ, token, encryption, binding, tls))
     },
-    secret: () => ready(deps.clientKeys.open(sealedSecret ?? '', binding), secretUnreadable),
+    secret,
+    assertion: async (algorithm, claims) =>
+      ready(signAssertion(await secret(), algorithm, claims), unreadable('secret_unreadable')),
+    sessionTokens: () => tokensOf(deps, binding, delivery),
     http: {
       post: (request) => deps.client.post({ ...request, ...how, headers: traced(request.headers) }),
       send: (request) => deps.client.send({ ...request, ...how, headers: traced(request.headers) }),
@@ -86,8 +96,21 @@ async function ready<Value>(tool: Promise<Value>, outcomeOf = unready): Promise<
   }
 }
 
-function secretUnreadable(error: unknown): AttemptOutcome {
-  return { kind: 'undeliverable', reason: 'secret_unreadable', detail: detailOf(error) }
+const unreadable =
+  (reason: 'secret_unreadable' | 'token_unreadable') =>
+  (error: unknown): AttemptOutcome => ({ kind: 'undeliverable', reason, detail: detailOf(error) })
+
+/** The tokens of the session that a delivery names. */
+async function tokensOf(
+  { ledger, sessionTokens }: Pick<ToolsDeps, 'ledger' | 'sessionTokens'>,
+  { iss, clientId }: Binding,
+  { id, sid }: Pick<InFlightDelivery, 'id' | 'sid'>,
+): Promise<readonly SessionToken[]> {
+  if (sid === null) return []
+  const sealed = await ready(ledger.findSessionTokens({ deliveryId: id, clientId }))
+  const owner = { iss, sid, clientId }
+  const opened = sealed.map((one) => ready(sessionTokens.open(one, owner), unreadable('token_unreadable')))
+  return (await Promise.all(opened)).flat()
 }
 
 /**

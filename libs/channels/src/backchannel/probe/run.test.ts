@@ -35,6 +35,7 @@ test('the probe of an endpoint that never answers forged tokens ends within a mi
       forge: async (_typ, _claims, { signature = 'issuer' } = {}) => signature,
       encrypt: async (_typ, token) => token,
       secret: async () => '',
+      assertion: async () => '',
       newId: () => crypto.randomUUID(),
       onProgress: () => undefined,
     },
