@@ -9,7 +9,7 @@ import type { Processes, TestProcess } from './processes.ts'
 // `curfew gate` as users start it: a process with settings in its environment.
 
 /** The resource server that the gate stands for. */
-const API = 'orders-api'
+export const API = 'orders-api'
 export const AUDIENCE = 'https://orders.example'
 
 export interface CurfewGate {
