@@ -27,3 +27,47 @@ export class FeedUnavailableError extends Error {
 export class AnswerRefusedError extends Error {
   override name = 'AnswerRefusedError'
 }
+
+/** The authorization server gave no usable answer about a token. */
+export class IntrospectionError extends Error {
+  override name = 'IntrospectionError'
+}
+
+/**
+ * Why a request is denied. `revoked`: a logout ended the token. `stale`: logouts may be missing, and the route denies then. `inactive`:
+ * the authorization server says that the token is not active. `introspection_failed`: it did not say. `claims`: the feed says nothing
+ * about such a token. `invalid`: the token was not accepted at all, as `cause` says.
+ */
+export type DeniedReason = 'invalid' | 'revoked' | 'stale' | 'inactive' | 'introspection_failed' | 'claims'
+
+const DESCRIPTIONS: Readonly<Record<DeniedReason, string>> = {
+  invalid: 'the token is not valid',
+  revoked: 'the token was ended by a logout',
+  stale: 'it is not known whether the token was ended by a logout',
+  inactive: 'the token is not active',
+  introspection_failed: 'it is not known whether the token was ended by a logout',
+  claims: 'the token is not of this issuer, or its claims are malformed',
+}
+
+/**
+ * A denied request (RFC 6750 3.1). Express and Fastify answer it by themselves: they take the status and the headers of the error.
+ * The message has neither the token nor its subject.
+ */
+export class DeniedError extends Error {
+  override name = 'DeniedError'
+  readonly code = 'invalid_token'
+  readonly reason: DeniedReason
+  /** The status for Express. */
+  readonly status = 401
+  /** The status for Fastify. */
+  readonly statusCode = 401
+  readonly headers: Readonly<Record<string, string>>
+
+  constructor(reason: DeniedReason, options?: { readonly cause?: unknown }) {
+    super(DESCRIPTIONS[reason], options)
+    this.reason = reason
+    this.headers = {
+      'WWW-Authenticate': `Bearer error="invalid_token", error_description="${DESCRIPTIONS[reason]}"`,
+    }
+  }
+}

@@ -1,5 +1,15 @@
-export { AnswerRefusedError, ClaimsError, FeedUnavailableError } from './errors.ts'
+export {
+  AnswerRefusedError,
+  ClaimsError,
+  DeniedError,
+  type DeniedReason,
+  FeedUnavailableError,
+  IntrospectionError,
+} from './errors.ts'
 export type { RevocationsEvent } from './events.ts'
+export type { GuardOptions } from './guard.ts'
+export { type IntrospectorOptions, introspector } from './introspector.ts'
+export { metricsText } from './metrics.ts'
 export type { RevocationsOptions } from './options.ts'
 export {
   createRevocations,

@@ -86,8 +86,8 @@ export function registerRevocations(
       if (first.seq > after || wait === 0) return reply.send(first.jws)
       const gone = new AbortController()
       request.raw.once('close', () => gone.abort())
-      await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
-      return reply.send((await sheetSince(sheets, issuer, after)).jws)
+      const seq = await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
+      return reply.send((await sheetSince(sheets, issuer, after, seq)).jws)
     },
   )
 }
@@ -98,8 +98,8 @@ async function ownFeeds(db: Database, { name }: IssuerRecord, access: AccessFilt
   return findFeedBindings(db, { issuer: name, clientIds: [...access.clients] })
 }
 
-async function sheetSince(sheets: Sheets, issuer: IssuerRecord, after: number): Promise<Sheet> {
-  const sheet = await sheets.since(issuer, after)
+async function sheetSince(sheets: Sheets, issuer: IssuerRecord, after: number, seq?: number): Promise<Sheet> {
+  const sheet = await sheets.since(issuer, after, seq)
   if (sheet !== null) return sheet
   throw new ProblemError({
     status: 410,

@@ -52,8 +52,13 @@ export interface SheetsDeps {
 export interface Sheets {
   /** All live entries. */
   snapshot(issuer: FeedIssuer): Promise<Sheet>
-  /** The entries after a number. Null if the reader must take a snapshot: the number is not of this feed, or too much is new. */
-  since(issuer: FeedIssuer, after: number): Promise<Sheet | null>
+  /**
+   * The entries after a number.
+   *
+   * @param seq a number that the feed is known to have: the answer covers it, and is not one that was kept from before.
+   * @returns null if the reader must take a snapshot: the number is not of this feed, or too much is new.
+   */
+  since(issuer: FeedIssuer, after: number, seq?: number): Promise<Sheet | null>
 }
 
 type FeedIssuer = Pick<IssuerRecord, 'name' | 'iss' | 'cutoffs'>
@@ -96,7 +101,7 @@ export function createSheets({ state, read, sign, now }: SheetsDeps): Sheets {
       if (sheet === null) throw new Error('a snapshot is always made')
       return sheet
     },
-    since: (issuer, after) => once(`${issuer.iss} ${after}`, () => make(issuer, after)),
+    since: (issuer, after, seq = after) => once(`${issuer.iss} ${after} ${seq}`, () => make(issuer, after)),
   }
 }
 

@@ -7,8 +7,16 @@ const FAILURE_PAUSE_MS = 1_000
 
 /** The requests that wait for an entry of a feed. */
 export interface Watch {
-  /** Resolves when the feed has an entry after `after`, when `ms` have passed, when `gone` aborts, or when the service stops. */
-  beyond(feed: { readonly iss: Issuer; readonly after: number }, ms: number, gone: AbortSignal): Promise<void>
+  /**
+   * Resolves when the feed has an entry after `after`, when `ms` have passed, when `gone` aborts, or when the service stops.
+   *
+   * @returns the last number of the feed as far as it is known: `after` if there was no entry.
+   */
+  beyond(
+    feed: { readonly iss: Issuer; readonly after: number },
+    ms: number,
+    gone: AbortSignal,
+  ): Promise<number>
   readonly count: number
   readonly service: Service
 }
@@ -21,7 +29,7 @@ export function createWatch({
   seqs(issuers: readonly Issuer[]): Promise<ReadonlyMap<Issuer, number>>
   log: Log
 }): Watch {
-  const waiting = new Map<Issuer, Map<() => void, number>>()
+  const waiting = new Map<Issuer, Map<(seq?: number) => void, number>>()
   let stopped = false
   let wake: () => void = () => undefined
 
@@ -29,7 +37,7 @@ export function createWatch({
     const found = await seqs([...waiting.keys()])
     for (const [iss, requests] of waiting) {
       const seq = found.get(iss) ?? 0
-      for (const [end, after] of [...requests]) if (after < seq) end()
+      for (const [end, after] of [...requests]) if (after < seq) end(seq)
     }
   }
 
@@ -38,22 +46,23 @@ export function createWatch({
       return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
     },
     async beyond({ iss, after }, ms, gone) {
-      if (stopped || gone.aborted) return
-      const { promise, resolve } = Promise.withResolvers<void>()
-      const requests = waiting.get(iss) ?? new Map<() => void, number>()
-      const end = () => {
+      if (stopped || gone.aborted) return after
+      const { promise, resolve } = Promise.withResolvers<number>()
+      const requests = waiting.get(iss) ?? new Map<(seq?: number) => void, number>()
+      const end = (seq = after) => {
         clearTimeout(timer)
-        gone.removeEventListener('abort', end)
+        gone.removeEventListener('abort', onGone)
         requests.delete(end)
         if (requests.size === 0) waiting.delete(iss)
-        resolve()
+        resolve(seq)
       }
+      const onGone = () => end()
       const timer = setTimeout(end, ms)
-      gone.addEventListener('abort', end)
+      gone.addEventListener('abort', onGone)
       requests.set(end, after)
       waiting.set(iss, requests)
       wake()
-      await promise
+      return promise
     },
     service: {
       name: 'cutoff feeds',
