@@ -2,6 +2,7 @@ import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../../../deploy/server/ports.ts'
+import { eventually } from '../../support/curfew.ts'
 import { type Served, serve } from '../serve.ts'
 import { type Found, findCaddy, findHaproxy, findNginx, findTraefik, type Program } from './software.ts'
 
@@ -106,6 +107,10 @@ async function openGateway(
   const remove = () => rm(folder, { recursive: true, force: true })
   try {
     const served = await start({ folder, url })
+    // Traefik listens before it has its routes.
+    await eventually(async () => {
+      if ((await fetch(url)).status === 404) throw new Error(`${url} has no routes yet`)
+    })
     return {
       url,
       async close() {
