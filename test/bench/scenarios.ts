@@ -10,6 +10,7 @@ import { ledger } from './scenarios/ledger.ts'
 import { neighbour } from './scenarios/neighbour.ts'
 import { reads } from './scenarios/reads.ts'
 import { relay } from './scenarios/relay.ts'
+import { resourceServer } from './scenarios/resource-server.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
@@ -43,6 +44,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   ledger,
   reads,
   relay,
+  'resource-server': resourceServer,
   'retry-storm': retryStorm,
   sessions,
   waiters,

@@ -59,6 +59,7 @@ const NOT_RUN: readonly string[] = [
   'docs/rp/express-openid-connect.md sh: needs the RP',
   'docs/rp/mod-auth-openidc.md sh: needs the RP',
   'docs/rp/quarkus.md sh: needs the RP',
+  'docs/rp/resource-servers.md sh: waits for the registration of resource servers',
   'docs/rp/spring.md sh: needs the RP',
 ]
 

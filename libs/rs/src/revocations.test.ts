@@ -76,6 +76,17 @@ describe('a process', () => {
     expect([names.size, names.has(null)]).toEqual([2, false])
   })
 
+  test('forgets a logout that concerns no living token, within a minute', async () => {
+    let laterMs = 0
+    feed.logout('sid', 'old', nowS() - 3_700)
+    await startReady({ now: () => performance.now() + laterMs })
+    expect(isEnded('old')).toBe(true)
+    laterMs = 60_000
+    feed.logout('sid', 's1')
+    await expect.poll(() => [isEnded('s1'), isEnded('old')]).toEqual([true, false])
+    expect(revocations.status().entries).toBe(1)
+  })
+
   test('ends a token that is older than any logout that the feed remembers, by the policy of the route', async () => {
     feed.maxTokenTtlS = 600
     await startReady()

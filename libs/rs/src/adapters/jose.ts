@@ -7,7 +7,7 @@ import type { TokenClaims } from '../rule.ts'
 export interface TokenVerifierOptions extends Omit<GuardOptions, 'whenStale'> {
   /** Finds the key of a token: `createRemoteJWKSet(new URL(jwks_uri))`. */
   readonly key: JWTVerifyGetKey
-  /** What the token must have. The issuer is that of the revocations by default. */
+  /** The claims that the token must have. The issuer is that of the revocations by default. */
   readonly verify: JWTVerifyOptions & { readonly issuer: string; readonly audience: string | string[] }
   /** How a token is decided while logouts may be missing. Default `deny`. */
   readonly whenStale?: Staleness | undefined

@@ -28,6 +28,8 @@ const QUIET_PAUSE_MS_MAX = 5_000
 /** So many answers in a row that are not newer are a failure. */
 const OLD_ANSWERS_MAX = 5
 const WAIT_S_MAX = 25
+/** Looking for entries that are over reads the whole table. */
+const FORGET_EVERY_MS = 60_000
 
 /** Reads a snapshot and then what comes after it, until the signal aborts. It never gives up and never rejects. */
 export async function follow(deps: FollowDeps, signal: AbortSignal): Promise<void> {
@@ -68,6 +70,7 @@ function pauseAfter(error: unknown, failures: number, random: number): number {
 function createRounds({ state, freshness, entries, ask, read, now, note }: FollowDeps) {
   let snapshot: { readonly etag: string; readonly seq: number } | null = null
   let needed = true
+  let forgotMs = now()
 
   return async (signal: AbortSignal): Promise<{ readonly newer: boolean; readonly added: number }> => {
     const after = needed ? null : state.seq
@@ -86,7 +89,10 @@ function createRounds({ state, freshness, entries, ask, read, now, note }: Follo
       return { newer: false, added: 0 }
     }
     const applied = state.apply(await read(fetched.jws), after, now())
-    state.forget(now())
+    if (now() - forgotMs >= FORGET_EVERY_MS) {
+      forgotMs = now()
+      state.forget(forgotMs)
+    }
     needed = false
     const seq = state.seq ?? 0
     if (after === null) {
