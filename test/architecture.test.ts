@@ -119,6 +119,15 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/console',
     '@curfew/bookkeeper',
   ],
+  // Answers gateways. Has neither the ledger nor the event log, and verifies with the SDK for resource servers.
+  'services/gate': [
+    'node:',
+    '@curfew/domain',
+    '@curfew/outbound',
+    '@curfew/rs',
+    '@curfew/runtime',
+    '@curfew/tokens',
+  ],
   // Checks receipts by itself, because an auditor must not depend on the operator. Asks the channels where an IdP keeps the URL of a
   // client.
   'services/cli': [
@@ -129,6 +138,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/domain',
     '@curfew/broker',
     '@curfew/client',
+    '@curfew/gate',
     '@curfew/ledger',
     '@curfew/tokens',
     '@curfew/runtime',

@@ -1,6 +1,7 @@
 import { formatTable, median, range } from './figures.ts'
 import { backlog } from './scenarios/backlog.ts'
 import { fanOut } from './scenarios/fan-out.ts'
+import { gate } from './scenarios/gate.ts'
 import { hotRp } from './scenarios/hot-rp.ts'
 import { isolation } from './scenarios/isolation.ts'
 import { journal } from './scenarios/journal.ts'
@@ -49,6 +50,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   waiters,
   sla,
   tracing,
+  gate,
 }
 
 export interface ScenarioReport {

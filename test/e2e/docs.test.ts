@@ -46,6 +46,7 @@ const NOT_RUN: readonly string[] = [
   'docs/operate/keys.md json: needs a signer',
   'docs/operate/keys.md json: needs the private key of an IdP',
   'docs/operate/keys.md sh: takes a key out of service',
+  'docs/operate/gate.md sh: a gateway',
   'docs/operate/run.md sh: a cluster',
   'docs/operate/run.md sh: a container',
   'docs/sre/find-a-logout.md json: needs the log of a running service',

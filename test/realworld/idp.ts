@@ -59,12 +59,17 @@ export interface IdpOptions {
   readonly name: string
   /** Whether Curfew signs with the IdP's own keys. Default true. */
   readonly importKeys?: boolean
+  /** Resource servers at Curfew that each logout names beside the client. Default none. */
+  readonly resourceServers?: readonly string[]
 }
 
 /** The used part of a Curfew. */
 export type IdpCurfew = Pick<Curfew, 'url' | 'client' | 'call' | 'keyFor'>
 
-export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
+export async function openIdp(
+  curfew: IdpCurfew,
+  { name, importKeys = true, resourceServers = [] }: IdpOptions,
+): Promise<Idp> {
   const directory = await mkdtemp(join(tmpdir(), 'curfew-outbox-'))
   const posted: string[] = []
   let shutDown: () => Promise<void> = async () => undefined
@@ -75,7 +80,8 @@ export async function openIdp(curfew: IdpCurfew, { name, importKeys = true }: Id
       async createOutbox(options: OutboxOptions) {
         const outbox = await createOutbox(options)
         const post: typeof outbox.post = async (event) => {
-          const accepted = await outbox.post(event)
+          const clients = [...(event.clients ?? []), ...resourceServers]
+          const accepted = await outbox.post({ ...event, clients })
           posted.push(accepted.id)
           return accepted
         }
@@ -154,6 +160,15 @@ export async function openProvider(prepare?: (provider: Provider) => Promise<voi
   }
 }
 
+/** The request of a token, as oidc-provider gives it. */
+interface TokenContext {
+  readonly oidc: {
+    readonly entities: Readonly<
+      Record<'AuthorizationCode' | 'RefreshToken', { readonly sid?: string } | undefined>
+    >
+  }
+}
+
 function configuration(keys: readonly unknown[]): Readonly<Record<string, unknown>> {
   return {
     jwks: { keys },
@@ -165,6 +180,14 @@ function configuration(keys: readonly unknown[]): Readonly<Record<string, unknow
       devInteractions: { enabled: true },
       revocation: { enabled: true },
       introspection: { enabled: true },
+      // An access token for a resource (RFC 8707) is a JWT with the sid of the session.
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_ctx: unknown, resource: string) => ({
+          ...{ audience: resource, scope: 'read write', accessTokenFormat: 'jwt', accessTokenTTL: 600 },
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
       rpInitiatedLogout: {
         logoutSource: (ctx: { body: string }, form: string) => {
           ctx.body = form
@@ -177,6 +200,9 @@ function configuration(keys: readonly unknown[]): Readonly<Record<string, unknow
     // By default oidc-provider posts to no address of this machine (the dispatcher), and waits 2.5 seconds (the signal).
     fetch: (url: string, { dispatcher: _guard, signal: _limit, ...options }: RequestInit) =>
       fetch(url, options),
+    extraTokenClaims: ({ oidc: { entities } }: TokenContext) => ({
+      sid: entities.AuthorizationCode?.sid ?? entities.RefreshToken?.sid,
+    }),
     ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),

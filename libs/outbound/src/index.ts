@@ -1,4 +1,5 @@
 export { type Discovered, discoverKeySet } from './discovery.ts'
+export { createGuardedFetch } from './fetch.ts'
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 export { createIssuerPost, type FetchedJson, fetchJson } from './json.ts'
 export { createOwnAddresses } from './own-addresses.ts'

@@ -49,25 +49,33 @@ const DESCRIPTIONS: Readonly<Record<DeniedReason, string>> = {
   claims: 'the token is not of this issuer, or its claims are malformed',
 }
 
+/** The reasons that say nothing against the token. A 401 would make the client drop it, so an outage would log everybody out. */
+const UNKNOWN: readonly DeniedReason[] = ['stale', 'introspection_failed']
+const RETRY_AFTER_S = 5
+
 /**
- * A denied request (RFC 6750 3.1). Express and Fastify answer it by themselves: they take the status and the headers of the error.
- * The message has neither the token nor its subject.
+ * A denied request: 401 (RFC 6750 3.1), or 503 while it is not known whether a logout ended the token. Express and Fastify answer it by
+ * themselves: they take the status and the headers of the error. The message has neither the token nor its subject.
  */
 export class DeniedError extends Error {
   override name = 'DeniedError'
-  readonly code = 'invalid_token'
+  readonly code: 'invalid_token' | 'temporarily_unavailable'
   readonly reason: DeniedReason
   /** The status for Express. */
-  readonly status = 401
+  readonly status: 401 | 503
   /** The status for Fastify. */
-  readonly statusCode = 401
+  readonly statusCode: 401 | 503
   readonly headers: Readonly<Record<string, string>>
 
   constructor(reason: DeniedReason, options?: { readonly cause?: unknown }) {
     super(DESCRIPTIONS[reason], options)
     this.reason = reason
-    this.headers = {
-      'WWW-Authenticate': `Bearer error="invalid_token", error_description="${DESCRIPTIONS[reason]}"`,
-    }
+    const unknown = UNKNOWN.includes(reason)
+    this.code = unknown ? 'temporarily_unavailable' : 'invalid_token'
+    this.status = unknown ? 503 : 401
+    this.statusCode = this.status
+    this.headers = unknown
+      ? { 'Retry-After': String(RETRY_AFTER_S) }
+      : { 'WWW-Authenticate': `Bearer error="invalid_token", error_description="${DESCRIPTIONS[reason]}"` }
   }
 }

@@ -1,3 +1,10 @@
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import {
@@ -84,12 +91,24 @@ export interface HttpServerOptions {
   readonly reads?: ReadLimitsOptions
   /** Whether `/metrics` has its own listener (`metricsServices`) and is not served here. Default false. */
   readonly metricsApart?: boolean
+  /** Answers some requests before the kit reads them. Default: none. */
+  readonly first?: FirstAnswers
   /** Proxies whose `X-Forwarded-*` headers are trusted: addresses or CIDRs, comma-separated. Default none. */
   readonly trustProxy?: string
 }
 
+/** Answers paths that are asked very often, by any method, without the cost and the checks of the kit. */
+export interface FirstAnswers {
+  /** @returns whether it answers this request. If not, the kit does. */
+  answer(request: IncomingMessage, response: ServerResponse): boolean
+  /** Most bytes of the header fields of a request. */
+  readonly headerBytesMax: number
+}
+
 /** Longest that a request may take to arrive, in milliseconds. */
 const REQUEST_MS_MAX = 30_000
+/** How long an idle connection is kept, in milliseconds: the default of Fastify. */
+const KEEP_ALIVE_MS = 72_000
 /** Longest that a check may take, in milliseconds. */
 const CHECK_MS_MAX = 2_000
 /** How long a result without failures is reused, in milliseconds, so that not every probe costs statements. */
@@ -127,6 +146,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     monotonicMs: () => performance.now(),
   })
   const answerError = createErrorAnswer(log)
+  const life = { closing: false }
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
@@ -137,6 +157,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => void answerError(error, request as FastifyRequest, reply),
     ...(trustProxy !== undefined && { trustProxy }),
+    ...(options.first !== undefined && { serverFactory: withFirst(options.first, life) }),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   server.setValidatorCompiler(({ schema, httpPart }) =>
@@ -151,7 +172,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.decorateRequest('bodyUnits', 0)
   server.decorateRequest('traceparent', null)
   server.decorateRequest('span', null)
-  const life = { closing: false }
   server.addHook('preClose', async () => {
     life.closing = true
   })
@@ -168,6 +188,17 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     life,
   })
   return server
+}
+
+/** Makes a server of Node.js that asks `first` before it hands a request to Fastify. */
+function withFirst({ answer, headerBytesMax }: FirstAnswers, life: Life) {
+  return (handle: RequestListener): Server => {
+    const limits = { requestTimeout: REQUEST_MS_MAX, keepAliveTimeout: KEEP_ALIVE_MS }
+    return createServer({ ...limits, maxHeaderSize: headerBytesMax }, (request, response) => {
+      if (life.closing) response.setHeader('connection', 'close')
+      if (!answer(request, response)) handle(request, response)
+    })
+  }
 }
 
 /** A 404, or a 405 with the methods of the path. */

@@ -26,7 +26,13 @@ export {
   readReadTimeout,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
-export { createHttpServer, type HttpServer, type HttpServerOptions, httpService } from './http-server.ts'
+export {
+  createHttpServer,
+  type FirstAnswers,
+  type HttpServer,
+  type HttpServerOptions,
+  httpService,
+} from './http-server.ts'
 export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export { createLog, LOG_LEVELS, type Log, type LogLevel } from './log.ts'
@@ -34,6 +40,7 @@ export { openLogFile } from './log-destination.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { metricsServices } from './metrics-service.ts'
 export { type Fault, ProblemError } from './problem.ts'
+export { type ProcessConfig, readProcessConfig } from './process-config.ts'
 export { unitsOfElements } from './request-limits.ts'
 export { createThrottle } from './seldom.ts'
 export { readTelemetry } from './telemetry/settings.ts'

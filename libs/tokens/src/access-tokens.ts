@@ -1,5 +1,6 @@
-import { AuthorizationServerUnavailableError } from '@curfew/domain'
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import { errors, type JWTPayload, jwtVerify } from 'jose'
+import { createKeySets, type FetchJwks, withAliases } from './key-sets.ts'
+import { isAccessToken } from './token-type.ts'
 
 /** An authorization server whose JWT access tokens Curfew accepts (RFC 9068), and the rules for what they grant. */
 export interface AuthorizationServer {
@@ -39,25 +40,10 @@ export interface AccessTokenGrant {
 
 export interface AccessTokensDeps {
   readonly servers: readonly AuthorizationServer[]
-  /** Fetches a JWK Set through the guarded HTTP client. */
-  fetchJwks(
-    uri: string,
-  ): Promise<{ readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly detail: string }>
+  readonly fetchJwks: FetchJwks
   /** The scopes that exist. A grant drops all others. */
   readonly scopes: ReadonlySet<string>
   readonly now: () => Date
-}
-
-/** The age at which a JWK Set is refreshed, in milliseconds. */
-const KEYS_FRESH_MS = 10 * 60_000
-/** The least time between two fetches of one JWK Set, in milliseconds. */
-const FETCH_PAUSE_MS = 30_000
-/** Claims that mark other kinds of token. They are refused if `typ` does not identify an access token (RFC 8725 3.11, 3.12). */
-const CLAIMS_OF_OTHERS = ['nonce', 'at_hash', 'events']
-
-interface Keys {
-  readonly set: ReturnType<typeof createLocalJWKSet>
-  readonly fetchedAtMs: number
 }
 
 /**
@@ -72,68 +58,24 @@ export function createAccessTokenVerifier({
   scopes,
   now,
 }: AccessTokensDeps): (token: string) => Promise<AccessTokenGrant | null> {
-  const known = new Map<string, Keys>()
-  const fetching = new Map<string, Promise<Keys | null>>()
-  const askedAtMs = new Map<string, number>()
-
-  /** Fetches the keys, at most once per pause. If the fetch fails, the known keys stay. */
-  function refresh({ jwksUri }: AuthorizationServer): Promise<Keys | null> {
-    const running = fetching.get(jwksUri)
-    if (running !== undefined) return running
-    const nowMs = now().getTime()
-    if (nowMs - (askedAtMs.get(jwksUri) ?? Number.NEGATIVE_INFINITY) < FETCH_PAUSE_MS)
-      return Promise.resolve(known.get(jwksUri) ?? null)
-    askedAtMs.set(jwksUri, nowMs)
-    const fetched = (async () => {
-      const answer = await fetchJwks(jwksUri)
-      const set = answer.ok ? keySetOf(answer.value) : null
-      if (set !== null) known.set(jwksUri, { set, fetchedAtMs: now().getTime() })
-      return known.get(jwksUri) ?? null
-    })().finally(() => fetching.delete(jwksUri))
-    fetching.set(jwksUri, fetched)
-    return fetched
-  }
-
-  async function keysOf(server: AuthorizationServer): Promise<Keys> {
-    const keys = known.get(server.jwksUri)
-    if (keys !== undefined) {
-      // Old keys are refreshed in the background: no caller waits.
-      if (now().getTime() - keys.fetchedAtMs >= KEYS_FRESH_MS) void refresh(server)
-      return keys
-    }
-    const first = await refresh(server)
-    if (first === null)
-      throw new AuthorizationServerUnavailableError(`the keys of ${server.issuer} cannot be fetched`)
-    return first
-  }
+  const keySets = createKeySets({ fetchJwks, now })
 
   async function verify(token: string, server: AuthorizationServer): Promise<JWTPayload | null> {
-    const check = async ({ set }: Keys) => {
-      const { payload, protectedHeader } = await jwtVerify(token, set, {
-        issuer: server.issuer,
-        audience: server.audience,
-        algorithms: withAliases(server.algorithms),
-        requiredClaims: ['exp', 'iat', 'sub'],
-        clockTolerance: server.clockSkewS,
-        currentDate: now(),
+    try {
+      return await keySets.use(server, async (keys) => {
+        const { payload, protectedHeader } = await jwtVerify(token, keys, {
+          issuer: server.issuer,
+          audience: server.audience,
+          algorithms: withAliases(server.algorithms),
+          requiredClaims: ['exp', 'iat', 'sub'],
+          clockTolerance: server.clockSkewS,
+          currentDate: now(),
+        })
+        if (typeof payload.sub !== 'string' || payload.sub === '') return null
+        // A token from the future: either the server's clock or the token is wrong.
+        if (Number(payload.iat) > now().getTime() / 1_000 + server.clockSkewS) return null
+        return isAccessToken(payload, protectedHeader.typ, server) ? payload : null
       })
-      if (typeof payload.sub !== 'string' || payload.sub === '') return null
-      // A token from the future: either the server's clock or the token is wrong.
-      if (Number(payload.iat) > now().getTime() / 1_000 + server.clockSkewS) return null
-      return isAccessToken(payload, protectedHeader.typ, server) ? payload : null
-    }
-    const keys = await keysOf(server)
-    try {
-      return await check(keys)
-    } catch (error) {
-      if (!(error instanceof errors.JOSEError)) throw error
-      if (!(error instanceof errors.JWKSNoMatchingKey)) return null
-    }
-    // The server may have rotated its keys since the last fetch.
-    const newer = await refresh(server)
-    if (newer === null || newer === keys) return null
-    try {
-      return await check(newer)
     } catch (error) {
       if (error instanceof errors.JOSEError) return null
       throw error
@@ -148,30 +90,6 @@ export function createAccessTokenVerifier({
   }
 }
 
-function keySetOf(value: unknown): Keys['set'] | null {
-  try {
-    const { keys } = Object(value) as { readonly keys?: unknown }
-    const set = Array.isArray(keys) ? { keys: keys.map(withoutAlias) } : value
-    return createLocalJWKSet(set as JSONWebKeySet)
-  } catch (error) {
-    if (error instanceof errors.JOSEError) return null
-    throw error
-  }
-}
-
-// `EdDSA` and `Ed25519` are the same signature (RFC 9864). A server may write one in its key and the other in its tokens.
-const EITHER = ['EdDSA', 'Ed25519']
-
-function withoutAlias(key: unknown): unknown {
-  const { crv, alg, ...members } = Object(key) as Record<string, unknown>
-  return crv === 'Ed25519' && EITHER.includes(String(alg)) ? { crv, ...members } : key
-}
-
-function withAliases(algorithms: readonly string[]): string[] {
-  const rest = algorithms.filter((algorithm) => !EITHER.includes(algorithm))
-  return rest.length === algorithms.length ? rest : [...rest, ...EITHER]
-}
-
 /** Reads `iss` from a token that is not verified yet, only to choose the keys to verify it with. */
 function issuerOf(token: string): string | null {
   try {
@@ -182,15 +100,6 @@ function issuerOf(token: string): string | null {
     // The payload is not JSON.
     return null
   }
-}
-
-function isAccessToken(
-  payload: JWTPayload,
-  typ: string | undefined,
-  { anyType }: AuthorizationServer,
-): boolean {
-  if (typ !== undefined && /^(?:application\/)?at\+jwt$/i.test(typ)) return true
-  return anyType && !CLAIMS_OF_OTHERS.some((claim) => claim in payload)
 }
 
 /** The end of the year 9999, the last that a time of RFC 3339 can name, in seconds. */

@@ -1,5 +1,11 @@
 export { createAccessTokenVerifier } from './access-tokens.ts'
 export { type AuditSecretSealer, createAuditSecretSealer } from './audit-secrets.ts'
+export {
+  type BearerTokenFault,
+  type BearerTokenRules,
+  type BearerTokens,
+  createBearerTokens,
+} from './bearer-tokens.ts'
 export { signAssertion } from './client-assertions.ts'
 export { type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { type CursorSealer, createCursorSealer } from './cursors.ts'

@@ -1,5 +1,10 @@
 import { type KafkaConnection, readKafkaConnection } from '@curfew/broker'
-import { type EnvironmentReader, LOG_LEVELS, type LogLevel, readMetricsPort } from '@curfew/runtime'
+import {
+  type EnvironmentReader,
+  type ProcessConfig,
+  readMetricsPort,
+  readProcessConfig,
+} from '@curfew/runtime'
 
 /** Which relying parties Curfew may reach. */
 export interface OutboundConfig {
@@ -12,7 +17,7 @@ export interface OutboundConfig {
 }
 
 /** The settings that every process has. */
-export interface CommonConfig extends OutboundConfig {
+export interface CommonConfig extends OutboundConfig, ProcessConfig {
   readonly databaseUrl: string
   /** Null if PostgreSQL is the event log. Nothing is published then. */
   readonly kafka: KafkaConnection | null
@@ -22,8 +27,6 @@ export interface CommonConfig extends OutboundConfig {
   readonly metricsPort: number | null
   /** Proxies whose `X-Forwarded-For` names the address of a client, in CIDR notation. */
   readonly trustedProxies: readonly string[]
-  readonly logLevel: LogLevel
-  readonly stopDeadlineMs: number
 }
 
 export function readOutboundConfig(read: Pick<EnvironmentReader, 'cidrs' | 'ports' | 'url'>): OutboundConfig {
@@ -51,16 +54,6 @@ export function readCommonConfig(read: EnvironmentReader, { port }: { readonly p
 /** `CURFEW_TRUSTED_PROXIES`. The limits by address count the clients of these proxies, and not the proxies. */
 export function readTrustedProxies(read: Pick<EnvironmentReader, 'cidrs'>): readonly string[] {
   return read.cidrs('CURFEW_TRUSTED_PROXIES')
-}
-
-/** Reads the settings of the process itself. */
-export function readProcessConfig(
-  read: Pick<EnvironmentReader, 'oneOf' | 'integer'>,
-): Pick<CommonConfig, 'logLevel' | 'stopDeadlineMs'> {
-  return {
-    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
-    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
-  }
 }
 
 /** The disk on which records wait while the event log is unavailable. */

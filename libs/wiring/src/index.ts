@@ -5,7 +5,6 @@ export {
   readCommonConfig,
   readMasterKeys,
   readOutboundConfig,
-  readProcessConfig,
   readSpool,
   readTrustedProxies,
   type SpoolConfig,

@@ -3,6 +3,7 @@ import type { Command, Group } from './terminal/arguments.ts'
 /** The commands by name, in the order of the help. A command is loaded only on use, so that each starts fast. */
 export const COMMANDS: Readonly<Record<string, () => Promise<Command | Group>>> = {
   up: async () => (await import('./here/here.ts')).up,
+  gate: async () => (await import('./here/here.ts')).gate,
   migrate: async () => (await import('./here/here.ts')).migrate,
   events: async () => (await import('./logouts/events.ts')).events,
   'issuer-logout': async () => (await import('./logouts/issuer-logout.ts')).issuerLogout,

@@ -8,9 +8,10 @@ import {
   readAccessConfig,
   readEnvironment,
   readMetricsPort,
+  readProcessConfig,
   readReadTimeout,
 } from '@curfew/runtime'
-import { readOutboundConfig, readProcessConfig, readSpool, readTrustedProxies } from '@curfew/wiring'
+import { readOutboundConfig, readSpool, readTrustedProxies } from '@curfew/wiring'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 

@@ -14,6 +14,16 @@ export const up = command(
   async ({ values }) => (await import('./up.ts')).runUp({ demo: values.demo === true }),
 )
 
+export const gate = command(
+  {
+    about: 'answer gateways whether a request may pass: its token is valid, and no logout ended it',
+    options: {},
+    notes:
+      'Needs CURFEW_GATE_FEED, CURFEW_GATE_KEY, CURFEW_GATE_ISSUER and CURFEW_GATE_AUDIENCE; docs/reference/settings.md lists all settings. It needs no database. A gateway asks GET /check, or /check/allow, /check/deny or /check/introspect to choose the answer while the newest logouts are not known.',
+  },
+  async () => (await import('./gate.ts')).start(),
+)
+
 export const migrate = command(
   { about: 'migrate the ledger in DATABASE_URL to the schema of this release', options: {} },
   async () => (await import('./migrate.ts')).runMigrate(),
