@@ -152,10 +152,10 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     const spared = sparedSessions(evidence, { event, binding, atMs })
     const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
     // A binding that takes only the subject is owed a delivery if any session of the client must end, known then or found later.
-    // One for the sessions of the issuer itself is owed the subject too where no earlier session is known anywhere.
-    const about = knownOf(evidence, event, null, true).some(({ session }) => isAbout(event, session))
+    // One for the sessions of the issuer itself is owed the subject, unless the plan knew both sessions that must end and later ones.
+    const known = knownOf(evidence, event, null, true).map(({ session }) => isAbout(event, session))
     const owesSubject = binding.always
-      ? takesNoSids(binding) || !about
+      ? takesNoSids(binding) || !known.includes(true) || !known.includes(false)
       : takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
     if (unnamed && spared.length > 0 && !owesSubject)
       yield `${of} without a sid, but the index knew ${spared.map(({ session }) => session.sid)}`
