@@ -40,6 +40,7 @@ const NOT_RUN: readonly string[] = [
   ...Array<string>(3).fill('docs/idp/keycloak.md sh: needs the IdP'),
   'docs/idp/keycloak.md sh: needs the export of a realm',
   'docs/idp/relay.md text: a form',
+  ...Array<string>(5).fill('docs/idp/admin-api.md sh: needs the IdP'),
   'docs/idp/oidc-provider.md sh: needs the private key of an IdP',
   'CONTRIBUTING.md sh: takes minutes',
   'docs/operate/access.md json: a setting',
@@ -59,7 +60,6 @@ const NOT_RUN: readonly string[] = [
   'docs/rp/express-openid-connect.md sh: needs the RP',
   'docs/rp/mod-auth-openidc.md sh: needs the RP',
   'docs/rp/quarkus.md sh: needs the RP',
-  'docs/rp/resource-servers.md sh: waits for the registration of resource servers',
   'docs/rp/spring.md sh: needs the RP',
 ]
 
