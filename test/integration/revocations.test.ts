@@ -167,6 +167,27 @@ describe('reading on', () => {
   })
 })
 
+test('a large answer is compressed for a reader that takes it, and is the same', async () => {
+  await curfew.db.query(
+    `insert into cutoffs (iss, seq, key, before, event_id, expires_at)
+     select iss, n, substr(sha256(n::text::bytea), 1, 16), 1, gen_random_uuid(), now() + interval '1 hour'
+       from cutoff_feeds, generate_series(1, 1000) n where iss = $1`,
+    [ISS],
+  )
+  const sizeOf = async (encoding: string) => {
+    const headers = { authorization: `Bearer ${keyFor(API)}`, 'accept-encoding': encoding }
+    const answer = await curfew.call('GET', `/v1/issuers/${ISSUER}/revocations?after=0`, undefined, headers)
+    return [answer.headers.get('content-encoding'), await answer.text()] as const
+  }
+  await eventually(async () => expect((await sizeOf('identity'))[1].length).toBeGreaterThan(30_000))
+  const [[plain, text], [gzip, same]] = await Promise.all([sizeOf('identity'), sizeOf('gzip')])
+  expect([plain, gzip]).toEqual([null, 'gzip'])
+  expect(same.split('.')[0]).toBe(text.split('.')[0])
+  expect((await read('?after=0')).entries.length).toBeGreaterThan(999)
+  expect((await sizeOf('gzip;q=0'))[0]).toBeNull()
+  await curfew.db.query('delete from cutoffs where before = 1')
+})
+
 describe('access', () => {
   test('needs the scope, and the issuer of the key', async () => {
     expect((await ask('', curfew.keyFor('ledger:read'))).status).toBe(403)

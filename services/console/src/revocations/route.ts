@@ -81,21 +81,42 @@ export function registerRevocations(
         const etag = `"${sheet.seq}"`
         reply.header('etag', etag).header('cache-control', 'private, no-cache')
         if (matchesEntityTag(request.headers['if-none-match'], etag)) return reply.code(304 as 200).send('')
-        return reply.type(JWS).send(sheet.jws)
+        return send(request, reply, sheet)
       }
       const first = sheetOr(await sheets.since(issuer, after), issuer, after)
       // Only now: a number that is not of this feed acknowledges nothing.
       const bindings = await ownFeeds(db, issuer, access)
       if (leaving) await applied.leave({ bindings, reader })
       else for (const bindingId of bindings) await applied.note({ bindingId, reader, applied: after })
-      reply.header('cache-control', 'no-store').type(JWS)
-      if (first.seq > after || wait === 0 || leaving) return reply.send(first.jws)
+      reply.header('cache-control', 'no-store')
+      if (first.seq > after || wait === 0 || leaving) return send(request, reply, first)
       const gone = new AbortController()
       request.raw.once('close', () => gone.abort())
       const seq = await watch.beyond({ iss: issuer.iss, after }, wait * 1_000, gone.signal)
-      return reply.send(sheetOr(await sheets.since(issuer, after, seq), issuer, after).jws)
+      return send(request, reply, sheetOr(await sheets.since(issuer, after, seq), issuer, after))
     },
   )
+}
+
+/** Below it, compression saves no packet. */
+const COMPRESSED_MIN = 10_000
+
+async function send(
+  { headers }: { readonly headers: { readonly 'accept-encoding'?: string | string[] | undefined } },
+  reply: FeedReply,
+  sheet: Sheet,
+): Promise<never> {
+  reply.type(JWS).header('vary', 'accept-encoding')
+  const takesGzip = /\bgzip\b(?!;\s*q=0(\.0*)?\s*(,|$))/.test(String(headers['accept-encoding'] ?? ''))
+  if (!takesGzip || sheet.jws.length < COMPRESSED_MIN) return reply.send(sheet.jws) as never
+  return reply.header('content-encoding', 'gzip').send((await sheet.gzipped()) as never) as never
+}
+
+/** The part of a reply that an answer of the feed needs. */
+interface FeedReply {
+  type(media: string): FeedReply
+  header(name: string, value: string): FeedReply
+  send(body: string): unknown
 }
 
 /** The bindings that a reader acknowledges for: those of the clients that its credential is bound to. */

@@ -1,3 +1,5 @@
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
 import type { Issuer, IssuerName } from '@curfew/domain'
 import type { CutoffEntry, CutoffState, IssuerRecord } from '@curfew/ledger'
 
@@ -40,6 +42,15 @@ export interface Sheet {
   readonly seq: number
   /** A compact JWS. */
   readonly jws: string
+  /** The JWS compressed, made once for all readers that ask for it. */
+  gzipped(): Promise<Buffer>
+}
+
+const compress = promisify(gzip)
+
+function sheetOf(seq: number, jws: string): Sheet {
+  let gzipped: Promise<Buffer> | null = null
+  return { seq, jws, gzipped: () => (gzipped ??= compress(jws, { level: 1 })) }
 }
 
 export interface SheetsDeps {
@@ -134,7 +145,7 @@ export function createSheets({ asOf, state, read, sign, now }: SheetsDeps): Shee
       issuer_before: everybodyBefore,
       entries,
     }
-    return { seq, jws: await sign(name, claims) }
+    return sheetOf(seq, await sign(name, claims))
   }
 
   return {
