@@ -301,6 +301,29 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     }
   },
 
+  async 'GET /v1/issuers/:issuer/resource-servers'() {
+    await curfew.client.putResourceServer('main', 'orders-api')
+    const servers = async (who: 'idp' | 'owner') =>
+      (await as(who, 'GET', '/v1/issuers/main/resource-servers')).body.items.map(
+        ({ client_id }: { client_id: string }) => client_id,
+      )
+    expect([await servers('idp'), await servers('owner')]).toEqual([['orders-api'], []])
+    await curfew.client.deleteResourceServer('main', 'orders-api')
+    for (const who of ['idp', 'owner'] as const) {
+      for (const issuer of ['other', 'unknown'])
+        expect((await as(who, 'GET', `/v1/issuers/${issuer}/resource-servers`)).status).toBe(404)
+    }
+  },
+
+  async 'GET /v1/issuers/:issuer/revocations'() {
+    for (const who of ['idp', 'owner'] as const) {
+      // Its own issuer has no resource server.
+      expect((await as(who, 'GET', '/v1/issuers/main/revocations')).status).toBe(409)
+      for (const issuer of ['other', 'unknown'])
+        expect((await as(who, 'GET', `/v1/issuers/${issuer}/revocations`)).status).toBe(404)
+    }
+  },
+
   async 'GET /v1/sla'() {
     await projectIntoSla(curfew.db, dead)
     const clients = async (who: 'idp' | 'owner', query = '') => {

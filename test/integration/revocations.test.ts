@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { ResourceServer } from '@curfew/contract'
-import { createRemoteJWKSet, type JWTPayload, jwtVerify } from 'jose'
+import { dropExpiredCutoffs } from '@curfew/ledger'
+import { createRemoteJWKSet, exportJWK, generateKeyPair, type JWTPayload, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
@@ -76,6 +77,12 @@ async function putServer(name: string, body: object = {}): Promise<Response> {
   return curfew.call('PUT', `${SERVERS}/${name}`, body)
 }
 const serverOf = async () => (await (await curfew.call('GET', `${SERVERS}/${API}`)).json()) as ResourceServer
+
+/** Lets every reader of the resource server, except one, apply the feed up to a number. */
+async function allReadOn(seq: number, except?: string): Promise<void> {
+  for (const { reader } of (await serverOf()).readers)
+    if (reader !== except) await read(`?after=${seq}${reader === '' ? '' : `&reader=${reader}`}`)
+}
 
 describe('the feed has', () => {
   test('the session of a session logout, and not its subject', async () => {
@@ -154,6 +161,16 @@ describe('reading on', () => {
     await eventually(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'acknowledged' }))
   })
 
+  test('waits for a reader that has a snapshot and has not read on', async () => {
+    const from = await seqNow()
+    const { id, feed } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, from)
+    await read('?reader=new')
+    await allReadOn(feed.seq, 'new')
+    expect(await deliveryOf(id)).toMatchObject({ state: 'offered' })
+    await read(`?after=${feed.seq}&reader=new`)
+    await eventually(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'acknowledged' }))
+  })
+
   test('with a key that is bound to no resource server acknowledges nothing', async () => {
     const { id, feed } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, await seqNow())
     await read(`?after=${feed.seq}`, curfew.keyFor('revocations:read'))
@@ -188,6 +205,37 @@ test('a large answer is compressed for a reader that takes it, and is the same',
   await curfew.db.query('delete from cutoffs where before = 1')
 })
 
+test('an issuer that has keys of its own signs the feed with one of them', async () => {
+  await curfew.client.putIssuer('own-keys', { iss: 'https://own-keys.example', session_index: 'off' })
+  const { privateKey } = await generateKeyPair('RS256', { extractable: true })
+  const jwk = { ...(await exportJWK(privateKey)), kid: 'theirs', alg: 'RS256', use: 'sig' }
+  await curfew.client.addKey('own-keys', { jwk } as never)
+  await curfew.call('PUT', '/v1/issuers/own-keys/resource-servers/api', {})
+  const text = await eventually(async () => {
+    const answer = await curfew.call('GET', '/v1/issuers/own-keys/revocations')
+    if (answer.status !== 200) throw new Error(`${answer.status} ${await answer.text()}`)
+    return answer.text()
+  })
+  const jwks = createRemoteJWKSet(new URL(`${curfew.url}/issuers/own-keys/jwks.json`))
+  const { protectedHeader } = await jwtVerify(text, jwks, { typ: 'revocations+jwt' })
+  expect(protectedHeader).toMatchObject({ alg: 'RS256', kid: 'theirs' })
+})
+
+test('a logout that was posted long after it occurred is acknowledged too', async () => {
+  const occurred = new Date(Date.now() - 26 * 3_600_000).toISOString()
+  const from = await seqNow()
+  const answer = await curfew.client.postLogoutEvent({
+    iss: ISS,
+    sub: 'late',
+    occurred_at: occurred,
+  } as never)
+  const { id } = answer as { id: string }
+  await eventually(async () => expect(await seqNow()).toBeGreaterThan(from))
+  await dropExpiredCutoffs(curfew.db, { limit: 1_000 })
+  await allReadOn(await seqNow())
+  await eventually(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'acknowledged' }))
+})
+
 describe('access', () => {
   test('needs the scope, and the issuer of the key', async () => {
     expect((await ask('', curfew.keyFor('ledger:read'))).status).toBe(403)
@@ -210,9 +258,7 @@ describe('a resource server', () => {
     })
     expect(before.readers).toContainEqual({ reader: 'pod-1', applied: from, read_at: expect.any(String) })
     expect(before.offered.count).toBeGreaterThan(0)
-    await read(`?after=${feed.seq}&reader=pod-1`)
-    await read(`?after=${feed.seq}`)
-    for (const reader of ['a', 'b']) await read(`?after=${feed.seq}&reader=${reader}`)
+    await allReadOn(feed.seq)
     await eventually(async () => expect((await serverOf()).offered).toEqual({ count: 0, since: null }))
   })
 
@@ -221,8 +267,7 @@ describe('a resource server', () => {
     await read(`?after=${from}&reader=old`)
     const { id, feed } = await loggedOut({ sub: randomUUID(), scope: 'subject' }, from)
     await read(`?after=${feed.seq}&reader=old&leaving=true`)
-    for (const { reader } of (await serverOf()).readers)
-      await read(`?after=${feed.seq}${reader === '' ? '' : `&reader=${reader}`}`)
+    await allReadOn(feed.seq)
     await eventually(async () => expect(await deliveryOf(id)).toMatchObject({ state: 'acknowledged' }))
     expect((await serverOf()).readers.map(({ reader }) => reader)).not.toContain('old')
   })

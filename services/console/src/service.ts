@@ -186,13 +186,29 @@ export function createConsole(deps: ConsoleDeps): readonly Service[] {
   registerLogAudit(server, { db: reads, reader, keeper })
   registerEventLog(server, { db, monitor: deps.monitor, now })
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
+  /** An issuer that has keys of its own signs with one of them: Curfew makes none for it. */
+  async function feedSigner(issuer: IssuerName): ReturnType<Keyring['signer']> {
+    try {
+      return await keyring.signer(issuer, REVOCATIONS_ALGORITHM)
+    } catch (error) {
+      if (!(error instanceof NoSigningKeyError)) throw error
+      const keys = (await findSigningKeys(reads, issuer)).filter(({ retiredAt }) => retiredAt === null)
+      for (const { algorithm } of keys) {
+        const signer = await keyring.signer(issuer, algorithm).catch((failed: unknown) => {
+          if (failed instanceof SigningKeyError) return null
+          throw failed
+        })
+        if (signer !== null) return signer
+      }
+      throw error
+    }
+  }
   const watch = createWatch({ seqs: (issuers) => readCutoffSeqs(reads, issuers), log: deps.log })
   const sheets = createSheets({
     asOf: createFreshness({ monitor: deps.monitor, behindMs: () => readCutoffsBehind(reads), now }),
     state: (iss) => readCutoffState(reads, iss),
     read: (asked) => readCutoffs(reads, asked),
-    sign: async (issuer, claims) =>
-      (await keyring.signer(issuer, REVOCATIONS_ALGORITHM)).sign(REVOCATIONS_TYPE, claims),
+    sign: async (issuer, claims) => (await feedSigner(issuer)).sign(REVOCATIONS_TYPE, claims),
     now,
   })
   registerRevocations(server, { db: reads, sheets, watch, applied: createApplied(db) })

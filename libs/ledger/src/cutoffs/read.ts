@@ -89,9 +89,13 @@ export async function readCutoffsBehind(db: Database): Promise<number> {
   return rows[0]?.ms ?? 0
 }
 
+// The number of an entry is the time of its making or later, in milliseconds since 1970. A logout that was posted late is expired at
+// once, and its readers still have to apply its number.
 const DROP_EXPIRED = `
   delete from cutoffs where (iss, seq) in (
-    select iss, seq from cutoffs where expires_at < now() order by expires_at limit $1)`
+    select iss, seq from cutoffs
+     where expires_at < now() and seq < extract(epoch from now() - interval '10 minutes') * 1000
+     order by expires_at limit $1)`
 
 /** Deletes entries that cut off no token any more. @returns their number. */
 export async function dropExpiredCutoffs(db: Database, { limit }: { limit: number }): Promise<number> {

@@ -16,6 +16,20 @@ const SILENT_MS = 60_000
 const SETTLED_MAX = 1_000
 const BATCH = 200
 
+/** Settles what all readers of these bindings have applied. @returns whether there may be more. */
+async function settleApplied(db: Database, bindings: readonly BindingId[]): Promise<boolean> {
+  const found = await findAppliedCutoffs(db, { bindings, silentMs: SILENT_MS, limit: SETTLED_MAX })
+  const settled = await acknowledgeFetched(
+    db,
+    found.map(({ bindingId, id, seq }) => ({
+      ...{ bindingId, deliveryIds: [id], level: 'received' as const },
+      evidence: `applied_to:${seq}`,
+    })),
+  )
+  if (settled.length > 0) await announceSettled(db, settled)
+  return settled.length >= SETTLED_MAX
+}
+
 export interface Applied {
   note(reader: CutoffReader): Promise<void>
   /** Forgets a reader that stops. */
@@ -34,15 +48,7 @@ export function createApplied(db: Database): Applied {
       const last = new Map(readers.map((reader) => [`${reader.bindingId} ${reader.reader}`, reader]))
       await noteCutoffReaders(db, [...last.values()])
       const bindings = [...new Set(readers.map(({ bindingId }) => bindingId))]
-      const found = await findAppliedCutoffs(db, { bindings, silentMs: SILENT_MS, limit: SETTLED_MAX })
-      const settled = await acknowledgeFetched(
-        db,
-        found.map(({ bindingId, id, seq }) => ({
-          ...{ bindingId, deliveryIds: [id], level: 'received' as const },
-          evidence: `applied_to:${seq}`,
-        })),
-      )
-      if (settled.length > 0) await announceSettled(db, settled)
+      for (let more = true; more; ) more = await settleApplied(db, bindings)
       return readers.map(() => undefined)
     },
   })

@@ -1,5 +1,5 @@
 import type { Scope } from '@curfew/contract'
-import { type AccessFilter, admits, type IssuerName } from '@curfew/domain'
+import { type AccessFilter, admits, type BindingId, type IssuerName } from '@curfew/domain'
 import { type Database, findFeedBindings, type IssuerRecord } from '@curfew/ledger'
 import { callerOf, type HttpServer, matchesEntityTag, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
@@ -75,9 +75,14 @@ export function registerRevocations(
     async (request, reply) => {
       const { after, wait = 0, reader = '', leaving = false } = request.query
       const { access } = callerOf(request)
+      const note = async (bindings: readonly BindingId[], seq: number) => {
+        for (const bindingId of bindings) await applied.note({ bindingId, reader, applied: seq })
+      }
       const issuer = await readableIssuer(db, request.params.issuer, access)
       if (after === undefined) {
         const sheet = sheetOr(await sheets.snapshot(issuer), issuer, null)
+        // It has applied nothing yet, and its resource server waits for it from now on.
+        if (reader !== '') await note(await ownFeeds(db, issuer, access), 0)
         const etag = `"${sheet.seq}"`
         reply.header('etag', etag).header('cache-control', 'private, no-cache')
         if (matchesEntityTag(request.headers['if-none-match'], etag)) return reply.code(304 as 200).send('')
@@ -87,7 +92,7 @@ export function registerRevocations(
       // Only now: a number that is not of this feed acknowledges nothing.
       const bindings = await ownFeeds(db, issuer, access)
       if (leaving) await applied.leave({ bindings, reader })
-      else for (const bindingId of bindings) await applied.note({ bindingId, reader, applied: after })
+      else await note(bindings, after)
       reply.header('cache-control', 'no-store')
       if (first.seq > after || wait === 0 || leaving) return send(request, reply, first)
       const gone = new AbortController()
