@@ -2,11 +2,12 @@ import type { EventLogMonitor } from '@curfew/domain'
 import { within } from '@curfew/runtime'
 
 /** A look at the event log is used again for this long, in milliseconds. To look at Kafka takes a while. */
-const FRESH_MS = 1_000
-/** An older look is not used without waiting for the next one, in milliseconds. */
-const KEPT_MS = 3_000
-/** How long an answer waits for a look, in milliseconds. */
-const WAIT_MS = 2_000
+const FRESH_MS = 250
+/** How long an answer waits for the next look if the last one is older than a time, in milliseconds, the oldest first. */
+const WAITS = [
+  { olderMs: 3_000, waitMs: 2_000 },
+  { olderMs: 500, waitMs: 200 },
+]
 
 /** The lanes of the event log in which logouts wait. */
 const LANES: readonly string[] = ['interactive', 'bulk']
@@ -51,10 +52,11 @@ export function createFreshness({ monitor, behindMs, now }: FreshnessDeps): () =
   return async () => {
     const age = Math.abs(now().getTime() - last.beganMs)
     if (age > FRESH_MS) looking ??= look()
-    if (age > KEPT_MS && looking !== null && looking !== slow) {
+    const { waitMs } = WAITS.find(({ olderMs }) => age > olderMs) ?? { waitMs: 0 }
+    if (waitMs > 0 && looking !== null && looking !== slow) {
       const awaited = looking
       const done = awaited.then(() => true)
-      if (!(await within(done, WAIT_MS, false))) slow = awaited
+      if (!(await within(done, waitMs, false))) slow = awaited
     }
     const beforeMs = now().getTime()
     return Math.min(last.plannedMs, beforeMs - (await behindMs()))
