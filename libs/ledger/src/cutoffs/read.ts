@@ -55,17 +55,19 @@ const COUNT_CUTOFFS = `
   select count(*)::int as entries
     from (select from cutoffs where iss = $1 and seq > $2 and expires_at > now() and key is not null limit $3) counted`
 
-/** Reads the live entries after a number, in no order. Null if there are more than `limit`. */
+/** Reads the live entries after a number, in no order. Null if there are more than `limit`; without one (null) none are too many. */
 export async function readCutoffs(
   db: Database,
-  { iss, after, limit }: { iss: Issuer; after: number; limit: number },
+  { iss, after, limit }: { iss: Issuer; after: number; limit: number | null },
 ): Promise<readonly CutoffEntry[] | null> {
-  const counted = await db.query<{ entries: number }>({
-    name: 'count_cutoffs',
-    text: COUNT_CUTOFFS,
-    values: [iss, after, limit + 1],
-  })
-  if ((counted.rows[0]?.entries ?? 0) > limit) return null
+  if (limit !== null) {
+    const counted = await db.query<{ entries: number }>({
+      name: 'count_cutoffs',
+      text: COUNT_CUTOFFS,
+      values: [iss, after, limit + 1],
+    })
+    if ((counted.rows[0]?.entries ?? 0) > limit) return null
+  }
   const { rows } = await db.query<{ key: string; before: number }>({
     name: 'read_cutoffs',
     text: READ_CUTOFFS,

@@ -48,7 +48,7 @@ export function createApplied(db: Database): Applied {
       const last = new Map(readers.map((reader) => [`${reader.bindingId} ${reader.reader}`, reader]))
       await noteCutoffReaders(db, [...last.values()])
       const bindings = [...new Set(readers.map(({ bindingId }) => bindingId))]
-      for (let more = true; more; ) more = await settleApplied(db, bindings)
+      while (await settleApplied(db, bindings));
       return readers.map(() => undefined)
     },
   })

@@ -29,8 +29,6 @@ export interface RevocationsClaims {
 export const MAX_STALENESS_S = 30
 /** Most entries of an answer to `after`. A reader that lacks more takes a snapshot. */
 export const DELTA_MAX = 10_000
-/** PostgreSQL counts to it. */
-const SNAPSHOT_MAX = 2_000_000_000
 /**
  * How long an answer is given again, in milliseconds, and how often the time that it took to make: a snapshot of a million entries takes
  * seconds. `as_of` is that old at most.
@@ -57,8 +55,8 @@ export interface SheetsDeps {
   /** The time before which the feeds that are read after the call have every accepted logout, in milliseconds since 1970. */
   asOf(): Promise<number>
   state(iss: Issuer): Promise<CutoffState>
-  /** The live entries after a number; null if there are more than `limit`. */
-  read(request: { iss: Issuer; after: number; limit: number }): Promise<readonly CutoffEntry[] | null>
+  /** The live entries after a number; null if there are more than `limit`, which may be null. */
+  read(request: { iss: Issuer; after: number; limit: number | null }): Promise<readonly CutoffEntry[] | null>
   sign(issuer: IssuerName, claims: RevocationsClaims): Promise<string>
   now(): Date
 }
@@ -134,7 +132,7 @@ export function createSheets({ asOf, state, read, sign, now }: SheetsDeps): Shee
     const { kind, seq, everybodyBefore } = await state(iss)
     if (kind !== 'open') return kind
     if (after !== null && after > seq) return 'snapshot'
-    const limit = after === null ? SNAPSHOT_MAX : DELTA_MAX
+    const limit = after === null ? null : DELTA_MAX
     const entries = after === seq ? [] : await read({ iss, after: after ?? 0, limit })
     if (entries === null) return 'snapshot'
     const claims: RevocationsClaims = {

@@ -17,7 +17,6 @@ export interface Watch {
     ms: number,
     gone: AbortSignal,
   ): Promise<number>
-  readonly count: number
   readonly service: Service
 }
 
@@ -42,9 +41,6 @@ export function createWatch({
   }
 
   return {
-    get count() {
-      return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
-    },
     async beyond({ iss, after }, ms, gone) {
       if (stopped || gone.aborted) return after
       const { promise, resolve } = Promise.withResolvers<number>()
