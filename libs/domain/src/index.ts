@@ -59,6 +59,7 @@ export {
   cleanText,
   errorClassOf,
   errorTextOf,
+  failureOf,
   isNotNow,
   quicklyRetryable,
   type TransportFailure,

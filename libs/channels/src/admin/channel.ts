@@ -4,10 +4,10 @@ import { withoutCredential } from '../credential.ts'
 import { PROBE_REQUESTS_MAX, runProbe } from './probe.ts'
 import { readRegistration } from './registration.ts'
 import {
-  failureOf,
   isUnknown,
   type Message,
   messageOf,
+  outcomeOf,
   requestsFor,
   textsOf,
   withCredential,
@@ -48,7 +48,7 @@ export function createAdmin(tokenOf: TokenOf): PushChannel<AdminSettings> {
         const called = await call(job, messageOf(request, values), tools, tokenOf)
         if ('outcome' in called) return { outcome: called.outcome, jti: null, tokenDigest: null }
         const { answer } = called
-        const failure = failureOf(answer, request.success, tools.now())
+        const failure = outcomeOf(answer, request.success, tools.now())
         if (failure !== null) return { outcome: failure, jti: tools.newId(), tokenDigest: null }
         if (answer.kind === 'response') statuses.push(answer.status)
       }

@@ -1,11 +1,4 @@
-import {
-  type Answer,
-  type AttemptOutcome,
-  errorTextOf,
-  isNotNow,
-  unanswered,
-  unavailable,
-} from '@curfew/domain'
+import { type Answer, type AttemptOutcome, failureOf } from '@curfew/domain'
 import type { AdminRequest, AdminSettings, Auth } from './settings.ts'
 import { addressOf, bodyOf, type Values } from './template.ts'
 
@@ -55,14 +48,12 @@ export function withCredential(message: Message, { header, prefix }: Auth, crede
   return { ...message, headers: { ...message.headers, [header.toLowerCase()]: `${prefix}${credential}` } }
 }
 
+const REFUSALS = [400, 501]
+
 /** The outcome of an answer that is not a success; null if it is one. */
-export function failureOf(answer: Answer, success: readonly number[], now: Date): AttemptOutcome | null {
-  if (answer.kind !== 'response') return unanswered(answer)
-  const { status } = answer
-  if (success.includes(status)) return null
-  if (isNotNow(status)) return unavailable(answer, now)
-  const kind = status === 400 || status === 501 ? 'refused' : 'misconfigured'
-  return { kind, status, ...errorTextOf(answer) }
+export function outcomeOf(answer: Answer, success: readonly number[], now: Date): AttemptOutcome | null {
+  if (answer.kind === 'response' && success.includes(answer.status)) return null
+  return failureOf(answer, now, REFUSALS)
 }
 
 /** Whether an answer means that the API does not know the session or the user. */

@@ -1,6 +1,6 @@
 import type { SessionToken } from '@curfew/domain'
 import type { PushChannel } from '../channel.ts'
-import { failureOf, isUnsupported, UNSUPPORTED } from './answer.ts'
+import { isUnsupported, outcomeOf, UNSUPPORTED } from './answer.ts'
 import { PROBE_REQUESTS_MAX, runProbe } from './probe.ts'
 import { readRegistration } from './registration.ts'
 import { credentialFor, requestOf, withoutSecrets } from './request.ts'
@@ -34,7 +34,7 @@ export const revocation: PushChannel<RevocationSettings> = {
       const request = requestOf(token, await credentialFor(settings, binding, tools))
       const { headers, body } = request
       const answer = await tools.http.post({ uri: binding.uri, headers, body })
-      const failure = failureOf(withoutSecrets(answer, request), tools.now())
+      const failure = outcomeOf(withoutSecrets(answer, request), tools.now())
       if (failure === null) revoked += 1
       // The first attempt reports it. Later ones leave the token out: servers with signed access tokens revoke refresh tokens only.
       else if (isUnsupported(failure) && revoked > 0 && delivery.attempts > 0) unsupported = true

@@ -123,6 +123,18 @@ export function unavailable(answer: Extract<Answer, { kind: 'response' }>, now: 
   return { kind: 'unavailable', status: answer.status, failure: null, retryAfterMs, ...errorTextOf(answer) }
 }
 
+/**
+ * The outcome of an answer that acknowledges nothing: retried, refused or misconfigured.
+ *
+ * @param refusals the statuses by which the protocol refuses one message; any other is a fault of the endpoint.
+ */
+export function failureOf(answer: Answer, now: Date, refusals: readonly number[]): AttemptOutcome {
+  if (answer.kind !== 'response') return unanswered(answer)
+  const { status } = answer
+  if (isNotNow(status)) return unavailable(answer, now)
+  return { kind: refusals.includes(status) ? 'refused' : 'misconfigured', status, ...errorTextOf(answer) }
+}
+
 /** Whether an outcome gets one of the two quick retries: transport failures and 5xx, unless the RP sent a `Retry-After`. */
 export function quicklyRetryable(outcome: AttemptOutcome): boolean {
   if (outcome.kind !== 'unavailable' || outcome.retryAfterMs !== null) return false
