@@ -28,6 +28,9 @@ import { createGate } from './service.ts'
 const SNAPSHOT_BYTES_MAX = 256 * 1024 * 1024
 /** The longest reading of the feed: a snapshot, or an answer that waits for a logout, in milliseconds. */
 const FEED_MS_MAX = 60_000
+/** The longest wait for an introspection: a request of a client waits for it. */
+const INTROSPECTION_MS_MAX = 2_000
+const INTROSPECTION_BYTES_MAX = 64 * 1_024
 
 /**
  * Runs the gate as a process. It needs neither a database nor Kafka: only Curfew's feed, and the issuer's keys.
@@ -78,13 +81,19 @@ async function compose(config: GateConfig, scope: Scope, log: Log) {
     }),
     introspect:
       introspection &&
-      createIntrospect({
-        ...introspection,
-        client,
-        onFailed(detail) {
+      createIntrospect(
+        {
+          ...introspection,
+          ...{ timeoutMs: INTROSPECTION_MS_MAX, allowInsecureHttp: true },
+          fetch: createGuardedFetch(client, {
+            timeoutMs: INTROSPECTION_MS_MAX,
+            responseBytesMax: INTROSPECTION_BYTES_MAX,
+          }),
+        },
+        (detail) => {
           if (isTime('introspection')) log.warn({ event: 'gate.introspection-failed', detail })
         },
-      }),
+      ),
     ...{ whenStale: config.whenStale, tokenBytesMax: config.tokenBytesMax, clockSkewS: rules.clockSkewS },
     ...{ metrics, log },
   })
